@@ -1,0 +1,108 @@
+//! Apps: create, list, info, update, destroy.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use domain::name::AppName;
+use http::{HeaderMap, StatusCode};
+use store::app::AppChange;
+use uuid::Uuid;
+use wire::platform_api as heroku;
+
+use crate::auth::Actor;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Body, TheApp};
+use crate::origin::Origin;
+use crate::present;
+use crate::range::page;
+use crate::state::ApiState;
+
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    origin: Origin,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let apps = state.store.apps()?;
+    let living = apps.iter().filter(|app| app.destroyed_at.is_none());
+    let shown = living.map(|app| present::app(&state, &origin, app)).collect::<ApiResult<Vec<_>>>()?;
+    page(&headers, "name", shown, |app| app.name.clone())
+}
+
+pub(crate) async fn create(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    origin: Origin,
+    Body(body): Body<heroku::AppCreate>,
+) -> ApiResult<(StatusCode, Json<heroku::App>)> {
+    let name = match &body.name {
+        Some(name) => parse_name(name)?,
+        None => parse_name(&generated_name(Uuid::new_v4()))?,
+    };
+    let app = state.store.create_app(name, actor.id(), state.now()).await?;
+    state.log_api(app.id, &format!("Initial release by user {}", actor.account.email));
+    Ok((StatusCode::CREATED, Json(present::app(&state, &origin, &app)?)))
+}
+
+pub(crate) async fn info(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+) -> ApiResult<Json<heroku::App>> {
+    Ok(Json(present::app(&state, &origin, &app)?))
+}
+
+pub(crate) async fn update(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+    Body(body): Body<heroku::AppUpdate>,
+) -> ApiResult<Json<heroku::App>> {
+    let name = body.name.as_deref().map(parse_name).transpose()?;
+    let change = AppChange { name, maintenance: body.maintenance, buildpacks: None };
+    let app = state.store.update_app(app.id, change, state.now()).await?;
+    Ok(Json(present::app(&state, &origin, &app)?))
+}
+
+pub(crate) async fn destroy(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+) -> ApiResult<Json<heroku::App>> {
+    let shown = present::app(&state, &origin, &app)?;
+    state.store.destroy_app(app.id, state.now()).await?;
+    Ok(Json(shown))
+}
+
+fn parse_name(text: &str) -> ApiResult<AppName> {
+    AppName::parse(text).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+/// A name for those who give none, in Heroku's shape: `quiet-harbor-48213`.
+fn generated_name(random: Uuid) -> String {
+    const FIRST: [&str; 16] = [
+        "quiet", "calm", "bright", "steady", "silent", "gentle", "amber", "misty", "polar", "silver", "brisk", "clear",
+        "deep", "early", "golden", "mild",
+    ];
+    const SECOND: [&str; 16] = [
+        "harbor", "anchor", "beacon", "current", "delta", "fjord", "island", "jetty", "lagoon", "mooring", "pier",
+        "reef", "sail", "tide", "wharf", "wave",
+    ];
+    let (number, one, two, _rest) = random.as_fields();
+    format!("{}-{}-{}", FIRST[usize::from(one % 16)], SECOND[usize::from(two % 16)], number % 90_000 + 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_generated_name_is_a_valid_one() {
+        for _round in 0..1000 {
+            let name = generated_name(Uuid::new_v4());
+            assert!(AppName::parse(&name).is_ok_and(|parsed| parsed.as_str() == name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Tokens, in the shape of Heroku's OAuth authorizations.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use domain::id::TokenId;
+use domain::secret::Secret;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use store::account::Token;
+use wire::platform_api as heroku;
+
+use crate::auth::Actor;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::Body;
+use crate::present;
+use crate::state::ApiState;
+
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+) -> ApiResult<Json<Vec<heroku::Authorization>>> {
+    let tokens = state.store.tokens(actor.id())?;
+    Ok(Json(tokens.iter().map(|token| shown(&actor, token, None, state.now())).collect()))
+}
+
+pub(crate) async fn create(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Body(body): Body<heroku::AuthorizationCreate>,
+) -> ApiResult<(StatusCode, Json<heroku::Authorization>)> {
+    let now = state.now();
+    let expires_at = match body.expires_in {
+        None => None,
+        Some(seconds) if seconds > 0 => Some(
+            now.checked_add(SignedDuration::from_secs(seconds))
+                .map_err(|_range| ApiError::invalid("expires_in is too far in the future."))?,
+        ),
+        Some(_) => return Err(ApiError::invalid("expires_in must be a positive number of seconds.")),
+    };
+    let description = body.description.unwrap_or_else(|| "token".to_owned());
+    let (token, text) = state.store.create_token(actor.id(), description, expires_at, now).await?;
+    Ok((StatusCode::CREATED, Json(shown(&actor, &token, Some(&text), now))))
+}
+
+pub(crate) async fn revoke(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> ApiResult<Json<heroku::Authorization>> {
+    let missing = || ApiError::not_found("authorization");
+    let id = TokenId::parse(&id).ok_or_else(missing)?;
+    let token = state.store.tokens(actor.id())?.into_iter().find(|token| token.id == id).ok_or_else(missing)?;
+    state.store.revoke_token(actor.id(), id, state.now()).await?;
+    Ok(Json(shown(&actor, &token, None, state.now())))
+}
+
+fn shown(actor: &Actor, token: &Token, text: Option<&Secret<String>>, now: Timestamp) -> heroku::Authorization {
+    let expires_in = token.expires_at.map(|at| at.as_second() - now.as_second());
+    heroku::Authorization {
+        access_token: Some(heroku::AccessToken {
+            expires_in,
+            id: token.id.uuid(),
+            token: text.map_or_else(|| "**********".to_owned(), |text| text.expose().clone()),
+        }),
+        client: None,
+        created_at: present::time(token.created_at),
+        description: token.description.clone(),
+        grant: None,
+        id: token.id.uuid(),
+        refresh_token: None,
+        scope: vec!["global".to_owned()],
+        session: None,
+        updated_at: present::time(token.created_at),
+        user: Some(heroku::AuthorizationUser {
+            email: actor.account.email.clone(),
+            full_name: None,
+            id: actor.id().uuid(),
+        }),
+    }
+}

@@ -1,0 +1,142 @@
+//! Error answers in Heroku's form. The one place where failures become HTTP statuses and Heroku's error ids.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::response::{IntoResponse, Response};
+use domain::display_chain::display_chain;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use store::StoreError;
+use telemetry::log_store::LogStoreError;
+use tracing::error;
+use wire::platform_api::ApiErrorBody;
+
+/// An answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    pub status: StatusCode,
+    /// Heroku's error id, which clients switch on.
+    pub id: &'static str,
+    pub message: String,
+    pub resource: Option<&'static str>,
+}
+
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    fn new(status: StatusCode, id: &'static str, message: impl Into<String>) -> Self {
+        Self { status, id, message: message.into(), resource: None }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Invalid credentials provided.")
+    }
+
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// `resource` as Heroku names it: `app`, `release`, `dyno`.
+    pub fn not_found(resource: &'static str) -> Self {
+        let mut error = Self::new(StatusCode::NOT_FOUND, "not_found", format!("Couldn't find that {resource}."));
+        error.resource = Some(resource);
+        error
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_params", message)
+    }
+
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_params", message)
+    }
+
+    pub fn range(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "requested_range_not_satisfiable", message)
+    }
+
+    pub fn disk_full() -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "insufficient_storage",
+            "The server's disk is full; nothing was kept. `berth gc` shows what can be deleted.",
+        )
+    }
+
+    /// Something of ours failed: logged in full here, told to the client without details.
+    pub fn internal(context: &str, cause: &dyn std::error::Error) -> Self {
+        error!(error = display_chain(cause), "{context}");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "Something went wrong inside Berth; the server's log has the details.",
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ApiErrorBody {
+            id: self.id.to_owned(),
+            message: self.message,
+            resource: self.resource.map(str::to_owned),
+            url: None,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // Git sends credentials only after it was asked for them (RFC 9110, 11.6.1 asks for it of everybody).
+            let challenge = HeaderValue::from_static("Basic realm=\"Berth\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(resource) => Self::not_found(resource),
+            StoreError::Refused(message) => Self::invalid(message),
+            full if full.is_disk_full() => Self::disk_full(),
+            other => Self::internal("the database failed a request", &other),
+        }
+    }
+}
+
+impl From<LogStoreError> for ApiError {
+    fn from(error: LogStoreError) -> Self {
+        Self::internal("the log store failed a request", &error)
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::too_large(rejection.body_text());
+        }
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+pub(crate) async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        format!("The requested API endpoint was not found: {method} {}", uri.path()),
+    )
+}

@@ -1,0 +1,147 @@
+//! Log sessions: a URL without login that streams an app's log as server-sent events.
+//!
+//! The format is the one that the `heroku` CLI reads: `id:` for resuming, one `data:` line per log line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use telemetry::filter::Filter;
+use telemetry::line::LogLine;
+use telemetry::log_store::{Followed, LogStoreError};
+use uuid::Uuid;
+use wire::platform_api as heroku;
+
+use crate::error::ApiResult;
+use crate::extract::{Body as JsonBody, TheApp};
+use crate::origin::Origin;
+use crate::present;
+use crate::state::ApiState;
+
+/// How long after its creation a session may be connected to, or reconnected.
+const SESSION_VALID: Duration = Duration::from_secs(5 * 60);
+
+/// A comment this often keeps proxies from closing a quiet tail.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Lines of history that a session may ask for (Heroku keeps 1500).
+const LINES_MAX: u32 = 1500;
+const LINES_DEFAULT: u32 = 100;
+
+/// What a session shows, as it stands in its signed URL.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Session {
+    expires: i64,
+    sig: String,
+    #[serde(default)]
+    lines: u32,
+    #[serde(default)]
+    tail: bool,
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    dyno: Option<String>,
+}
+
+pub(crate) async fn create(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+    JsonBody(body): JsonBody<heroku::LogSessionCreate>,
+) -> ApiResult<(StatusCode, Json<heroku::LogSession>)> {
+    let lines = body.lines.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
+    let tail = body.tail.unwrap_or(false);
+    let source = plain(body.source.as_deref());
+    let dyno = plain(body.dyno.or(body.dyno_name).or(body.process_type).as_deref());
+    let what = signed_text(app.id.uuid(), lines, tail, source.as_deref(), dyno.as_deref());
+    let mut url = format!(
+        "{}/berth/logs/{}?{}&lines={lines}&tail={tail}",
+        origin.base,
+        app.id,
+        state.signer.query(&what, SESSION_VALID, state.now())
+    );
+    for (name, value) in [("source", source), ("dyno", dyno)] {
+        if let Some(value) = value {
+            url.push_str(&format!("&{name}={value}"));
+        }
+    }
+    let now = present::time(state.now());
+    let session = heroku::LogSession { created_at: now.clone(), id: Uuid::new_v4(), logplex_url: url, updated_at: now };
+    Ok((StatusCode::CREATED, Json(session)))
+}
+
+pub(crate) async fn stream(
+    State(state): State<Arc<ApiState>>,
+    Path(app): Path<Uuid>,
+    Query(session): Query<Session>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let what = signed_text(app, session.lines, session.tail, session.source.as_deref(), session.dyno.as_deref());
+    state.signer.check(&what, session.expires, &session.sig, state.now())?;
+    let filter = Filter { source: session.source, process: session.dyno };
+    let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    // The tail starts where the history was read, so that no line falls between the two.
+    let last = state.logs.last_sequence(app)?;
+    let history = match resumed {
+        Some(_sequence) => Vec::new(),
+        None => state.logs.last_lines(app, &filter, session.lines as usize)?,
+    };
+    let after = resumed.or(history.last().map(|line| line.sequence)).unwrap_or(last);
+    let first = stream::iter([Ok::<_, LogStoreError>(Bytes::from(events(&history)))]);
+    let body = if session.tail {
+        let follower = state.logs.follow(app, after.max(if resumed.is_some() { 0 } else { last }), filter)?;
+        let tail = stream::unfold(follower, |mut follower| async move {
+            let next = match tokio::time::timeout(KEEP_ALIVE, follower.next()).await {
+                Err(_quiet) => Ok(Bytes::from_static(b": keep-alive\n\n")),
+                Ok(Ok(Some(followed))) => Ok(Bytes::from(followed_events(&followed))),
+                Ok(Ok(None)) => return None,
+                Ok(Err(error)) => Err(error),
+            };
+            Some((next, follower))
+        });
+        Body::from_stream(first.chain(tail))
+    } else {
+        Body::from_stream(first)
+    };
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((StatusCode::OK, headers, body).into_response())
+}
+
+fn followed_events(followed: &Followed) -> String {
+    let mut text = String::new();
+    if followed.lost > 0 {
+        text.push_str(&format!(
+            "data: Error L11 (Tail buffer overflow) -> This tail session dropped {} messages.\n\n",
+            followed.lost
+        ));
+    }
+    text.push_str(&events(&followed.lines));
+    text
+}
+
+fn events(lines: &[LogLine]) -> String {
+    lines
+        .iter()
+        .map(|line| {
+            // A carriage return would end the field early.
+            let text = line.to_heroku_text().replace('\r', "");
+            format!("id: {}\ndata: {text}\n\n", line.sequence)
+        })
+        .collect()
+}
+
+/// Filters are words; anything else could not match a line and must not get into a URL.
+fn plain(value: Option<&str>) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    value.map(|value| if value.chars().all(allowed) { value.to_owned() } else { "-".to_owned() })
+}
+
+fn signed_text(app: Uuid, lines: u32, tail: bool, source: Option<&str>, dyno: Option<&str>) -> String {
+    format!("logs/{app}/{lines}/{tail}/{}/{}", source.unwrap_or(""), dyno.unwrap_or(""))
+}

@@ -1,0 +1,77 @@
+//! Where a request came in: the base of the URLs in its answer, and its id.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, header};
+use uuid::Uuid;
+
+use crate::error::ApiError;
+use crate::listen::Peer;
+use crate::state::ApiState;
+
+/// The scheme and authority that the client used, if they are ours: URLs in answers are built from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// `http://localhost:5000`.
+    pub(crate) base: String,
+    /// `localhost:5000`.
+    pub(crate) authority: String,
+}
+
+impl FromRequestParts<Arc<ApiState>> for Origin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Self::Rejection> {
+        let tls = matches!(parts.extensions.get::<Peer>(), Some(Peer::Network { tls: true, .. }));
+        let host = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("localhost");
+        if !is_ours(host, &state.config.domain) {
+            return Err(ApiError::bad_request(format!(
+                "The API does not answer for the host {host:?}; use localhost, 127.0.0.1 or api.{}.",
+                state.config.domain
+            )));
+        }
+        let scheme = if tls { "https" } else { "http" };
+        Ok(Self { base: format!("{scheme}://{host}"), authority: host.to_owned() })
+    }
+}
+
+fn is_ours(authority: &str, domain: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    };
+    let host = host.to_ascii_lowercase();
+    let under_domain = |name: &str| host.strip_suffix(domain).is_some_and(|front| front == name);
+    matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]")
+        || host.ends_with(".localhost")
+        || ["api.", "git.", "berth.", "api.localhost."].into_iter().any(under_domain)
+}
+
+/// Heroku's `Request-Id`: one per answer, for support and logs.
+pub(crate) async fn add_request_id(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::from_str(&Uuid::new_v4().to_string()) {
+        response.headers_mut().insert(HeaderName::from_static("request-id"), value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_become_urls() {
+        for ours in ["localhost:5000", "127.0.0.1", "[::1]:5000", "api.paas.example", "API.paas.example:443"] {
+            assert!(is_ours(ours, "paas.example"), "{ours}");
+        }
+        for foreign in ["evil.example", "api.heroku.com", "paas.example", "xapi.paas.example", "localhost.evil.example"]
+        {
+            assert!(!is_ours(foreign, "paas.example"), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Releases: list, info, deploy a slug, roll back.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use domain::id::{AppId, SlugId};
+use domain::release::ReleaseCause;
+use http::{HeaderMap, StatusCode};
+use store::app::App;
+use store::release::{NewRelease, Release};
+use wire::platform_api as heroku;
+
+use crate::auth::Actor;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Body, TheApp};
+use crate::origin::Origin;
+use crate::present;
+use crate::range::page;
+use crate::state::ApiState;
+
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let releases = state.store.releases(app.id)?;
+    let shown = releases.iter().map(|release| present::release(&state, &origin, &app, release));
+    page(&headers, "version", shown.collect::<ApiResult<Vec<_>>>()?, |release| release.version.to_string())
+}
+
+pub(crate) async fn info(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+    Path((_app, release)): Path<(String, String)>,
+) -> ApiResult<Json<heroku::Release>> {
+    let release = find_release(&state, app.id, &release)?;
+    Ok(Json(present::release(&state, &origin, &app, &release)?))
+}
+
+pub(crate) async fn create(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    origin: Origin,
+    TheApp(app): TheApp,
+    Body(body): Body<heroku::ReleaseCreate>,
+) -> ApiResult<(StatusCode, Json<heroku::Release>)> {
+    let release = match (&body.release, &body.slug) {
+        (Some(to), _) => {
+            let to = find_release(&state, app.id, to)?;
+            state.store.roll_back(app.id, to.id, actor.id(), false, state.now()).await?
+        }
+        (None, Some(slug)) => deploy_slug(&state, &actor, &app, slug, body.description.as_deref()).await?,
+        (None, None) => return Err(ApiError::invalid("Give the slug to deploy, or the release to go back to.")),
+    };
+    let by = &actor.account.email;
+    state.log_api(app.id, &format!("{} by user {by}", release.description));
+    state.log_api(app.id, &format!("Release v{} created by user {by}", release.version));
+    Ok((StatusCode::CREATED, Json(present::release(&state, &origin, &app, &release)?)))
+}
+
+async fn deploy_slug(
+    state: &ApiState,
+    actor: &Actor,
+    app: &App,
+    slug: &str,
+    description: Option<&str>,
+) -> ApiResult<Release> {
+    let id = SlugId::parse(slug).ok_or_else(|| ApiError::not_found("slug"))?;
+    let slug = state.store.slug(id)?.ok_or_else(|| ApiError::not_found("slug"))?;
+    if slug.sha256.is_none() {
+        return Err(ApiError::invalid("The slug's archive has not been uploaded yet: PUT it to its blob URL first."));
+    }
+    let short = slug.commit.as_deref().map(|commit| commit.chars().take(8).collect::<String>());
+    let new = NewRelease {
+        app: app.id,
+        cause: ReleaseCause::Build,
+        description: description.map_or_else(
+            || short.map_or_else(|| "Deploy".to_owned(), |commit| format!("Deploy {commit}")),
+            str::to_owned,
+        ),
+        slug: Some(id),
+        account: actor.id(),
+        config: state.store.config(app.id)?,
+        hold: false,
+        run_command: true,
+    };
+    Ok(state.store.create_release(new, state.now()).await?)
+}
+
+/// Finds a release by `12`, `v12` or id.
+pub(crate) fn find_release(state: &ApiState, app: AppId, text: &str) -> ApiResult<Release> {
+    let version = text.strip_prefix('v').unwrap_or(text).parse::<u64>().ok();
+    let found = state
+        .store
+        .releases(app)?
+        .into_iter()
+        .find(|release| Some(release.version) == version || release.id.to_string() == text);
+    found.ok_or_else(|| ApiError::not_found("release"))
+}

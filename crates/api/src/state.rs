@@ -1,0 +1,80 @@
+//! What handlers share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use domain::dyno_size::DynoSize;
+use domain::id::AppId;
+use jiff::Timestamp;
+use store::Store;
+use telemetry::log_store::LogStore;
+use uuid::Uuid;
+use wire::platform_api::berth::{GarbageReport, RouterHealth};
+
+use crate::url_signer::UrlSigner;
+
+/// The installation as the API needs to know it.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    pub data_dir: PathBuf,
+    pub instance: String,
+    /// Apps answer at `<app>.<domain>`.
+    pub domain: String,
+    pub http_port: u16,
+    pub sizes: Vec<DynoSize>,
+    /// The executable that git hooks call.
+    pub berth_executable: PathBuf,
+    /// Largest upload of a source or slug archive, in bytes.
+    pub upload_bytes_max: u64,
+    /// What is reduced on this machine, one sentence each; empty with full isolation.
+    pub reduced: Vec<String>,
+    pub full_isolation: bool,
+}
+
+/// Questions about the running platform that only its other parts can answer.
+pub trait Platform: Send + Sync + std::fmt::Debug {
+    fn router_health(&self) -> Option<RouterHealth>;
+    /// Isolation mechanisms that are in force on running dynos.
+    fn in_force(&self) -> Vec<String>;
+    /// What could be deleted, or was.
+    fn garbage(&self, delete: bool) -> std::io::Result<GarbageReport>;
+}
+
+#[derive(Debug)]
+pub struct ApiState {
+    pub store: Arc<Store>,
+    pub logs: Arc<LogStore>,
+    pub config: ApiConfig,
+    pub signer: UrlSigner,
+    pub platform: Arc<dyn Platform>,
+}
+
+impl ApiState {
+    /// The current time: handlers read the clock here and pass it on.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// The URL of an app for people.
+    pub fn web_url(&self, app: &str) -> String {
+        let port = if self.config.http_port == 80 { String::new() } else { format!(":{}", self.config.http_port) };
+        format!("http://{app}.{}{port}/", self.config.domain)
+    }
+
+    /// Writes a line of the platform's into an app's log: `app[api]: Deploy 1a2b3c by ada@example.com`.
+    pub fn log_api(&self, app: AppId, text: &str) {
+        let line = telemetry::line::NewLine::api(self.now(), text);
+        if let Err(error) = self.logs.append(app.uuid(), &[line]) {
+            tracing::warn!(app.id = %app, %error, "cannot write to the app's log");
+        }
+    }
+
+    /// Ends an output stream with a last line.
+    pub(crate) fn end_output(&self, stream: Uuid, text: &str) {
+        let line = telemetry::line::NewLine::platform(self.now(), "build", text);
+        let now = u64::try_from(self.now().as_microsecond()).unwrap_or(0);
+        if let Err(error) = self.logs.append(stream, &[line]).and_then(|()| self.logs.end(stream, now)) {
+            tracing::warn!(%stream, %error, "cannot end an output stream");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The commands, one file per topic.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+
+pub use shell_completions::Completions;
+
+mod access;
+mod apps;
+mod config;
+mod deploy;
+mod git_access;
+mod logs;
+mod ps;
+mod releases;
+mod run;
+mod server;
+mod shell_completions;
+
+/// Everything that speaks to a server, in Heroku's grammar.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create an app
+    #[command(name = "create", visible_alias = "apps:create", display_order = 1)]
+    Create(apps::Create),
+    /// List the apps
+    #[command(name = "apps", alias = "list", display_order = 1)]
+    Apps,
+    /// Show an app's addresses, owner and sizes
+    #[command(
+        name = "apps:info",
+        visible_alias = "info",
+        after_help = "Example: berth apps:info -a shop",
+        display_order = 1
+    )]
+    AppsInfo,
+    /// Destroy an app with everything in it
+    #[command(name = "apps:destroy", visible_alias = "destroy", display_order = 1)]
+    AppsDestroy(apps::Destroy),
+    /// Open the app in a browser
+    #[command(
+        name = "open",
+        visible_alias = "apps:open",
+        after_help = "Example: berth open -a shop",
+        display_order = 1
+    )]
+    Open,
+    /// Build and release a directory
+    #[command(name = "deploy", display_order = 2)]
+    Deploy(deploy::Deploy),
+    /// Show the releases, newest first
+    #[command(name = "releases", display_order = 2)]
+    Releases(releases::List),
+    /// Show one release and how far it is
+    #[command(name = "releases:info", display_order = 2)]
+    ReleasesInfo(releases::Which),
+    /// Show the output of a release phase
+    #[command(name = "releases:output", display_order = 2)]
+    ReleasesOutput(releases::Which),
+    /// Serve a release that was built with --hold
+    #[command(name = "releases:resume", display_order = 2)]
+    ReleasesResume(releases::Resume),
+    /// Go back to an earlier release
+    #[command(name = "rollback", visible_alias = "releases:rollback", display_order = 2)]
+    Rollback(releases::Rollback),
+    /// Show the config vars
+    #[command(name = "config", display_order = 3)]
+    Config(config::List),
+    /// Print one config var
+    #[command(name = "config:get", display_order = 3)]
+    ConfigGet(config::Get),
+    /// Set config vars and restart with them
+    #[command(name = "config:set", alias = "config:add", display_order = 3)]
+    ConfigSet(config::Set),
+    /// Remove config vars and restart without them
+    #[command(name = "config:unset", alias = "config:remove", display_order = 3)]
+    ConfigUnset(config::Unset),
+    /// Set config vars from a .env file
+    #[command(name = "config:import", display_order = 3)]
+    ConfigImport(config::Import),
+    /// Show the dynos
+    #[command(name = "ps", after_help = "Example: berth ps -a shop", display_order = 4)]
+    Ps,
+    /// Set how many dynos run, and their size
+    #[command(name = "ps:scale", visible_alias = "scale", display_order = 4)]
+    PsScale(ps::Scale),
+    /// Set the size of dynos
+    #[command(name = "ps:type", visible_alias = "ps:resize", display_order = 4)]
+    PsType(ps::Type),
+    /// Replace dynos by new ones, without losing a request
+    #[command(name = "ps:restart", visible_alias = "restart", display_order = 4)]
+    PsRestart(ps::Restart),
+    /// Stop a dyno or a process type
+    #[command(name = "ps:stop", alias = "ps:kill", display_order = 4)]
+    PsStop(ps::Stop),
+    /// Run a command in a one-off dyno
+    #[command(name = "run", display_order = 4)]
+    Run(run::Run),
+    /// Show the log
+    #[command(name = "logs", display_order = 4)]
+    Logs(logs::Logs),
+    /// Show whether maintenance mode is on
+    #[command(name = "maintenance", display_order = 5)]
+    Maintenance,
+    /// Answer every request with the maintenance page
+    #[command(name = "maintenance:on", after_help = "Example: berth maintenance:on -a shop", display_order = 5)]
+    MaintenanceOn,
+    /// Serve requests again
+    #[command(name = "maintenance:off", after_help = "Example: berth maintenance:off -a shop", display_order = 5)]
+    MaintenanceOff,
+    /// Make a git remote, so that `git push` deploys
+    #[command(
+        name = "git:remote",
+        after_help = "Example: berth git:remote -a shop\n\n\
+        --remote names it otherwise than `berth`. Only this repository's configuration is changed.",
+        display_order = 6
+    )]
+    GitRemote,
+    /// Answer git's question for a password (git calls this)
+    #[command(name = "git:credentials", hide = true)]
+    GitCredentials(git_access::Credentials),
+    /// Store a token for a server
+    #[command(name = "login", visible_alias = "auth:login", display_order = 7)]
+    Login(access::Login),
+    /// Show who you are to the server
+    #[command(name = "account", visible_aliases = ["whoami", "auth:whoami"], after_help = "Example: berth whoami", display_order = 7)]
+    Account,
+    /// List your tokens
+    #[command(name = "tokens", after_help = "Example: berth tokens", display_order = 7)]
+    Tokens,
+    /// Make a token, for another machine or for CI
+    #[command(name = "tokens:create", display_order = 7)]
+    TokensCreate(access::Create),
+    /// End a token
+    #[command(name = "tokens:revoke", display_order = 7)]
+    TokensRevoke(access::Revoke),
+    /// Show how the server is
+    #[command(name = "status", after_help = "Example: berth status --json", display_order = 8)]
+    Status,
+    /// Check what this machine has and lacks for Berth
+    #[command(name = "doctor", display_order = 8)]
+    Doctor(server::Doctor),
+    /// Show or delete what no kept release needs
+    #[command(name = "gc", display_order = 8)]
+    Gc(server::Gc),
+    /// Print a completion script for a shell
+    #[command(name = "completions", display_order = 9)]
+    Completions(shell_completions::Completions),
+}
+
+pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Create(args) => apps::create(context, &args)?,
+        Command::Apps => apps::list(context)?,
+        Command::AppsInfo => apps::info(context)?,
+        Command::AppsDestroy(args) => apps::destroy(context, &args)?,
+        Command::Open => apps::open(context)?,
+        Command::Deploy(args) => deploy::deploy(context, &args)?,
+        Command::Releases(args) => releases::list(context, &args)?,
+        Command::ReleasesInfo(args) => releases::info(context, &args)?,
+        Command::ReleasesOutput(args) => releases::output(context, &args)?,
+        Command::ReleasesResume(args) => releases::resume(context, &args)?,
+        Command::Rollback(args) => releases::rollback(context, &args)?,
+        Command::Config(args) => config::list(context, &args)?,
+        Command::ConfigGet(args) => config::get(context, &args)?,
+        Command::ConfigSet(args) => config::set(context, &args)?,
+        Command::ConfigUnset(args) => config::unset(context, &args)?,
+        Command::ConfigImport(args) => config::import(context, &args)?,
+        Command::Ps => ps::list(context)?,
+        Command::PsScale(args) => ps::scale(context, &args)?,
+        Command::PsType(args) => ps::set_type(context, &args)?,
+        Command::PsRestart(args) => ps::restart(context, &args)?,
+        Command::PsStop(args) => ps::stop(context, &args)?,
+        Command::Run(args) => return run::run(context, &args),
+        Command::Logs(args) => logs::show(context, &args)?,
+        Command::Maintenance => apps::maintenance(context)?,
+        Command::MaintenanceOn => apps::set_maintenance(context, true)?,
+        Command::MaintenanceOff => apps::set_maintenance(context, false)?,
+        Command::GitRemote => git_access::remote(context)?,
+        Command::GitCredentials(args) => git_access::credentials(context, &args)?,
+        Command::Login(args) => access::login(context, &args)?,
+        Command::Account => access::account(context)?,
+        Command::Tokens => access::tokens(context)?,
+        Command::TokensCreate(args) => access::create(context, &args)?,
+        Command::TokensRevoke(args) => access::revoke(context, &args)?,
+        Command::Status => server::status(context)?,
+        Command::Doctor(args) => return server::doctor(context, &args),
+        Command::Gc(args) => server::gc(context, &args)?,
+        Command::Completions(args) => args.print(crate::command("berth"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

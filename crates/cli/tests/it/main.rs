@@ -1,0 +1,10 @@
+//! The client as a process, against a small real HTTP server whose answers each test writes down.
+
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod access;
+mod deploy;
+mod harness;
+mod logs;
+mod plain;
+mod run;

@@ -1,0 +1,20 @@
+//! The vocabulary and the decisions of the platform.
+//!
+//! Nothing in this crate does I/O, reads a clock, draws a random number, takes a lock or is `async`:
+//! time, jitter and ids come in as arguments. Whoever calls a `decide` function loads, calls, acts and records.
+
+pub mod config;
+pub mod display_chain;
+pub mod dyno;
+pub mod dyno_size;
+pub mod error_code;
+pub mod formation;
+pub mod id;
+pub mod memory_quota;
+pub mod name;
+pub mod procfile;
+pub mod release;
+pub mod restart_policy;
+pub mod rollout;
+pub mod secret;
+pub mod time_limits;

@@ -1,0 +1,45 @@
+//! Answers the API's questions about the running platform.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::state::Platform;
+use reconciler::RouterView;
+use store::Store;
+use tokio::sync::watch;
+use wire::platform_api::berth::{GarbageReport, RouterHealth};
+use wire::shim::Mechanism;
+
+#[derive(Debug)]
+pub(crate) struct PlatformView {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) store: Arc<Store>,
+    pub(crate) router: watch::Receiver<RouterView>,
+    pub(crate) in_force: Arc<Mutex<BTreeSet<Mechanism>>>,
+}
+
+impl Platform for PlatformView {
+    fn router_health(&self) -> Option<RouterHealth> {
+        let view = self.router.borrow();
+        view.connected.then(|| RouterHealth {
+            pid: view.status.pid,
+            generation: view.status.generation,
+            requests_total: view.status.requests_total,
+            connections: view.status.connections,
+        })
+    }
+
+    fn in_force(&self) -> Vec<String> {
+        let mechanisms = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = |mechanism: &Mechanism| {
+            serde_json::to_value(mechanism).ok().and_then(|value| value.as_str().map(str::to_owned))
+        };
+        mechanisms.iter().filter_map(word).collect()
+    }
+
+    fn garbage(&self, delete: bool) -> io::Result<GarbageReport> {
+        reconciler::garbage(&self.data_dir, &self.store, delete)
+    }
+}

@@ -1,0 +1,102 @@
+//! `berth router`: the data plane alone, and how `berth up` prepares it.
+//!
+//! The supervisor binds the ports and keeps them: while the router restarts, connections wait in the kernel's backlog
+//! and none is refused. As root it also gives the router a user of its own, without any capability.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use router::{Bounds, Listen, RouterConfig};
+
+use crate::arguments::{PlatformOptions, RouterOptions};
+use crate::data_dir::DataDir;
+use crate::server::log_to_stderr;
+
+/// The router's user, just below the uids of apps. It needs no name.
+pub(crate) const ROUTER_UID: u32 = 399_998;
+
+pub(crate) fn run(options: &RouterOptions) -> Result<()> {
+    log_to_stderr();
+    let data_dir = match (&options.instance, &options.platform.data_dir.data_dir) {
+        (Some(instance), Some(path)) => DataDir { path: path.clone(), instance: instance.clone() },
+        (_, _) => DataDir::open(&options.platform.data_dir)?,
+    };
+    let http = match options.inherited_listeners {
+        0 => addresses(&options.platform).into_iter().map(Listen::Address).collect(),
+        count => inherited(count)?,
+    };
+    let config = RouterConfig {
+        data_dir: data_dir.path,
+        instance: data_dir.instance,
+        http,
+        threads: None,
+        bounds: Bounds::default(),
+    };
+    Ok(router::run(config)?)
+}
+
+/// Binds what the router is to serve on.
+pub(crate) fn bind(options: &PlatformOptions) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses(options) {
+        match TcpListener::bind(address) {
+            Ok(listener) => listeners.push(listener),
+            // A machine without IPv6.
+            Err(error) if !listeners.is_empty() && error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("cannot listen on {address}; is the port in use? Choose another with --http-port")
+                });
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// Prepares the directory of a router with a user of its own. `false` where that user could not reach it.
+pub(crate) fn hand_over(data_dir: &Path) -> io::Result<bool> {
+    let everybody_passes = |path: &Path| fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o001 != 0);
+    if !rustix::process::geteuid().is_root() || !data_dir.ancestors().all(everybody_passes) {
+        return Ok(false);
+    }
+    give(&data_dir.join("router"), ROUTER_UID)?;
+    Ok(true)
+}
+
+fn give(path: &Path, uid: u32) -> io::Result<()> {
+    let data = fs::symlink_metadata(path)?;
+    if data.uid() != uid {
+        lchown(path, Some(uid), Some(uid))?;
+    }
+    if data.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), uid)?;
+        }
+    }
+    Ok(())
+}
+
+/// `localhost` is for this machine only; any other domain is for everybody.
+fn addresses(options: &PlatformOptions) -> Vec<SocketAddr> {
+    let port = options.http_port;
+    if options.domain == "localhost" {
+        vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+    } else {
+        vec![(Ipv6Addr::UNSPECIFIED, port).into()]
+    }
+}
+
+/// The sockets that the supervisor passed on as standard input and output.
+fn inherited(count: u8) -> Result<Vec<Listen>> {
+    let descriptors = match count {
+        1 => vec![io::stdin().as_fd().try_clone_to_owned()?],
+        2 => vec![io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?],
+        _more => bail!("at most two listeners can be passed on"),
+    };
+    Ok(descriptors.into_iter().map(|descriptor| Listen::Inherited(TcpListener::from(descriptor))).collect())
+}

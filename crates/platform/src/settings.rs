@@ -1,0 +1,107 @@
+//! Reads `settings.toml` and lays it over the defaults.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use builder::build::BuildLimits;
+use domain::dyno_size::{ByteCount, DynoSize, default_sizes, find};
+use domain::time_limits::TimeLimits;
+use wire::settings::Settings;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Settings with every default filled in.
+#[derive(Debug)]
+pub(crate) struct Effective {
+    pub(crate) limits: TimeLimits,
+    pub(crate) build_limits: BuildLimits,
+    pub(crate) slug_bytes_max: u64,
+    pub(crate) upload_bytes_max: u64,
+    pub(crate) dyno_disk_bytes: u64,
+    pub(crate) sizes: Vec<DynoSize>,
+    pub(crate) settings: Settings,
+}
+
+pub(crate) fn read(data_dir: &Path) -> Result<Effective> {
+    let path = data_dir.join("settings.toml");
+    let settings = match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Settings::default(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    effective(settings).with_context(|| format!("in {}", path.display()))
+}
+
+fn effective(settings: Settings) -> Result<Effective> {
+    let mut limits = TimeLimits::default();
+    let given = &settings.limits;
+    for (field, seconds, name) in [
+        (&mut limits.boot, given.boot_seconds, "boot_seconds"),
+        (&mut limits.exit, given.exit_seconds, "exit_seconds"),
+        (&mut limits.drain, given.drain_seconds, "drain_seconds"),
+        (&mut limits.release_phase, given.release_phase_seconds, "release_phase_seconds"),
+        (&mut limits.build, given.build_seconds, "build_seconds"),
+        (&mut limits.memory_report, given.memory_report_seconds, "memory_report_seconds"),
+        (&mut limits.restart_backoff_min, given.restart_backoff_min_seconds, "restart_backoff_min_seconds"),
+        (&mut limits.restart_backoff_max, given.restart_backoff_max_seconds, "restart_backoff_max_seconds"),
+    ] {
+        let Some(seconds) = seconds else { continue };
+        *field = Duration::try_from_secs_f64(seconds)
+            .ok()
+            .filter(|time| !time.is_zero())
+            .with_context(|| format!("limits.{name} must be a positive number of seconds, not {seconds}"))?;
+    }
+    let mut build_limits =
+        BuildLimits { deadline_ms: limits.build.as_secs().saturating_mul(1000), ..BuildLimits::default() };
+    build_limits.memory_bytes = given.build_memory_mib.map_or(build_limits.memory_bytes, |mib| mib * MIB);
+    build_limits.disk_bytes = given.build_disk_mib.map_or(build_limits.disk_bytes, |mib| mib * MIB);
+    let mut sizes = default_sizes();
+    for (name, change) in &settings.sizes {
+        let Some(known) = find(&sizes, name).map(|size| size.name.clone()) else {
+            bail!("there is no dyno size {name:?}; sizes are named as Heroku names them, for example \"Standard-1X\"");
+        };
+        for size in sizes.iter_mut().filter(|size| size.name == known) {
+            size.memory = change.memory_mib.map_or(size.memory, ByteCount::mebibytes);
+            size.cpu_weight = change.cpu_weight.unwrap_or(size.cpu_weight).clamp(1, 10_000);
+            size.cpu_quota_percent = change.cpu_quota_percent.or(size.cpu_quota_percent);
+            size.processes_max = change.processes_max.unwrap_or(size.processes_max);
+        }
+    }
+    Ok(Effective {
+        limits,
+        build_limits,
+        slug_bytes_max: given.slug_mib.map_or(builder::slug::SLUG_BYTES_MAX, |mib| mib * MIB),
+        upload_bytes_max: given.upload_mib.unwrap_or(2048) * MIB,
+        dyno_disk_bytes: given.dyno_disk_mib.unwrap_or(2048) * MIB,
+        sizes,
+        settings,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_change_what_they_name_and_nothing_else() {
+        let text = "[limits]\nboot_seconds = 2.5\n[sizes.\"standard-1x\"]\nmemory_mib = 64\n";
+        let effective = effective(toml::from_str(text).unwrap()).unwrap();
+        assert_eq!(effective.limits, TimeLimits { boot: Duration::from_millis(2500), ..TimeLimits::default() });
+        assert_eq!(find(&effective.sizes, "Standard-1X").unwrap().memory, ByteCount::mebibytes(64));
+        assert_eq!(find(&effective.sizes, "Standard-2X").unwrap().memory, ByteCount::mebibytes(1024));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, expect) in [
+            ("[limits]\nboot_seconds = 0", "boot_seconds"),
+            ("[limits]\nexit_seconds = -1", "exit_seconds"),
+            ("[sizes.huge]", "huge"),
+        ] {
+            let error = effective(toml::from_str(text).unwrap()).unwrap_err();
+            assert!(error.to_string().contains(expect), "{error}");
+        }
+        assert!(toml::from_str::<Settings>("[limits]\nboot = 1").is_err(), "a misspelt key is not ignored");
+    }
+}

@@ -1,0 +1,30 @@
+//! `berth tokens:reset`: the way back in for whoever owns the machine.
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use store::{MasterKey, Store};
+
+use crate::arguments::DataDirOption;
+use crate::data_dir::DataDir;
+use crate::server::first_account;
+
+pub(crate) fn reset(option: &DataDirOption) -> Result<()> {
+    let data_dir = DataDir::open(option)?;
+    let store = Store::open(&data_dir.path.join("berth.db"), MasterKey::new(data_dir.master_key()?))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
+    runtime.block_on(async {
+        let account = first_account(&store).await?;
+        store.revoke_all_tokens(account.id, Timestamp::now()).await?;
+        let (_token, text) =
+            store.create_token(account.id, "made by tokens:reset".to_owned(), None, Timestamp::now()).await?;
+        let url = store.setting("api_url")?.context("the server was never started with this data directory")?;
+        cli::credentials::store(&url, text.expose(), Some(&api::tls::ca_file(&data_dir.path.join("ca"))))?;
+        report(&url);
+        Ok(())
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the result of a command for people")]
+fn report(url: &str) {
+    println!("All tokens were revoked; a new one for {url} is in your credentials file.");
+}

@@ -1,0 +1,269 @@
+//! `berth up`: a small supervisor. Starts server and router, restarts them, passes the end on.
+//!
+//! Its own death ends neither: both live in process groups of their own, and the next `berth up` says who they are.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::arguments::{PlatformOptions, UpOptions};
+use crate::data_dir::DataDir;
+use crate::server::log_to_stderr;
+use crate::{dns_role, router_role};
+
+/// Pause before a role that ended is started again; doubles while it keeps ending at once.
+const RESTART_MIN: Duration = Duration::from_millis(50);
+const RESTART_MAX: Duration = Duration::from_secs(5);
+
+/// A role that ran this long did not end at once.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a first start may take until the API answers.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the router may take to finish requests, and the server to stop every dyno.
+const STOP_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long the server may take to kill every dyno.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between the signals that it gets for that.
+const KILL_PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) fn run(options: &UpOptions) -> Result<()> {
+    log_to_stderr();
+    let data_dir = DataDir::open(&options.platform.data_dir)?;
+    // Whoever holds it is a server that an earlier `berth up` left behind.
+    drop(data_dir.lock()?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(supervise(options, &data_dir))
+}
+
+async fn supervise(options: &UpOptions, data_dir: &DataDir) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let listeners = router_role::bind(&options.platform)?;
+    let own_user = router_role::hand_over(&data_dir.path).context("cannot prepare the router's directory")?;
+    let mut router = Role::start(router_role(&options.platform, data_dir, &listeners, own_user))?;
+    let mut server = Role::start(RolePlan {
+        name: "server",
+        arguments: role_arguments("server", &options.platform, data_dir),
+        sockets: Vec::new(),
+        uid: None,
+    })?;
+    let mut dns = start_dns(data_dir)?;
+    wait_until_up(&mut server, &mut router, data_dir, &mut interrupt, &mut terminate).await?;
+    announce(&options.platform, data_dir);
+    let detach = loop {
+        tokio::select! {
+            ended = server.ended() => server.restart(ended).await?,
+            ended = router.ended() => router.restart(ended).await?,
+            ended = ended_of(&mut dns) => if let Some(dns) = &mut dns { dns.restart(ended).await? },
+            _signal = interrupt.recv() => break options.detach_dynos,
+            // What a service manager sends: a restart of the platform is not the end of the apps.
+            _signal = terminate.recv() => break true,
+        }
+    };
+    stop(server, router, detach, &mut interrupt, &mut terminate).await?;
+    if let Some(mut dns) = dns {
+        dns.signal(rustix::process::Signal::KILL);
+        dns.ended().await;
+    }
+    Ok(())
+}
+
+/// The forwarder of names, where dynos could not resolve any without it.
+fn start_dns(data_dir: &DataDir) -> Result<Option<Role>> {
+    if !dns_role::is_needed()? {
+        return Ok(None);
+    }
+    let arguments = vec!["dns".into(), "--data-dir".into(), data_dir.path.clone().into()];
+    Role::start(RolePlan { name: "dns", arguments, sockets: Vec::new(), uid: None }).map(Some)
+}
+
+async fn ended_of(role: &mut Option<Role>) -> std::process::ExitStatus {
+    match role {
+        Some(role) => role.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How a role is started, each time.
+struct RolePlan {
+    name: &'static str,
+    arguments: Vec<OsString>,
+    /// Passed on as standard input and output: the two descriptors that any program can take over safely.
+    sockets: Vec<TcpListener>,
+    uid: Option<u32>,
+}
+
+fn role_arguments(name: &str, options: &PlatformOptions, data_dir: &DataDir) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![name.into(), "--data-dir".into(), data_dir.path.clone().into()];
+    for (flag, value) in [
+        ("--http-port", options.http_port.to_string()),
+        ("--api-port", options.api_port.to_string()),
+        ("--domain", options.domain.clone()),
+    ] {
+        arguments.extend([flag.into(), value.into()]);
+    }
+    arguments
+}
+
+fn router_role(options: &PlatformOptions, data_dir: &DataDir, listeners: &[TcpListener], own_user: bool) -> RolePlan {
+    let mut arguments = role_arguments("router", options, data_dir);
+    arguments.extend(["--inherited-listeners".into(), listeners.len().to_string().into()]);
+    arguments.extend(["--instance".into(), data_dir.instance.clone().into()]);
+    let sockets = listeners.iter().filter_map(|listener| listener.try_clone().ok()).collect();
+    RolePlan { name: "router", arguments, sockets, uid: own_user.then_some(router_role::ROUTER_UID) }
+}
+
+/// One supervised role.
+struct Role {
+    plan: RolePlan,
+    child: Child,
+    started: Instant,
+    pause: Duration,
+}
+
+impl Role {
+    fn start(plan: RolePlan) -> Result<Self> {
+        let child = spawn(&plan)?;
+        Ok(Self { plan, child, started: Instant::now(), pause: RESTART_MIN })
+    }
+
+    async fn ended(&mut self) -> std::process::ExitStatus {
+        // Without its status there is nothing to tell; a restart finds out.
+        self.child.wait().await.unwrap_or_default()
+    }
+
+    async fn restart(&mut self, status: std::process::ExitStatus) -> Result<()> {
+        if self.started.elapsed() >= STEADY_AFTER {
+            self.pause = RESTART_MIN;
+        }
+        warn!("the {} ended ({status}); starting it again", self.plan.name);
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(RESTART_MAX);
+        self.child = spawn(&self.plan)?;
+        self.started = Instant::now();
+        Ok(())
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+        if let Some(pid) = pid
+            && let Err(error) = rustix::process::kill_process(pid, signal)
+        {
+            warn!(%error, "cannot signal the {}", self.plan.name);
+        }
+    }
+}
+
+fn spawn(plan: &RolePlan) -> Result<Child> {
+    let starting = || format!("cannot start the {}", plan.name);
+    let berth = std::env::current_exe().context("cannot find the running executable")?;
+    let mut command = std::process::Command::new(berth);
+    // Out of the terminal's foreground group: Ctrl-C is ours to pass on.
+    command.args(&plan.arguments).stdin(Stdio::null()).process_group(0);
+    let socket = |listener: &TcpListener| Ok::<_, std::io::Error>(Stdio::from(OwnedFd::from(listener.try_clone()?)));
+    if let Some(listener) = plan.sockets.first() {
+        command.stdin(socket(listener).with_context(starting)?);
+    }
+    if let Some(listener) = plan.sockets.get(1) {
+        command.stdout(socket(listener).with_context(starting)?);
+    }
+    if let Some(uid) = plan.uid {
+        command.uid(uid).gid(uid);
+    }
+    Command::from(command).spawn().with_context(starting)
+}
+
+async fn wait_until_up(
+    server: &mut Role,
+    router: &mut Role,
+    data_dir: &DataDir,
+    interrupt: &mut Signal,
+    terminate: &mut Signal,
+) -> Result<()> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    let (api, proxy) = (data_dir.path.join("run/api.sock"), data_dir.path.join(wire::routes::ROUTER_SOCKET));
+    let failure = loop {
+        if UnixStream::connect(&api).await.is_ok() && UnixStream::connect(&proxy).await.is_ok() {
+            return Ok(());
+        }
+        tokio::select! {
+            status = server.ended() => break format!("the server could not start ({status}); its message is above"),
+            status = router.ended() => break format!("the router could not start ({status}); its message is above"),
+            _signal = interrupt.recv() => break "interrupted".to_owned(),
+            _signal = terminate.recv() => break "terminated".to_owned(),
+            () = sleep(Duration::from_millis(20)) => {}
+        }
+        if Instant::now() > deadline {
+            break format!("the API did not answer within {} s", START_TIMEOUT.as_secs());
+        }
+    };
+    for role in [server, router] {
+        role.signal(rustix::process::Signal::TERM);
+    }
+    bail!(failure)
+}
+
+#[expect(clippy::print_stdout, reason = "what a person who starts the platform needs to know")]
+fn announce(options: &PlatformOptions, data_dir: &DataDir) {
+    println!("Berth is up.");
+    println!("  Apps:  http://<app>.{}:{}/", options.domain, options.http_port);
+    println!("  API:   http://localhost:{}", options.api_port);
+    println!("  Data:  {}", data_dir.path.display());
+    println!("  Next:  berth create shop && cd your-app && berth deploy --app shop");
+}
+
+/// Requests first, then dynos. A second signal kills.
+async fn stop(
+    mut server: Role,
+    mut router: Role,
+    detach: bool,
+    interrupt: &mut Signal,
+    terminate: &mut Signal,
+) -> Result<()> {
+    if detach {
+        info!("Stopping; dynos stay alive and the next start adopts them");
+    } else {
+        info!("Stopping: requests finish, then every dyno stops. Press Ctrl-C again to kill");
+    }
+    let orderly = async {
+        router.signal(rustix::process::Signal::TERM);
+        router.ended().await;
+        server.signal(if detach { rustix::process::Signal::TERM } else { rustix::process::Signal::INT });
+        server.ended().await;
+    };
+    let ended = tokio::select! {
+        ended = timeout(STOP_TIMEOUT, orderly) => ended.is_ok(),
+        _signal = interrupt.recv() => false,
+        _signal = terminate.recv() => false,
+    };
+    if !ended {
+        warn!("Killing what has not stopped");
+        router.signal(rustix::process::Signal::KILL);
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        // The server kills the dynos, which nobody else would: its first SIGINT stops them, any later one kills.
+        while !detach && Instant::now() < deadline {
+            server.signal(rustix::process::Signal::INT);
+            if timeout(KILL_PAUSE, server.ended()).await.is_ok() {
+                break;
+            }
+        }
+        server.signal(rustix::process::Signal::KILL);
+        server.ended().await;
+        router.ended().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! What an app must not be able to do to the host and to other apps, tried from inside a dyno that was deployed by push.
+//!
+//! The same script runs first as an ordinary root process of the host, where every attempt must succeed: an attempt
+//! that could not succeed anywhere would prove nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::platform::TestPlatform;
+
+/// Addresses that clouds use, put on this machine's loopback for the time of the test.
+const METADATA: &str = "169.254.169.254";
+const LINK_LOCAL: &str = "169.254.77.7";
+
+struct LoopbackAddress(&'static str);
+
+impl LoopbackAddress {
+    fn add(address: &'static str) -> Self {
+        ip("add", address);
+        Self(address)
+    }
+}
+
+impl Drop for LoopbackAddress {
+    fn drop(&mut self) {
+        ip("del", self.0);
+    }
+}
+
+fn ip(verb: &str, address: &str) {
+    let status = Command::new("ip").args(["addr", verb, &format!("{address}/32"), "dev", "lo"]).status().unwrap();
+    assert!(status.success(), "ip addr {verb} {address}");
+}
+
+#[test]
+fn a_pushed_app_reaches_nothing_of_the_host_or_of_other_apps() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("victim");
+    platform.create("prober");
+    push(&platform, "prober", &source_of("probe"));
+
+    let abstract_name = format!("berth-isolation-{}", std::process::id());
+    let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&abstract_name).unwrap()).unwrap();
+    let _addresses = [METADATA, LINK_LOCAL].map(LoopbackAddress::add);
+    let servers = ["127.0.0.1", METADATA, LINK_LOCAL, "0.0.0.0"].map(|host| TcpListener::bind((host, 0)).unwrap());
+    let port = |index: usize| servers[index].local_addr().unwrap().port();
+    let victim = victim(&platform);
+    let data = platform.data();
+    let environment: BTreeMap<&str, String> = [
+        ("VICTIM_PID", victim.pid.to_string()),
+        ("VICTIM_ADDRESS", format!("{}:5000", victim.address)),
+        ("DATABASE", data.join("berth.db").display().to_string()),
+        ("MASTER_KEY", data.join("master.key").display().to_string()),
+        ("SLUGS", data.join("slugs").display().to_string()),
+        ("API_SOCKET", data.join("run/api.sock").display().to_string()),
+        ("ABSTRACT", abstract_name),
+        ("LOOPBACK_ADDRESS", format!("127.0.0.1:{}", port(0))),
+        ("METADATA_ADDRESS", format!("{METADATA}:{}", port(1))),
+        ("LINK_LOCAL_ADDRESS", format!("{LINK_LOCAL}:{}", port(2))),
+        ("HOST_ADDRESS", format!("{}:{}", victim.gateway, port(3))),
+        ("API_ADDRESS", format!("127.0.0.1:{}", platform.api_port)),
+    ]
+    .into();
+
+    let script = source_of("probe").join("probe.py");
+    let unconfined = Command::new("/usr/bin/python3").arg(script).envs(&environment).output().unwrap();
+    let unconfined = String::from_utf8(unconfined.stdout).unwrap();
+    let attempts: Vec<&str> = unconfined.lines().collect();
+    assert!(attempts.len() >= 25, "{unconfined}");
+    let impossible: Vec<_> = attempts.iter().filter(|line| !line.starts_with("possible ")).collect();
+    assert!(impossible.is_empty(), "not possible unconfined: {impossible:#?}");
+
+    let variables: Vec<String> = environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let command = format!("{} python3 probe.py", variables.join(" "));
+    let (output, result) = platform.run("prober", &command, None);
+    let denied: Vec<&str> = output.lines().filter(|line| line.starts_with("denied ")).collect();
+    let possible: Vec<&str> = output.lines().filter(|line| line.starts_with("possible ")).collect();
+    assert_eq!(possible, Vec::<&str>::new(), "{output}\n{result}");
+    assert_eq!(denied.len(), attempts.len(), "{output}\n{result}");
+
+    // The victim and the platform have noticed nothing.
+    assert_eq!(platform.visit("victim", "/").unwrap().status, 200);
+}
+
+struct Victim {
+    pid: i32,
+    address: String,
+    gateway: String,
+}
+
+/// The host's view of the victim's process, and of its network.
+fn victim(platform: &TestPlatform) -> Victim {
+    let id = platform.dynos("victim")[0]["id"].as_str().unwrap().to_owned();
+    let run = platform.data().join("run").join(id);
+    let json =
+        |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(run.join(name)).unwrap()).unwrap() };
+    let (spec, state) = (json("spec.json"), json("state.json"));
+    let text = |name: &str| spec["network"][name].as_str().unwrap().to_owned();
+    let pid = i32::try_from(state["init"]["pid"].as_i64().unwrap()).unwrap();
+    Victim { pid, address: text("address"), gateway: text("gateway") }
+}
+
+fn source_of(app: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps").join(app)
+}
+
+/// Pushes a directory as the only commit of a new repository.
+fn push(platform: &TestPlatform, app: &str, source: &Path) {
+    let repository = platform.scratch().join("pushed");
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"])
+            .args(["-c", &format!("http.sslCAInfo={}", platform.data().join("ca/ca.pem").display())])
+            .args(["-c", &format!("http.extraHeader=Authorization: Bearer {}", platform.token)])
+            .args(arguments)
+            .current_dir(&repository)
+            .env_remove("GIT_SSL_CAINFO")
+            .env_remove("SSL_CERT_FILE")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    fs::create_dir(&repository).unwrap();
+    for entry in fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), repository.join(entry.file_name())).unwrap();
+    }
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "first"]);
+    git(&["push", "-q", &format!("https://localhost:{}/{app}.git", platform.api_port), "main"]);
+}

@@ -1,0 +1,31 @@
+//! The whole platform, as its users meet it: the real executable, real builds, real sandboxes, real sockets.
+//!
+//! Every test starts a platform of its own, and fails if that leaves anything behind on the machine.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "the helpers of tests fail and talk like tests"
+)]
+
+mod api;
+mod http;
+mod left_over;
+mod load;
+mod platform;
+mod source;
+mod turn;
+mod wait;
+
+mod adoption;
+mod bad_input;
+mod deploys;
+mod development_mode;
+mod git_push;
+mod isolation;
+mod limits;
+mod real_software;
+mod releases;
+mod zero_downtime;

@@ -1,0 +1,36 @@
+//! Makes the world match the desired state in the store.
+//!
+//! One loop (`main_loop`) wakes on every change of the store, on every report of a dyno, and once a second. Each time
+//! it looks at everything, asks [`domain::rollout::decide`] what must happen, and starts what was decided. "What
+//! changed" is never passed in: the path after a crash and the usual path are one path.
+//!
+//! ```text
+//!  store ─changes─► main_loop ─► apps (decide) ─► dyno_task: launch, watch, stop ─► shim
+//!                       │  ▲          │
+//!                       │  └─reports──┤        ┌► release: release phase, roll-out
+//!                       ├─► routes ─► router   └► build_task: source → slug
+//!                       └─► garbage
+//! ```
+
+mod apps;
+mod build_task;
+mod config;
+mod dyno_start;
+mod dyno_task;
+mod garbage;
+mod launch_plan;
+mod log;
+mod main_loop;
+mod readiness;
+mod release;
+mod remove_tree;
+mod router_link;
+mod routes;
+mod shutdown;
+mod slug_import;
+mod world;
+
+pub use crate::config::{DynoNetwork, ReconcilerConfig};
+pub use crate::garbage::garbage;
+pub use crate::main_loop::{Reconciler, StopMode};
+pub use crate::router_link::RouterView;

@@ -1,0 +1,90 @@
+//! From dynos to the route table. Pure.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use domain::dyno::{DynoKind, DynoState};
+use domain::name::ProcessType;
+use domain::release::ReleaseState;
+use store::dyno::Dyno;
+use wire::routes::{AppRoute, Availability, DynoRoute, RequestLimits};
+
+use crate::config::{DYNO_PORT, DynoNetwork};
+use crate::world::AppWorld;
+
+/// What the router must know of one app; `None` for one that is being destroyed.
+pub(crate) fn route(world: &AppWorld, has_web: bool, domain: &str, network: &DynoNetwork) -> Option<AppRoute> {
+    let app = &world.app;
+    if app.destroyed_at.is_some() {
+        return None;
+    }
+    let candidate = world.releases.iter().find(|release| release.state == ReleaseState::RollingOut);
+    let web: Vec<&Dyno> =
+        world.dynos.iter().filter(|dyno| dyno.kind == DynoKind::Formation && dyno.name.process_type.is_web()).collect();
+    let entry = world.formation.iter().find(|formation| formation.entry.process_type == ProcessType::web());
+    let routable = web.iter().filter(|dyno| {
+        dyno.state == DynoState::Up && candidate.is_none_or(|candidate| dyno.release != Some(candidate.id))
+    });
+    let dynos: Vec<DynoRoute> = routable
+        .filter_map(|dyno| {
+            Some(DynoRoute {
+                dyno: dyno.id.uuid(),
+                name: dyno.name.to_string(),
+                address: address(network, dyno.slot?),
+                concurrency: entry.and_then(|formation| formation.entry.concurrency),
+            })
+        })
+        .collect();
+    let ever_released = world.releases.iter().any(|release| release.slug.is_some());
+    let wanted = entry.map_or(0, |formation| formation.entry.quantity);
+    let starting = web.iter().any(|dyno| matches!(dyno.state, DynoState::Requested | DynoState::Starting))
+        || world.under_way().is_some_and(|release| release.slug.is_some());
+    let availability = if app.maintenance {
+        Availability::Maintenance
+    } else if !dynos.is_empty() {
+        Availability::Serving
+    } else if starting && wanted > 0 {
+        Availability::Starting
+    } else if !ever_released && web.is_empty() && !app_has_failed(world) {
+        Availability::Blank
+    } else if wanted == 0 || (ever_released && !has_web) {
+        Availability::Stopped
+    } else {
+        Availability::Crashed
+    };
+    Some(AppRoute {
+        app: app.id.uuid(),
+        name: app.name.to_string(),
+        hosts: vec![format!("{}.{domain}", app.name)],
+        availability,
+        dynos,
+        limits: RequestLimits::default(),
+    })
+}
+
+/// A first release that failed leaves no live release but a formation: that is a crash, not a blank app.
+fn app_has_failed(world: &AppWorld) -> bool {
+    !world.formation.is_empty()
+}
+
+/// Where a dyno listens.
+pub(crate) fn address(network: &DynoNetwork, slot: u32) -> SocketAddr {
+    match network {
+        DynoNetwork::Isolated { range, .. } => {
+            let address = u32::from(*range).wrapping_add(slot);
+            SocketAddr::from((Ipv4Addr::from(address), DYNO_PORT))
+        }
+        DynoNetwork::Host { .. } => SocketAddr::from(([127, 0, 0, 1], port(network, slot))),
+    }
+}
+
+/// The `PORT` that a dyno is told to bind.
+pub(crate) fn port(network: &DynoNetwork, slot: u32) -> u16 {
+    match network {
+        DynoNetwork::Isolated { .. } => DYNO_PORT,
+        DynoNetwork::Host { first_port } => {
+            // Slots beyond the range share ports with slots that are long gone.
+            let span = u32::from(u16::MAX - first_port);
+            first_port.saturating_add(u16::try_from(slot % span.max(1)).unwrap_or(0))
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One look at everything: what is desired and what is known, read together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use domain::id::{AppId, SlugId};
+use domain::release::ReleaseState;
+use domain::rollout::ReleaseTarget;
+use store::app::App;
+use store::dyno::Dyno;
+use store::formation::Formation;
+use store::release::Release;
+use store::slug::Slug;
+use store::{Store, StoreError};
+
+/// Everything about one app that decisions need.
+#[derive(Debug)]
+pub(crate) struct AppWorld {
+    pub(crate) app: App,
+    pub(crate) formation: Vec<Formation>,
+    /// On their way or serving, oldest first.
+    pub(crate) releases: Vec<Release>,
+    pub(crate) dynos: Vec<Dyno>,
+}
+
+impl AppWorld {
+    pub(crate) fn serving(&self) -> Option<&Release> {
+        self.releases.iter().rev().find(|release| release.state == ReleaseState::Serving)
+    }
+
+    /// The oldest release that is on its way: the only one that moves.
+    pub(crate) fn under_way(&self) -> Option<&Release> {
+        self.releases.iter().find(|release| release.state.is_under_way())
+    }
+
+    pub(crate) fn release_version(&self, dyno: &Dyno) -> Option<u64> {
+        let id = dyno.release?;
+        self.releases.iter().find(|release| release.id == id).map(|release| release.version)
+    }
+}
+
+/// Reads the store and remembers slugs, which never change.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    store: Arc<Store>,
+    slugs: HashMap<SlugId, Arc<Slug>>,
+}
+
+impl Observer {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self { store, slugs: HashMap::new() }
+    }
+
+    pub(crate) fn look(&self) -> Result<Vec<AppWorld>, StoreError> {
+        let mut worlds: Vec<AppWorld> = self
+            .store
+            .apps()?
+            .into_iter()
+            .map(|app| AppWorld { app, formation: Vec::new(), releases: Vec::new(), dynos: Vec::new() })
+            .collect();
+        let places: HashMap<AppId, usize> =
+            worlds.iter().enumerate().map(|(place, world)| (world.app.id, place)).collect();
+        for formation in self.store.all_formations()? {
+            if let Some(&place) = places.get(&formation.app) {
+                worlds[place].formation.push(formation);
+            }
+        }
+        for release in self.store.all_live_releases()? {
+            if let Some(&place) = places.get(&release.app) {
+                worlds[place].releases.push(release);
+            }
+        }
+        for dyno in self.store.all_dynos()? {
+            if let Some(&place) = places.get(&dyno.app) {
+                worlds[place].dynos.push(dyno);
+            }
+        }
+        Ok(worlds)
+    }
+
+    pub(crate) fn slug(&mut self, id: SlugId) -> Result<Option<Arc<Slug>>, StoreError> {
+        if let Some(slug) = self.slugs.get(&id) {
+            return Ok(Some(Arc::clone(slug)));
+        }
+        let Some(slug) = self.store.slug(id)? else { return Ok(None) };
+        let slug = Arc::new(slug);
+        if slug.sha256.is_some() {
+            self.slugs.insert(id, Arc::clone(&slug));
+        }
+        Ok(Some(slug))
+    }
+
+    pub(crate) fn forget_slug(&mut self, id: SlugId) {
+        self.slugs.remove(&id);
+    }
+
+    /// The part of a release that placement needs; without code it places nothing.
+    pub(crate) fn release_target(&mut self, release: &Release) -> Result<ReleaseTarget, StoreError> {
+        let slug = release.slug.map(|id| self.slug(id)).transpose()?.flatten();
+        let process_types = slug.iter().flat_map(|slug| &slug.process_types).map(|(name, _command)| name.clone());
+        Ok(ReleaseTarget {
+            version: release.version,
+            process_types: process_types.filter(|name| !name.is_release()).collect(),
+        })
+    }
+}

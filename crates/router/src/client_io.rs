@@ -1,0 +1,120 @@
+//! The client's socket under hyper's HTTP/1 server: notices a client that stops reading, and guards the framing.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use crate::head_guard::{GuardFault, HeadGuard};
+
+/// What requests and the socket, which hyper owns, tell each other.
+#[derive(Debug)]
+pub(crate) struct ClientLine {
+    idle_ms: AtomicU64,
+    stalled: AtomicBool,
+    fault: OnceLock<GuardFault>,
+    requests: AtomicU64,
+}
+
+impl ClientLine {
+    /// Sets how long the client may take no bytes; it is a limit of the app that is being asked.
+    pub(crate) fn set_idle_ms(&self, idle_ms: u64) {
+        self.idle_ms.store(idle_ms, Ordering::Relaxed);
+    }
+
+    /// To be called once per request, in order: what is wrong with its framing, if anything is.
+    pub(crate) fn next_request_fault(&self) -> Option<&'static str> {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.fault.get().filter(|fault| fault.request <= request).map(|fault| fault.cause)
+    }
+
+    /// Whether the connection was ended because the client took no bytes for too long.
+    pub(crate) fn stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ClientIo {
+    stream: TcpStream,
+    line: Arc<ClientLine>,
+    guard: HeadGuard,
+    /// Runs while a write waits for the client.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl ClientIo {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let line = ClientLine {
+            idle_ms: AtomicU64::new(55_000),
+            stalled: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            requests: AtomicU64::new(0),
+        };
+        Self { stream, line: Arc::new(line), guard: HeadGuard::new(), stall: None }
+    }
+
+    pub(crate) fn line(&self) -> Arc<ClientLine> {
+        self.line.clone()
+    }
+
+    fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stall = None;
+            return polled;
+        }
+        let idle = Duration::from_millis(self.line.idle_ms.load(Ordering::Relaxed));
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+        if stall.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.line.stalled.store(true, Ordering::Relaxed);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(fault) = self.guard.push(&buf.filled()[before..]) {
+            // There is only ever one: the guard stops at it.
+            self.line.fault.set(fault).unwrap_or_default();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

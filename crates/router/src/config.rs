@@ -1,0 +1,85 @@
+//! What the router is told when it starts.
+
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct RouterConfig {
+    /// Holds `router/`: admin socket, table and request log.
+    pub data_dir: PathBuf,
+    /// Only a server of the same instance may give this router a table.
+    pub instance: String,
+    /// Where plain HTTP is accepted.
+    pub http: Vec<Listen>,
+    /// Worker threads; `None` for one per core.
+    pub threads: Option<NonZeroUsize>,
+    pub bounds: Bounds,
+}
+
+#[derive(Debug)]
+pub enum Listen {
+    /// Bound here, once per worker thread (`SO_REUSEPORT`).
+    Address(SocketAddr),
+    /// Bound by whoever started this process; the worker threads share it.
+    Inherited(TcpListener),
+}
+
+/// Every bound of the router that is not a property of an app.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Client connections of the whole router. At the bound, new ones wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// One request head, and the most that is buffered per direction and connection. Larger heads get 431.
+    pub buffer_bytes_max: usize,
+    /// Header lines of one head. More get 431.
+    pub headers_max: usize,
+    /// How long a client connection may take for a request head, or idle between requests, before it is closed.
+    pub client_idle: Duration,
+    /// Requests of one app that wait for a dyno. The newest beyond it is refused (`H11`).
+    pub queue_requests_max: usize,
+    /// How long a request waits for a slot of a busy dyno before it is refused (`H11`).
+    pub queue_wait: Duration,
+    /// Dynos that are tried for one request before it fails (`H21`, `H19`, `H34`).
+    pub connect_attempts_max: usize,
+    /// How long a dyno that refused a connection gets no requests while others can take them.
+    pub quarantine: Duration,
+    /// How long an idle connection to a dyno is kept. Gunicorn closes at 2 s, so ours must be shorter.
+    pub dyno_idle: Duration,
+    /// Idle connections kept per dyno and thread. More are closed.
+    pub dyno_idle_connections_max: usize,
+    /// How long a body waits for the dyno's `100 Continue` before it is sent anyway.
+    pub continue_wait: Duration,
+    /// How long an upgraded connection that is being ended may take to finish its frame and answer the close.
+    pub close_wait: Duration,
+    /// Request log lines waiting to be written. More are dropped and counted.
+    pub log_lines_max: usize,
+    /// After SIGTERM: how long idle client connections may still send a request, which is answered with
+    /// `Connection: close`, before they are closed.
+    pub lame_duck: Duration,
+    /// After SIGTERM: how long requests may take to finish.
+    pub drain: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            buffer_bytes_max: 64 * 1024,
+            headers_max: 128,
+            client_idle: Duration::from_secs(90),
+            queue_requests_max: 1_000,
+            queue_wait: Duration::from_secs(5),
+            connect_attempts_max: 10,
+            quarantine: Duration::from_secs(5),
+            dyno_idle: Duration::from_secs(1),
+            dyno_idle_connections_max: 128,
+            continue_wait: Duration::from_secs(1),
+            close_wait: Duration::from_secs(2),
+            log_lines_max: 16_384,
+            lame_duck: Duration::from_secs(1),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The body of a response on its way from the dyno to the client.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::error_code::ErrorCode;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+
+use crate::client_io::ClientLine;
+use crate::dyno::Slot;
+use crate::dyno_io::DynoConnection;
+use crate::request_log::Record;
+use crate::upload::{Phase, Progress};
+use crate::worker::Worker;
+
+#[derive(Debug, Error)]
+pub(crate) enum DownloadError {
+    #[error("dyno closed in the middle of its response")]
+    Interrupted(#[source] hyper::Error),
+    #[error("dyno sent nothing for too long")]
+    Idle,
+}
+
+#[derive(Debug)]
+pub(crate) struct Download {
+    body: Incoming,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether `timer` runs for the present silence.
+    timing: bool,
+    progress: Rc<Progress>,
+    client: Arc<ClientLine>,
+    worker: Rc<Worker>,
+    /// `None` once the dyno has answered or failed; then the slot is gone, too.
+    held: Option<(DynoConnection, Arc<Slot>)>,
+    record: Record,
+}
+
+impl Download {
+    #[expect(clippy::too_many_arguments, reason = "one call site; every part of an exchange ends up here")]
+    pub(crate) fn new(
+        body: Incoming,
+        idle: Duration,
+        progress: Rc<Progress>,
+        client: Arc<ClientLine>,
+        worker: Rc<Worker>,
+        connection: DynoConnection,
+        slot: Arc<Slot>,
+        record: Record,
+    ) -> Self {
+        let held = Some((connection, slot));
+        let mut download = Self { body, idle, timer: None, timing: false, progress, client, worker, held, record };
+        if download.body.is_end_stream() {
+            download.finish();
+        }
+        download
+    }
+
+    /// The dyno has answered: its connection may carry the next request, and its slot is free.
+    fn finish(&mut self) {
+        self.record.dyno_finished();
+        if let Some((connection, slot)) = self.held.take() {
+            // A dyno that answered early is still being sent the rest of the body: that connection is of no more use.
+            if self.progress.phase() != Phase::Done {
+                self.progress.give_up();
+            } else {
+                self.worker.pool.put(slot.dyno.serial, connection, &self.worker.shared.bounds);
+            }
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = || Instant::now() + self.idle;
+        let timer = match &mut self.timer {
+            Some(timer) if self.timing => timer,
+            Some(timer) => {
+                timer.as_mut().reset(deadline());
+                timer
+            }
+            none => none.insert(Box::pin(tokio::time::sleep(self.idle))),
+        };
+        self.timing = true;
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.timing = false;
+                self.record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                if self.body.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.held = None;
+                self.record.fail(ErrorCode::H18);
+                Poll::Ready(Some(Err(DownloadError::Interrupted(error))))
+            }
+            Poll::Pending if self.poll_idle(cx).is_ready() => {
+                self.held = None;
+                self.record.fail(ErrorCode::H15);
+                Poll::Ready(Some(Err(DownloadError::Idle)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.progress.give_up();
+        // Dropped while the dyno was still sending: hyper gave the client up.
+        if self.held.is_some() {
+            self.record.fail(if self.client.stalled() { ErrorCode::H28 } else { ErrorCode::H27 });
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! One request's exchange with a dyno: a slot, a connection, the request, the beginning of the response.
+//!
+//! Dropping an [`Exchange`] (the client left) drops it from the queue, or, once the request is on its way, leaves a
+//! task behind that keeps the slot until the dyno has answered or closed: a worker that is still busy with a request
+//! that nobody waits for is busy all the same.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::error_code::ErrorCode;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use crate::admission::{Refusal, connect_failure_code};
+use crate::app::{App, Picked};
+use crate::download::Download;
+use crate::dyno::Slot;
+use crate::dyno_io::{ConnectFailure, DynoConnection, connect};
+use crate::forward;
+use crate::proxy::Client;
+use crate::reply::{Problem, ReplyBody};
+use crate::request_log::Record;
+use crate::tunnel::{self, Tunnel};
+use crate::upload::{Gate, Phase, Progress, Upload};
+use crate::worker::Open;
+
+/// A request as it goes to the dyno.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Incoming>,
+    pub(crate) expects_continue: bool,
+    /// The protocol asked for, and the client's side of it.
+    pub(crate) upgrade: Option<(HeaderValue, Option<OnUpgrade>)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    client: Rc<Client>,
+    app: Arc<App>,
+    outgoing: Outgoing,
+    record: Record,
+    tried: Vec<u64>,
+}
+
+/// Why an attempt brought no response.
+enum Failed {
+    /// The reused connection was closed under the request; it may be sent again on a new one.
+    Stale,
+    Code(ErrorCode),
+    Problem(Problem),
+}
+
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>>>;
+
+/// A response that is being waited for, with everything that must not end before it has come.
+struct Pending {
+    response: Option<ResponseFuture>,
+    connection: Option<DynoConnection>,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(response) = self.response.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            let (connection, slot) = (self.connection.take(), self.slot.clone());
+            spawn_local(async move {
+                drop(response.await);
+                drop(connection);
+                drop(slot);
+            });
+        }
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(client: Rc<Client>, app: Arc<App>, outgoing: Outgoing, record: Record) -> Self {
+        Self { client, app, outgoing, record, tried: Vec::new() }
+    }
+
+    pub(crate) async fn run(mut self) -> Result<Response<ReplyBody>, Problem> {
+        match self.run_inner().await {
+            Ok(response) => Ok(self.deliver(response)),
+            Err(problem) => {
+                if let Some(code) = problem.code {
+                    // Heroku logs 499 for a client that stalls; no client could be told that.
+                    let status = if code == ErrorCode::H28 { 499 } else { problem.status.as_u16() };
+                    self.record.refuse(code, status, problem.cause);
+                } else {
+                    self.record.answered(problem.status.as_u16());
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    async fn run_inner(&mut self) -> Result<Answer, Problem> {
+        let (slot, mut connection) = self.reach_dyno().await?;
+        loop {
+            let reused = connection.reused;
+            match self.attempt(connection, &slot).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Stale) if reused => {
+                    connection = self.connect_again(&slot).await?;
+                }
+                Err(Failed::Stale) => return Err(Problem::code(ErrorCode::H13)),
+                Err(Failed::Code(code)) => return Err(Problem::code(code)),
+                Err(Failed::Problem(problem)) => return Err(problem),
+            }
+        }
+    }
+
+    /// Finds a dyno that has a free slot and takes a connection.
+    async fn reach_dyno(&mut self) -> Result<(Arc<Slot>, DynoConnection), Problem> {
+        let client = self.client.clone();
+        let (worker, bounds) = (&client.worker, &client.worker.shared.bounds);
+        let mut only_half_open = true;
+        let mut failed = None;
+        while self.tried.len() < bounds.connect_attempts_max {
+            let asked_at = Instant::now();
+            let picked = self.app.pick(&self.tried, bounds).await;
+            self.record.add_queue(asked_at.elapsed());
+            let Picked { slot, half_open } = match picked {
+                Ok(picked) => picked,
+                Err(Refusal::AllTried) => break,
+                Err(Refusal::NoSuchApp) => return Err(Problem::NO_SUCH_APP),
+                Err(Refusal::Code(code)) => return Err(Problem::code(code)),
+            };
+            // Dynos that this very request sent into quarantine do not count.
+            only_half_open &= half_open;
+            let slot = Arc::new(slot);
+            let connecting_at = Instant::now();
+            if let Some(connection) = self.pooled(&slot).await {
+                self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
+                return Ok((slot, connection));
+            }
+            let limit = Duration::from_millis(self.app.view().limits.connect_ms);
+            let connected = connect(slot.dyno.address, limit, bounds).await;
+            self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
+            let timed_out = match connected {
+                Ok(connection) => {
+                    slot.dyno.end_quarantine();
+                    return Ok((slot, connection));
+                }
+                Err(ConnectFailure::Local(error)) => return Err(local_failure(&error)),
+                Err(ConnectFailure::Refused) => false,
+                Err(ConnectFailure::TimedOut) => true,
+            };
+            slot.dyno.quarantine(worker.shared.bounds.quarantine);
+            self.tried.push(slot.dyno.serial);
+            failed = Some(timed_out);
+        }
+        let dynos = self.app.view().dynos.len();
+        let code = failed.map(|timed_out| connect_failure_code(only_half_open, timed_out, dynos));
+        Err(Problem::code(code.unwrap_or(ErrorCode::H99)))
+    }
+
+    async fn pooled(&self, slot: &Slot) -> Option<DynoConnection> {
+        let worker = &self.client.worker;
+        let connection = worker.pool.take(slot.dyno.serial, &worker.shared.bounds).await?;
+        if !self.replayable() {
+            // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out
+            // before a request goes down with it that could not be sent twice.
+            tokio::task::yield_now().await;
+        }
+        (!connection.sender.is_closed()).then_some(connection)
+    }
+
+    async fn connect_again(&mut self, slot: &Arc<Slot>) -> Result<DynoConnection, Problem> {
+        let limit = Duration::from_millis(self.app.view().limits.connect_ms);
+        let connecting_at = Instant::now();
+        let connected = connect(slot.dyno.address, limit, &self.client.worker.shared.bounds).await;
+        self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
+        connected.map_err(|failure| match failure {
+            ConnectFailure::Refused => Problem::code(ErrorCode::H21),
+            ConnectFailure::TimedOut => Problem::code(ErrorCode::H19),
+            ConnectFailure::Local(error) => local_failure(&error),
+        })
+    }
+
+    /// Sends the request and waits for the beginning of the response.
+    async fn attempt(&mut self, mut connection: DynoConnection, slot: &Arc<Slot>) -> Result<Answer, Failed> {
+        let progress = Rc::new(Progress::new(self.outgoing.body.is_none()));
+        let (request, upgrade_to_dyno) = self.request(&connection, slot, &progress);
+        let read_before = connection.line.bytes_read();
+        self.record.sending();
+        let response = Box::pin(connection.sender.try_send_request(request));
+        let line = connection.line.clone();
+        let reused = connection.reused;
+        let mut pending = Pending { response: Some(response), connection: Some(connection), slot: slot.clone() };
+        let outcome = self.wait(&mut pending, &progress).await?;
+        pending.response = None;
+        let connection = pending.connection.take();
+        match (outcome, connection) {
+            (Ok(response), Some(connection)) => {
+                Ok(Answer { response, connection, slot: slot.clone(), progress, upgrade_to_dyno })
+            }
+            (Ok(_response), None) => Err(Failed::Code(ErrorCode::H99)),
+            (Err(mut error), _connection) => {
+                let answered = line.bytes_read() > read_before;
+                if let Some(unsent) = error.take_message() {
+                    self.take_back(unsent);
+                    return Err(Failed::Stale);
+                }
+                let lost_body = progress.phase() != Phase::Done || self.had_body();
+                if reused && !answered && self.outgoing.method.is_idempotent() && !lost_body {
+                    return Err(Failed::Stale);
+                }
+                Err(self.classify(error.error(), &progress, answered))
+            }
+        }
+    }
+
+    fn request(
+        &mut self,
+        connection: &DynoConnection,
+        slot: &Arc<Slot>,
+        progress: &Rc<Progress>,
+    ) -> (Request<Upload>, bool) {
+        let outgoing = &mut self.outgoing;
+        let body = outgoing.body.take();
+        let (open, opened) = oneshot::channel();
+        let gate = (outgoing.expects_continue && body.is_some())
+            .then(|| Gate::new(opened, self.client.worker.shared.bounds.continue_wait));
+        let gated = gate.is_some();
+        let upload = Upload::new(body, gate, progress.clone(), connection.line.clone(), slot.clone());
+        let mut request = Request::new(upload);
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = outgoing.uri.clone();
+        *request.headers_mut() = outgoing.headers.clone();
+        if gated {
+            let open = Mutex::new(Some(open));
+            hyper::ext::on_informational(&mut request, move |response| {
+                let open = open.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let (StatusCode::CONTINUE, Some(open)) = (response.status(), open) {
+                    // A request that is gone needs no body.
+                    open.send(()).unwrap_or_default();
+                }
+            });
+        }
+        (request, outgoing.upgrade.is_some())
+    }
+
+    fn take_back(&mut self, unsent: Request<Upload>) {
+        self.outgoing.body = unsent.into_body().into_body();
+    }
+
+    fn had_body(&self) -> bool {
+        self.outgoing.headers.contains_key(http::header::TRANSFER_ENCODING)
+            || self.outgoing.headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+    }
+
+    /// Whether the request can be sent a second time whatever happened to the first.
+    fn replayable(&self) -> bool {
+        self.outgoing.body.is_none() && self.outgoing.method.is_idempotent()
+    }
+
+    /// Waits for the response, as long as the app's time limits allow.
+    async fn wait(
+        &self,
+        pending: &mut Pending,
+        progress: &Progress,
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<Upload>>>, Failed> {
+        let limits = self.app.view().limits;
+        let Some(response) = &mut pending.response else { return Err(Failed::Code(ErrorCode::H99)) };
+        loop {
+            let limit_ms = match progress.phase() {
+                Phase::Done => limits.first_byte_ms,
+                Phase::WaitingForClient | Phase::WaitingForDyno => limits.idle_ms,
+                Phase::Left | Phase::Unwanted => return Err(Failed::Code(ErrorCode::H27)),
+                Phase::BadChunk => return Err(Failed::Problem(Problem::bad_request("bad chunk"))),
+            };
+            let deadline = progress.moved_at() + Duration::from_millis(limit_ms);
+            tokio::select! {
+                biased;
+                outcome = &mut *response => return Ok(outcome),
+                () = progress.changed.notified() => {}
+                () = sleep_until(deadline) => match progress.phase() {
+                    // Bytes have moved since the deadline was set.
+                    _ if progress.moved_at() + Duration::from_millis(limit_ms) > Instant::now() => {}
+                    Phase::WaitingForClient => return Err(Failed::Code(ErrorCode::H28)),
+                    _ => return Err(Failed::Code(ErrorCode::H12)),
+                },
+            }
+        }
+    }
+
+    fn classify(&self, error: &hyper::Error, progress: &Progress, answered: bool) -> Failed {
+        match progress.phase() {
+            Phase::Left => Failed::Code(ErrorCode::H27),
+            Phase::BadChunk => Failed::Problem(Problem::bad_request("bad chunk")),
+            _ if error.is_parse_too_large() => {
+                Failed::Problem(Problem { cause: Some("oversized header"), ..Problem::code(ErrorCode::H25) })
+            }
+            _ if error.is_parse() => Failed::Code(ErrorCode::H17),
+            _ if answered => Failed::Code(ErrorCode::H18),
+            _ => Failed::Code(ErrorCode::H13),
+        }
+    }
+
+    /// Hands the response to the client, with everything that ends when its body does.
+    fn deliver(mut self, answer: Answer) -> Response<ReplyBody> {
+        let Answer { mut response, connection, slot, progress, upgrade_to_dyno } = answer;
+        // hyper writes the version that the client understands; a dyno's HTTP/1.0 says nothing about our own hop.
+        *response.version_mut() = Version::HTTP_11;
+        let limits = self.app.view().limits;
+        let idle = Duration::from_millis(limits.idle_ms);
+        self.client.line.set_idle_ms(limits.idle_ms);
+        self.record.answered(response.status().as_u16());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let client_side = self.outgoing.upgrade.take().and_then(|(_protocol, client_side)| client_side);
+            let (true, Some(client_side)) = (upgrade_to_dyno, client_side) else {
+                return self.fail_late(ErrorCode::H17);
+            };
+            let protocol = response.headers().get(http::header::UPGRADE).cloned();
+            let websocket =
+                protocol.as_ref().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+            let dyno_side = hyper::upgrade::on(&mut response);
+            forward::prepare_response(response.headers_mut(), protocol.as_ref());
+            let bounds = &self.client.worker.shared.bounds;
+            let open = Open::new(self.client.worker.clone());
+            let tunnel =
+                Tunnel { _open: open, slot, record: self.record, idle, websocket, close_wait: bounds.close_wait };
+            spawn_local(tunnel::run(tunnel, client_side, dyno_side));
+            drop(connection);
+            return response.map(|_no_body| ReplyBody::Own(None));
+        }
+        forward::prepare_response(response.headers_mut(), None);
+        let (worker, line) = (self.client.worker.clone(), self.client.line.clone());
+        let (parts, body) = response.into_parts();
+        let download = Download::new(body, idle, progress, line, worker, connection, slot, self.record);
+        Response::from_parts(parts, ReplyBody::Dyno(Box::new(download)))
+    }
+
+    fn fail_late(mut self, code: ErrorCode) -> Response<ReplyBody> {
+        let problem = Problem::code(code);
+        self.record.fail(code);
+        crate::reply::problem(problem, "", &HeaderMap::new())
+    }
+}
+
+/// The beginning of a response, with what it came through.
+struct Answer {
+    response: Response<Incoming>,
+    connection: DynoConnection,
+    slot: Arc<Slot>,
+    progress: Rc<Progress>,
+    upgrade_to_dyno: bool,
+}
+
+fn local_failure(error: &std::io::Error) -> Problem {
+    warn!(%error, "Cannot make a connection to a dyno, for a reason on this machine");
+    Problem::code(ErrorCode::H99)
+}

@@ -1,0 +1,215 @@
+//! The headers that change between client and dyno, both ways. Pure but for the random request id.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderValue};
+use uuid::Uuid;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const OUR_VIA: &str = "1.1 berth";
+
+/// Hop-by-hop headers (RFC 9110, 7.6.1) besides the ones that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS];
+
+/// Headers that a client must not make disappear by naming them in `Connection`: ours, and those that frame a message.
+const KEPT: [HeaderName; 8] =
+    [HOST, CONTENT_LENGTH, X_REQUEST_ID, X_REQUEST_START, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PORT, VIA];
+
+/// The sane id that came with the request, else a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> String {
+    let sane = |id: &&str| {
+        (20..=200).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
+
+/// The addresses that the request came through, as they are told to the dyno: what came in, then the client's.
+pub(crate) fn forwarded_for(headers: &HeaderMap, client: IpAddr) -> String {
+    let came_in = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let client = client.to_canonical().to_string();
+    came_in.map(str::to_owned).chain([client]).collect::<Vec<_>>().join(", ")
+}
+
+/// What the router tells the dyno about a request.
+#[derive(Debug)]
+pub(crate) struct Forwarded<'a> {
+    pub(crate) authority: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) forwarded_for: &'a str,
+    pub(crate) local: SocketAddr,
+    pub(crate) unix_ms: u64,
+    /// The client sends a body of a length that it has not told.
+    pub(crate) chunked: bool,
+}
+
+/// The protocol that the client asks to upgrade to, if the request may be one. `h2c` may not: it would be a way around
+/// everything that the router checks.
+pub(crate) fn upgrade_asked(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let asked = connection_options(headers).iter().any(|option| option.eq_ignore_ascii_case("upgrade"));
+    let h2c = protocol.to_str().is_ok_and(|protocol| protocol.to_ascii_lowercase().contains("h2c"));
+    (asked && !h2c).then(|| protocol.clone())
+}
+
+/// Turns a client's headers into those for the dyno.
+pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>, forwarded: &Forwarded<'_>) {
+    let wants_trailers = headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
+    strip_hop_by_hop(headers);
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.clone());
+    }
+    if forwarded.chunked {
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let mut set = |name: HeaderName, value: &str| {
+        // Each value is an address, a number, or was a header value before.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(HOST, forwarded.authority);
+    set(X_REQUEST_ID, forwarded.request_id);
+    set(X_FORWARDED_FOR, forwarded.forwarded_for);
+    set(X_FORWARDED_PROTO, "http");
+    set(X_FORWARDED_PORT, &forwarded.local.port().to_string());
+    set(X_REQUEST_START, &forwarded.unix_ms.to_string());
+    headers.append(VIA, HeaderValue::from_static(OUR_VIA));
+}
+
+/// Turns a dyno's headers into those for the client.
+pub(crate) fn prepare_response(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
+    strip_hop_by_hop(headers);
+    headers.remove(EXPECT);
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.clone());
+    }
+    headers.append(VIA, HeaderValue::from_static(OUR_VIA));
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for option in connection_options(headers) {
+            match HeaderName::try_from(option) {
+                Ok(name) if !KEPT.contains(&name) => drop(headers.remove(name)),
+                _ => {}
+            }
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn connection_options(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',').map(|option| option.trim().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        pairs.iter().map(pair).fold(HeaderMap::new(), |mut map, (name, value)| {
+            map.append(name, value);
+            map
+        })
+    }
+
+    fn prepared(mut map: HeaderMap, upgrade: Option<&HeaderValue>) -> HeaderMap {
+        let forwarded = Forwarded {
+            authority: "shop.example",
+            request_id: "id",
+            forwarded_for: "1.2.3.4",
+            local: "10.0.0.1:80".parse().unwrap(),
+            unix_ms: 5,
+            chunked: false,
+        };
+        prepare_request(&mut map, upgrade, &forwarded);
+        map
+    }
+
+    #[test]
+    fn a_dyno_gets_what_heroku_gives_it() {
+        let map = prepared(headers(&[("via", "1.0 cdn"), ("x-forwarded-proto", "https"), ("cookie", "a=b")]), None);
+        assert_eq!(map[X_FORWARDED_FOR], "1.2.3.4");
+        assert_eq!(map[X_FORWARDED_PROTO], "http");
+        assert_eq!(map[X_FORWARDED_PORT], "80");
+        assert_eq!(map[X_REQUEST_START], "5");
+        assert_eq!(map["cookie"], "a=b");
+        assert_eq!(map.get_all(VIA).iter().collect::<Vec<_>>(), ["1.0 cdn", "1.1 berth"]);
+    }
+
+    #[test]
+    fn hop_by_hop_headers_stay_on_their_hop() {
+        let map = prepared(
+            headers(&[
+                ("connection", "close, X-Private"),
+                ("x-private", "1"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("upgrade", "websocket"),
+                ("te", "trailers, deflate"),
+            ]),
+            None,
+        );
+        for name in ["connection", "x-private", "keep-alive", "proxy-connection", "upgrade"] {
+            assert!(!map.contains_key(name), "{name}");
+        }
+        assert_eq!(map[TE], "trailers");
+    }
+
+    #[test]
+    fn a_client_cannot_strip_the_routers_headers() {
+        let map = prepared(
+            headers(&[("connection", "x-forwarded-for, host, content-length"), ("content-length", "3")]),
+            None,
+        );
+        assert_eq!(map[X_FORWARDED_FOR], "1.2.3.4");
+        assert_eq!(map[HOST], "shop.example");
+        assert_eq!(map[CONTENT_LENGTH], "3");
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers_and_is_never_h2c() {
+        let asked = |pairs: &[_]| upgrade_asked(&headers(pairs));
+        assert!(asked(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).is_some());
+        assert!(asked(&[("upgrade", "websocket")]).is_none());
+        assert!(asked(&[("connection", "Upgrade"), ("upgrade", "h2c")]).is_none());
+    }
+
+    #[test]
+    fn only_a_sane_request_id_is_kept() {
+        let kept = |id: &'static str| request_id(&headers(&[("x-request-id", id)])) == id;
+        assert!(kept("8601b555-6a83-4c12-8269-97c8e32cdb22"));
+        assert!(!kept("short"));
+        assert!(!kept("8601b555-6a83-4c12-8269-97c8e32cdb22 at=error"));
+    }
+
+    #[test]
+    fn the_client_is_appended_to_the_chain() {
+        let map = headers(&[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-for", "8.8.8.8")]);
+        assert_eq!(forwarded_for(&map, "::ffff:1.2.3.4".parse().unwrap()), "9.9.9.9, 8.8.8.8, 1.2.3.4");
+    }
+}

@@ -1,0 +1,51 @@
+//! The data plane: takes requests and carries them to dynos.
+//!
+//! It serves from the route table that it was given last, in memory and on disk, and never waits for the server:
+//! killing that changes nothing for requests, and a killed router comes back with the table it had.
+//!
+//! ```text
+//!   client ── worker thread ── App: slot or queue ── pool ── dyno
+//!                 │                  ▲
+//!             log thread       control thread ◄── server (router/admin.sock)
+//!                 │                  │
+//!            router/log/       router/table.*
+//! ```
+//!
+//! Each worker thread runs its own runtime with its own listeners and its own connections to dynos. The table, the
+//! in-flight counts and the queues are shared, so that a limit of one request per dyno is exact.
+
+mod config;
+mod listener;
+mod run;
+mod worker;
+
+mod client_io;
+mod download;
+mod exchange;
+mod forward;
+mod head;
+mod head_guard;
+mod proxy;
+mod reply;
+mod tunnel;
+mod upload;
+mod websocket;
+
+pub mod admission;
+mod app;
+mod dyno;
+mod dyno_io;
+mod pool;
+
+mod admin_socket;
+pub mod client;
+mod control;
+mod table;
+mod table_file;
+
+mod log_thread;
+mod random;
+mod request_log;
+
+pub use crate::config::{Bounds, Listen, RouterConfig};
+pub use crate::run::{Router, RouterError, run};

@@ -1,0 +1,116 @@
+//! One request: checked, matched with its app, exchanged with a dyno, answered.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use domain::error_code::ErrorCode;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::client_io::ClientLine;
+use crate::exchange::{Exchange, Outgoing};
+use crate::forward::{self, Forwarded};
+use crate::head;
+use crate::log_thread::unix_us;
+use crate::reply::{self, Problem, ReplyBody};
+use crate::request_log::Record;
+use crate::worker::Worker;
+
+/// Answers for any host, for a load balancer in front.
+const HEALTH_PATH: &str = "/.well-known/berth/health";
+
+/// One client connection, as its requests see it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) line: Arc<ClientLine>,
+}
+
+pub(crate) async fn handle(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
+    let shared = client.worker.shared.clone();
+    let mut response = answer(&client, request).await;
+    if shared.draining.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<ReplyBody> {
+    let shared = &client.worker.shared;
+    shared.requests_total.fetch_add(1, Ordering::Relaxed);
+    let (mut parts, body) = request.into_parts();
+    let request_id = forward::request_id(&parts.headers);
+    let framing_fault = client.line.next_request_fault();
+    if parts.uri.path() == HEALTH_PATH && framing_fault.is_none() {
+        return reply::health(shared.draining.load(Ordering::Relaxed));
+    }
+    let target = match head::check(&parts) {
+        Ok(target) => target,
+        Err(fault) => {
+            let problem = Problem { status: fault.status, code: Some(ErrorCode::H26), cause: Some(fault.cause) };
+            return reply::problem(problem, &request_id, &parts.headers);
+        }
+    };
+    let Some(app) = shared.table.app(&target.host) else {
+        if let Some(cause) = framing_fault {
+            return reply::problem(Problem::bad_request(cause), &request_id, &parts.headers);
+        }
+        return reply::problem(Problem::NO_SUCH_APP, &request_id, &parts.headers);
+    };
+    let forwarded_for = forward::forwarded_for(&parts.headers, client.peer.ip());
+    let mut record = Record::new(
+        shared.log.clone(),
+        app.id,
+        parts.method.clone(),
+        parts.uri.clone(),
+        target.host,
+        request_id.clone(),
+        forwarded_for.clone(),
+    );
+    if let Some(cause) = framing_fault {
+        let problem = Problem::bad_request(cause);
+        record.refuse(ErrorCode::H26, problem.status.as_u16(), problem.cause);
+        return reply::problem(problem, &request_id, &parts.headers);
+    }
+    let has_body = !body.is_end_stream();
+    let upgrade = if has_body { None } else { forward::upgrade_asked(&parts.headers) };
+    let asked_by = parts.headers.clone();
+    let forwarded = Forwarded {
+        authority: &target.authority,
+        request_id: &request_id,
+        forwarded_for: &forwarded_for,
+        local: client.local,
+        unix_ms: unix_us() / 1000,
+        chunked: has_body && body.size_hint().exact().is_none(),
+    };
+    forward::prepare_request(&mut parts.headers, upgrade.as_ref(), &forwarded);
+    let outgoing = Outgoing {
+        method: parts.method,
+        uri: origin_form(&parts.uri),
+        headers: parts.headers,
+        body: has_body.then_some(body),
+        expects_continue: target.expects_continue && parts.version >= Version::HTTP_11,
+        upgrade: upgrade.map(|protocol| (protocol, parts.extensions.remove::<hyper::upgrade::OnUpgrade>())),
+    };
+    let exchange = Exchange::new(client.clone(), app, outgoing, record);
+    match exchange.run().await {
+        Ok(response) => response,
+        Err(problem) => reply::problem(problem, &request_id, &asked_by),
+    }
+}
+
+/// What stands in the request line for the dyno, whichever form the client used.
+fn origin_form(uri: &Uri) -> Uri {
+    match uri.path_and_query() {
+        Some(path) if uri.authority().is_some() => Uri::from(path.clone()),
+        Some(_path) => uri.clone(),
+        None => Uri::from_static("/"),
+    }
+}

@@ -1,0 +1,190 @@
+//! What the router answers by itself: error pages, refusals, its own health.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use domain::error_code::ErrorCode;
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::download::{Download, DownloadError};
+
+/// The body of a response: the router's own, or a dyno's.
+#[derive(Debug)]
+pub(crate) enum ReplyBody {
+    Own(Option<Bytes>),
+    Dyno(Box<Download>),
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Dyno(download) => Pin::new(&mut **download).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Dyno(download) => download.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Dyno(download) => download.size_hint(),
+        }
+    }
+}
+
+/// Why a request gets an answer of the router's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) code: Option<ErrorCode>,
+    pub(crate) cause: Option<&'static str>,
+}
+
+impl Problem {
+    pub(crate) const NO_SUCH_APP: Self = Self { status: StatusCode::NOT_FOUND, code: None, cause: None };
+
+    pub(crate) const fn bad_request(cause: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: Some(ErrorCode::H26), cause: Some(cause) }
+    }
+
+    pub(crate) const fn code(code: ErrorCode) -> Self {
+        let status = match code {
+            ErrorCode::H25 => StatusCode::BAD_GATEWAY,
+            ErrorCode::H28 => StatusCode::REQUEST_TIMEOUT,
+            ErrorCode::H26 => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, code: Some(code), cause: None }
+    }
+
+    fn title(&self) -> &'static str {
+        self.code.map_or("No such app", ErrorCode::title)
+    }
+
+    /// What a visitor, or the person whose app it is, should know.
+    fn explanation(&self) -> &'static str {
+        let Some(code) = self.code else { return "There is no app at this address." };
+        match code {
+            ErrorCode::H10 => "The app has crashed. Its logs say why.",
+            ErrorCode::H11 => "The app has more requests than it can serve. Try again in a moment.",
+            ErrorCode::H12 => "The app took too long to answer.",
+            ErrorCode::H13 => "The app closed the connection without an answer.",
+            ErrorCode::H14 => "The app has no web process running: scale web to at least 1.",
+            ErrorCode::H15 | ErrorCode::H28 => "The connection was idle for too long.",
+            ErrorCode::H17 => "The app's answer was not valid HTTP.",
+            ErrorCode::H18 => "The app closed the connection in the middle of its answer.",
+            ErrorCode::H19 => "The app did not take the connection in time.",
+            ErrorCode::H20 => "The app is still starting and took too long.",
+            ErrorCode::H21 => "The app refused the connection.",
+            ErrorCode::H25 => "The app's answer was blocked because its head is too large.",
+            ErrorCode::H26 => "The request is not valid HTTP as this server understands it.",
+            ErrorCode::H34 => "None of the app's processes takes connections at the moment.",
+            ErrorCode::H80 => "The app is in maintenance. Try again later.",
+            ErrorCode::H81 => "The app exists, but nothing was deployed to it yet.",
+            _ => "The platform could not serve this request.",
+        }
+    }
+}
+
+/// The router's answer to a request that failed: HTML, or plain text or JSON where the client asks for that.
+///
+/// Every text in it is the router's own or a checked request id, so nothing needs escaping.
+pub(crate) fn problem(problem: Problem, request_id: &str, headers: &HeaderMap) -> Response<ReplyBody> {
+    let (title, explanation) = (problem.title(), problem.explanation());
+    let code = problem.code.map_or("not_found", ErrorCode::code);
+    let (content_type, text) = match preferred(headers) {
+        Format::Html => {
+            let page = format!(
+                "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+                 <title>{title}</title><style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;\
+                 padding:0 1rem;color:#222;background:#fff}}h1{{font-size:1.4rem}}code{{color:#666}}\
+                 @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#111}}code{{color:#999}}}}</style>\
+                 <h1>{title}</h1><p>{explanation}<p><code>{code} · {request_id}</code></html>\n"
+            );
+            ("text/html; charset=utf-8", page)
+        }
+        Format::Json => {
+            let json = format!(
+                "{{\"id\":\"{code}\",\"message\":\"{title}: {explanation}\",\"request_id\":\"{request_id}\"}}\n"
+            );
+            ("application/json", json)
+        }
+        Format::Text => ("text/plain; charset=utf-8", format!("{title}\n{explanation}\n{code} {request_id}\n")),
+    };
+    let mut response = Response::new(ReplyBody::Own(Some(Bytes::from(text))));
+    *response.status_mut() = problem.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert("x-request-id", value);
+    }
+    if matches!(problem.code, Some(ErrorCode::H11)) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if matches!(problem.code, Some(ErrorCode::H26 | ErrorCode::H28)) {
+        // What follows on this connection cannot be trusted, or will never come.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+pub(crate) fn health(draining: bool) -> Response<ReplyBody> {
+    let (status, text) =
+        if draining { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ok\n") };
+    let mut response = Response::new(ReplyBody::Own(Some(Bytes::from_static(text.as_bytes()))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Format {
+    Html,
+    Json,
+    Text,
+}
+
+/// The first of the known formats that the client names; a browser names HTML first, a script often nothing.
+fn preferred(headers: &HeaderMap) -> Format {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let known = |range: &str| match range.split(';').next().unwrap_or_default().trim() {
+        "text/html" => Some(Format::Html),
+        "text/plain" => Some(Format::Text),
+        range if range == "application/json" || range.ends_with("+json") => Some(Format::Json),
+        _ => None,
+    };
+    accept.split(',').find_map(known).unwrap_or(Format::Html)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_follows_accept() {
+        let check = |accept: &'static str, expect| {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(preferred(&headers), expect, "{accept}");
+        };
+        check("*/*", Format::Html);
+        check("text/html,application/xhtml+xml,*/*;q=0.8", Format::Html);
+        check("application/json", Format::Json);
+        check("application/vnd.heroku+json; version=3", Format::Json);
+        check("text/plain;q=0.9, text/html", Format::Text);
+        assert_eq!(preferred(&HeaderMap::new()), Format::Html);
+    }
+}

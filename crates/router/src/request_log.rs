@@ -1,0 +1,248 @@
+//! One line per request, in Heroku's format with `queue=` at the end.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::error_code::ErrorCode;
+use http::{Method, Uri};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::log_thread::LogSender;
+
+/// Longest path and longest `fwd` in a line, so that the fields behind them are never cut off.
+const PATH_BYTES_MAX: usize = 4_096;
+const FORWARDED_BYTES_MAX: usize = 512;
+
+/// Collects what is known about one request and writes its line when dropped.
+#[derive(Debug)]
+pub(crate) struct Record {
+    log: LogSender,
+    app: Uuid,
+    line: Line,
+    service_started: Option<Instant>,
+}
+
+/// The fields of a line.
+#[derive(Debug, Clone)]
+struct Line {
+    method: Method,
+    path: Uri,
+    host: String,
+    request_id: String,
+    forwarded: String,
+    dyno: Option<Arc<str>>,
+    connect: Duration,
+    service: Duration,
+    queue: Duration,
+    status: u16,
+    bytes: u64,
+    failure: Option<Failure>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    code: ErrorCode,
+    cause: Option<&'static str>,
+}
+
+impl Record {
+    /// Starts with the assumption that the client leaves: whoever answers it says otherwise.
+    pub(crate) fn new(
+        log: LogSender,
+        app: Uuid,
+        method: Method,
+        path: Uri,
+        host: String,
+        request_id: String,
+        forwarded: String,
+    ) -> Self {
+        let zero = Duration::ZERO;
+        let failure = Some(Failure { code: ErrorCode::H27, cause: None });
+        let line = Line {
+            method,
+            path,
+            host,
+            request_id,
+            forwarded,
+            dyno: None,
+            connect: zero,
+            service: zero,
+            queue: zero,
+            status: 499,
+            bytes: 0,
+            failure,
+        };
+        Self { log, app, line, service_started: None }
+    }
+
+    pub(crate) fn add_queue(&mut self, waited: Duration) {
+        self.line.queue += waited;
+    }
+
+    pub(crate) fn connected(&mut self, dyno: Arc<str>, connect: Duration) {
+        self.line.dyno = Some(dyno);
+        self.line.connect += connect;
+    }
+
+    pub(crate) fn sending(&mut self) {
+        self.service_started = Some(Instant::now());
+    }
+
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.line.status = status;
+        self.line.failure = None;
+    }
+
+    pub(crate) fn add_bytes(&mut self, bytes: usize) {
+        self.line.bytes += bytes as u64;
+    }
+
+    pub(crate) fn set_bytes(&mut self, bytes: u64) {
+        self.line.bytes = bytes;
+    }
+
+    pub(crate) fn dyno_finished(&mut self) {
+        if let Some(started) = self.service_started.take() {
+            self.line.service = started.elapsed();
+        }
+    }
+
+    /// The request ends with this code instead of a whole response.
+    pub(crate) fn fail(&mut self, code: ErrorCode) {
+        let status = if matches!(code, ErrorCode::H27 | ErrorCode::H28) { 499 } else { 503 };
+        self.refuse(code, status, None);
+    }
+
+    pub(crate) fn refuse(&mut self, code: ErrorCode, status: u16, cause: Option<&'static str>) {
+        self.line.failure = Some(Failure { code, cause });
+        self.line.status = status;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.dyno_finished();
+        self.log.send(self.app, render(&self.line));
+    }
+}
+
+fn render(line: &Line) -> String {
+    let mut text = String::with_capacity(256);
+    match line.failure {
+        None => text.push_str("at=info"),
+        Some(Failure { code, cause }) => {
+            text.push_str(match code {
+                ErrorCode::H27 | ErrorCode::H28 => "sock=client ",
+                ErrorCode::H13 | ErrorCode::H18 => "sock=backend ",
+                _ => "",
+            });
+            let at = match code {
+                ErrorCode::H27 | ErrorCode::H28 => "warning",
+                ErrorCode::H80 | ErrorCode::H81 => "info",
+                _ => "error",
+            };
+            push(&mut text, format_args!("at={at} code={code} desc=\"{}\"", code.title()));
+            if let Some(cause) = cause {
+                push(&mut text, format_args!(" cause=\"{cause}\""));
+            }
+        }
+    }
+    let path = line.path.path_and_query().map_or("/", |path| path.as_str());
+    push(&mut text, format_args!(" method={} path=\"", line.method));
+    push_escaped(&mut text, path, PATH_BYTES_MAX);
+    push(&mut text, format_args!("\" host={} request_id={} fwd=\"", line.host, line.request_id));
+    push_escaped(&mut text, &line.forwarded, FORWARDED_BYTES_MAX);
+    push(&mut text, format_args!("\" dyno={}", line.dyno.as_deref().unwrap_or_default()));
+    let (connect, service) = (line.connect.as_millis(), line.service.as_millis());
+    push(&mut text, format_args!(" connect={connect}ms service={service}ms"));
+    push(&mut text, format_args!(" status={} bytes={} protocol=http", line.status, line.bytes));
+    push(&mut text, format_args!(" queue={}ms", line.queue.as_millis()));
+    text
+}
+
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("writing to a string does not fail");
+}
+
+/// Writes a value that the client chose so that it cannot end its quotes or its line.
+fn push_escaped(text: &mut String, value: &str, bytes_max: usize) {
+    let end = text.len() + bytes_max;
+    for character in value.chars() {
+        if text.len() >= end {
+            text.push('…');
+            return;
+        }
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            _ if character.is_control() => push(text, format_args!("\\u{{{:x}}}", u32::from(character))),
+            _ => text.push(character),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line() -> Line {
+        Line {
+            method: Method::GET,
+            path: Uri::from_static("/x?y=1"),
+            host: "shop.example".to_owned(),
+            request_id: "8601b555-6a83-4c12-8269-97c8e32cdb22".to_owned(),
+            forwarded: "1.2.3.4".to_owned(),
+            dyno: Some("web.1".into()),
+            connect: Duration::from_millis(1),
+            service: Duration::from_millis(18),
+            queue: Duration::from_millis(4),
+            status: 200,
+            bytes: 13,
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn a_served_request_reads_as_on_heroku() {
+        assert_eq!(
+            render(&line()),
+            "at=info method=GET path=\"/x?y=1\" host=shop.example \
+             request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd=\"1.2.3.4\" dyno=web.1 connect=1ms service=18ms \
+             status=200 bytes=13 protocol=http queue=4ms"
+        );
+    }
+
+    #[test]
+    fn a_failed_request_says_whose_socket_it_was() {
+        let failed = |code, status| render(&Line { status, failure: Some(Failure { code, cause: None }), ..line() });
+        assert!(failed(ErrorCode::H12, 503).starts_with("at=error code=H12 desc=\"Request timeout\" method=GET"));
+        assert!(failed(ErrorCode::H27, 499).starts_with("sock=client at=warning code=H27 desc=\"Client Request"));
+        assert!(failed(ErrorCode::H18, 503).starts_with("sock=backend at=error code=H18 "));
+        assert!(failed(ErrorCode::H80, 503).starts_with("at=info code=H80 desc=\"Maintenance mode\" method"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_forges_a_field_or_a_line(value in ".*") {
+            let mut text = String::new();
+            push_escaped(&mut text, &value, PATH_BYTES_MAX);
+            prop_assert!(!text.chars().any(char::is_control));
+            let mut escaped = false;
+            for character in text.chars() {
+                prop_assert!(escaped || character != '"');
+                escaped = character == '\\' && !escaped;
+            }
+            prop_assert!(!escaped);
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_where_it_stands() {
+        let mut text = String::new();
+        push_escaped(&mut text, &"a\"".repeat(10_000), 100);
+        assert!(text.len() < 110 && text.ends_with('…'));
+    }
+}

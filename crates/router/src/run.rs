@@ -1,0 +1,202 @@
+//! Starts the router's threads, and ends them.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::admin_socket;
+use crate::config::{Bounds, Listen, RouterConfig};
+use crate::control::{self, Control};
+use crate::listener;
+use crate::log_thread;
+use crate::table::Table;
+use crate::table_file::{TableFile, TableFileError};
+use crate::worker::{self, Shared, Stage};
+
+#[derive(Debug, Error)]
+pub enum RouterError {
+    #[error("cannot listen on {listen}")]
+    Listen {
+        listen: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open the admin socket in {data_dir}")]
+    AdminSocket {
+        data_dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open the request log")]
+    RequestLog(#[source] io::Error),
+    #[error("cannot open the route table")]
+    Table(#[source] TableFileError),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// The body of `berth router`: serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+pub fn run(config: RouterConfig) -> Result<(), RouterError> {
+    raise_descriptor_limit();
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(RouterError::Thread)?;
+    let signals = runtime.block_on(async { Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) });
+    let (mut terminate, mut interrupt) = signals.map_err(RouterError::Signals)?;
+    let mut router = Router::start(config)?;
+    runtime.block_on(async {
+        let mut any = async || {
+            tokio::select! {
+                _signal = terminate.recv() => {}
+                _signal = interrupt.recv() => {}
+            }
+        };
+        any().await;
+        info!("Draining: no new connections, requests under way may finish");
+        tokio::select! {
+            () = router.drain() => info!("Drained"),
+            () = any() => info!("Stopping at once"),
+        }
+    });
+    // Threads that are still at work end with the process.
+    Ok(())
+}
+
+/// Takes as many descriptors as this process may have: the usual soft limit of 1,024 is for programs that `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, descriptors = limit.current, "Cannot raise the limit of open descriptors");
+    }
+}
+
+/// A running router.
+#[derive(Debug)]
+pub struct Router {
+    shared: Arc<Shared>,
+    stage: watch::Sender<Stage>,
+    bounds: Bounds,
+    stop_control: Option<oneshot::Sender<()>>,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Router {
+    /// Loads the last table from disk and serves from it at once, whether or not there is a server.
+    pub fn start(config: RouterConfig) -> Result<Self, RouterError> {
+        let RouterConfig { data_dir, instance, http, threads, bounds } = config;
+        let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
+        let router_dir = data_dir.join("router");
+        let (log, log_thread) =
+            log_thread::start(&router_dir.join("log"), bounds.log_lines_max).map_err(RouterError::RequestLog)?;
+        let table = Table::default();
+        let file = TableFile::open(&router_dir, &table).map_err(RouterError::Table)?;
+        info!(table.generation = table.generation(), "Serving from the stored route table");
+        let shared = Arc::new(Shared {
+            table,
+            bounds: bounds.clone(),
+            log: log.clone(),
+            draining: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            requests_total: AtomicU64::new(0),
+        });
+        let mut of_threads: Vec<Vec<std::net::TcpListener>> = (0..threads).map(|_thread| Vec::new()).collect();
+        for listen in http {
+            let opened = listener::open(&listen, threads)
+                .map_err(|source| RouterError::Listen { listen: describe(&listen), source })?;
+            of_threads.iter_mut().zip(opened).for_each(|(of_thread, listener)| of_thread.push(listener));
+        }
+        let stage = watch::Sender::new(Stage::Serving);
+        let mut handles = Vec::new();
+        for (index, listeners) in of_threads.into_iter().enumerate() {
+            let (shared, stage) = (shared.clone(), stage.subscribe());
+            handles.push(spawn(&format!("worker-{index}"), move |runtime| {
+                runtime.block_on(worker::run(shared, listeners, stage));
+            })?);
+        }
+        let admin = {
+            let runtime = Builder::new_current_thread().enable_io().build().map_err(RouterError::Thread)?;
+            let _guard = runtime.enter();
+            admin_socket::listen(&data_dir)
+                .and_then(tokio::net::UnixListener::into_std)
+                .map_err(|source| RouterError::AdminSocket { data_dir: data_dir.clone(), source })?
+        };
+        let (stop_control, stopped) = oneshot::channel();
+        let of_control = (shared.clone(), u32::try_from(threads).unwrap_or(u32::MAX));
+        let control = spawn("control", move |runtime| {
+            let (shared, threads) = of_control;
+            runtime.block_on(async move {
+                let Ok(listener) = tokio::net::UnixListener::from_std(admin) else { return };
+                let control = Rc::new(Control { shared, file: file.into(), instance, threads });
+                tokio::select! {
+                    () = control::serve(control, listener) => {}
+                    _stopped = stopped => {}
+                }
+            });
+        })?;
+        let (ending, ended) = oneshot::channel();
+        thread::Builder::new()
+            .name("router-end".to_owned())
+            .spawn(move || {
+                let join = |handle: JoinHandle<()>| {
+                    let name = handle.thread().name().unwrap_or_default().to_owned();
+                    if handle.join().is_err() {
+                        error!(name, "A thread of the router panicked; this is a bug");
+                    }
+                };
+                handles.into_iter().chain([control]).for_each(join);
+                log.end();
+                join(log_thread);
+                ending.send(()).unwrap_or_default();
+            })
+            .map_err(RouterError::Thread)?;
+        Ok(Self { shared, stage, bounds, stop_control: Some(stop_control), ended: Some(ended) })
+    }
+
+    /// Ends the router without failing a request: no new connections, health 503, `Connection: close`, then the end of
+    /// idle connections and upgraded ones, then whatever requests finish within the drain limit.
+    pub async fn drain(&mut self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.stage.send_replace(Stage::LameDuck);
+        tokio::time::sleep(self.bounds.lame_duck).await;
+        self.shared.table.close_all_upgraded();
+        self.stage.send_replace(Stage::Draining);
+        drop(self.stop_control.take());
+        if let Some(ended) = self.ended.take() {
+            ended.await.unwrap_or_default();
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<JoinHandle<()>, RouterError> {
+    let (started, result) = std::sync::mpsc::channel();
+    let main = move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => {
+            started.send(Ok(())).unwrap_or_default();
+            body(&runtime);
+        }
+        Err(error) => started.send(Err(error)).unwrap_or_default(),
+    };
+    let handle = thread::Builder::new().name(name.to_owned()).spawn(main).map_err(RouterError::Thread)?;
+    result.recv().unwrap_or(Ok(())).map_err(RouterError::Thread)?;
+    Ok(handle)
+}
+
+fn describe(listen: &Listen) -> String {
+    match listen {
+        Listen::Address(address) => address.to_string(),
+        Listen::Inherited(listener) => {
+            listener.local_addr().map_or_else(|_error| "an inherited socket".to_owned(), |address| address.to_string())
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The route table in force, shared by all threads.
+//!
+//! A request reads it without a lock: one map from host to [`App`], one view inside that. Changes come one at a time
+//! from the control thread and are in force for every thread when [`Table::update`] returns: the map and the views are
+//! swapped atomically, and a dyno that left is marked so that even a request that holds the old view cannot take it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use uuid::Uuid;
+use wire::routes::{AppRoute, DynoRoute, RouteTable};
+
+use crate::app::{App, AppView};
+use crate::dyno::Dyno;
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    hosts: ArcSwap<HashMap<String, Arc<App>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generation: u64,
+    routes: BTreeMap<Uuid, AppRoute>,
+    apps: HashMap<Uuid, Arc<App>>,
+    /// All dynos in the table, and those that left it while they had requests.
+    dynos: HashMap<(Uuid, SocketAddr), Arc<Dyno>>,
+}
+
+/// What became of a change that was pushed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Applied,
+    /// The base is not what is in force here: the whole table is needed.
+    NeedWhole,
+    /// Not newer than what is in force.
+    Old,
+}
+
+impl Table {
+    /// `host` in lower case, without port.
+    pub(crate) fn app(&self, host: &str) -> Option<Arc<App>> {
+        self.hosts.load().get(host).cloned()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    pub(crate) fn app_count(&self) -> usize {
+        self.lock().apps.len()
+    }
+
+    /// The table as it could be written to disk.
+    pub(crate) fn snapshot(&self) -> RouteTable {
+        let state = self.lock();
+        RouteTable { generation: state.generation, apps: state.routes.values().cloned().collect() }
+    }
+
+    /// What [`Table::update`] would answer.
+    pub(crate) fn judge(&self, base: u64, generation: u64) -> Change {
+        let current = self.generation();
+        match () {
+            () if generation <= current => Change::Old,
+            () if base != current => Change::NeedWhole,
+            () => Change::Applied,
+        }
+    }
+
+    pub(crate) fn update(&self, base: u64, generation: u64, changed: Vec<AppRoute>, removed: &[Uuid]) -> Change {
+        let judged = self.judge(base, generation);
+        if judged == Change::Applied {
+            self.apply(generation, changed, removed);
+        }
+        judged
+    }
+
+    /// Puts a whole table in force, unless it is older than the present one.
+    pub(crate) fn replace(&self, table: RouteTable) -> Change {
+        if table.generation < self.generation() {
+            return Change::Old;
+        }
+        let removed: Vec<Uuid> = {
+            let state = self.lock();
+            state.routes.keys().filter(|&&id| !table.apps.iter().any(|route| route.app == id)).copied().collect()
+        };
+        self.apply(table.generation, table.apps, &removed);
+        Change::Applied
+    }
+
+    /// In-flight requests per dyno, also of dynos that have left the table.
+    pub(crate) fn in_flight(&self) -> Vec<(Uuid, u32)> {
+        let mut counts = BTreeMap::new();
+        for dyno in self.lock().dynos.values() {
+            *counts.entry(dyno.id).or_insert(0) += dyno.in_flight();
+        }
+        counts.into_iter().collect()
+    }
+
+    pub(crate) fn close_upgraded(&self, dynos: &[Uuid]) {
+        self.lock().dynos.values().filter(|dyno| dynos.contains(&dyno.id)).for_each(|dyno| dyno.close_upgraded());
+    }
+
+    pub(crate) fn close_all_upgraded(&self) {
+        self.lock().dynos.values().for_each(|dyno| dyno.close_upgraded());
+    }
+
+    fn apply(&self, generation: u64, changed: Vec<AppRoute>, removed: &[Uuid]) {
+        let mut state = self.lock();
+        let mut hosts_changed = !removed.is_empty();
+        for route in changed {
+            hosts_changed |= state.routes.get(&route.app).is_none_or(|present| present.hosts != route.hosts);
+            state.apply_app(route);
+        }
+        for id in removed {
+            state.remove_app(*id);
+        }
+        if hosts_changed {
+            self.hosts.store(Arc::new(state.host_map()));
+        }
+        state.generation = generation;
+        let present: Vec<(Uuid, SocketAddr)> =
+            state.routes.values().flat_map(|route| &route.dynos).map(|dyno| (dyno.dyno, dyno.address)).collect();
+        let present: std::collections::HashSet<_> = present.into_iter().collect();
+        state.dynos.retain(|key, dyno| present.contains(key) || dyno.in_flight() > 0);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply_app(&mut self, route: AppRoute) {
+        let dynos: Vec<Arc<Dyno>> = route.dynos.iter().map(|dyno| self.dyno(dyno)).collect();
+        let view = AppView { availability: Some(route.availability), dynos, limits: route.limits };
+        match self.apps.get(&route.app).cloned() {
+            Some(app) => switch(&app, view),
+            None => drop(self.apps.insert(route.app, Arc::new(App::new(route.app, view)))),
+        }
+        self.routes.insert(route.app, route);
+    }
+
+    fn remove_app(&mut self, id: Uuid) {
+        self.routes.remove(&id);
+        if let Some(app) = self.apps.remove(&id) {
+            let limits = app.view().limits;
+            switch(&app, AppView { availability: None, dynos: Vec::new(), limits });
+        }
+    }
+
+    /// The dyno as it is known already, with its count, or a new one; marked as being in the table.
+    fn dyno(&mut self, route: &DynoRoute) -> Arc<Dyno> {
+        let dyno = self.dynos.entry((route.dyno, route.address)).or_insert_with(|| Arc::new(Dyno::new(route))).clone();
+        dyno.enter(route.concurrency);
+        dyno
+    }
+
+    fn host_map(&self) -> HashMap<String, Arc<App>> {
+        let of_route = |route: &AppRoute| {
+            let app = self.apps.get(&route.app).cloned();
+            let hosts = route.hosts.clone();
+            app.into_iter().flat_map(move |app| hosts.clone().into_iter().map(move |host| (host, app.clone())))
+        };
+        self.routes.values().flat_map(of_route).collect()
+    }
+}
+
+/// Replaces an app's view, then closes the dynos that left to new requests, then looks at those that wait.
+fn switch(app: &Arc<App>, view: AppView) {
+    let before = app.view();
+    let stay: Vec<u64> = view.dynos.iter().map(|dyno| dyno.serial).collect();
+    app.set_view(view);
+    before.dynos.iter().filter(|dyno| !stay.contains(&dyno.serial)).for_each(|dyno| dyno.remove());
+    app.dispatch();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread;
+
+    use wire::routes::Availability;
+
+    use super::*;
+    use crate::config::Bounds;
+
+    /// Generation `k` holds one app with one dyno, whose id is `k`.
+    fn route(generation: u64) -> AppRoute {
+        let dyno = DynoRoute {
+            dyno: Uuid::from_u128(u128::from(generation)),
+            name: "web.1".to_owned(),
+            address: "127.0.0.1:1".parse().unwrap(),
+            concurrency: None,
+        };
+        AppRoute {
+            app: Uuid::nil(),
+            name: "shop".to_owned(),
+            hosts: vec!["shop.example".to_owned()],
+            availability: Availability::Serving,
+            dynos: vec![dyno],
+            limits: Default::default(),
+        }
+    }
+
+    /// What an acknowledgement promises: a pick that begins after an update returned never gives a dyno that the
+    /// update removed, however the two interleave on other threads.
+    #[test]
+    fn no_pick_gives_a_dyno_that_an_applied_update_removed() {
+        const UPDATES: u64 = 20_000;
+        let table = Table::default();
+        table.update(0, 1, vec![route(1)], &[]);
+        let applied = AtomicU64::new(1);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let pickers: Vec<_> = (0..3)
+                .map(|_picker| {
+                    scope.spawn(|| {
+                        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                        let bounds = Bounds::default();
+                        let mut picks = 0_u64;
+                        while !stop.load(Ordering::SeqCst) {
+                            let begun_after = applied.load(Ordering::SeqCst);
+                            let app = table.app("shop.example").unwrap();
+                            let picked = runtime.block_on(app.pick(&[], &bounds)).unwrap();
+                            let dyno = picked.slot.dyno.id.as_u128();
+                            assert!(dyno >= u128::from(begun_after), "picked {dyno} after update {begun_after}");
+                            picks += 1;
+                        }
+                        picks
+                    })
+                })
+                .collect();
+            for generation in 2..=UPDATES {
+                let change = table.update(generation - 1, generation, vec![route(generation)], &[]);
+                assert_eq!(change, Change::Applied);
+                applied.store(generation, Ordering::SeqCst);
+            }
+            stop.store(true, Ordering::SeqCst);
+            for picker in pickers {
+                assert!(picker.join().unwrap() > 0);
+            }
+        });
+        assert!(table.in_flight().iter().all(|(_dyno, count)| *count == 0));
+    }
+
+    #[test]
+    fn a_dyno_that_left_with_requests_is_reported_until_they_end() {
+        let table = Table::default();
+        table.update(0, 1, vec![route(1)], &[]);
+        let app = table.app("shop.example").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let picked = runtime.block_on(app.pick(&[], &Bounds::default())).unwrap();
+        table.update(1, 2, vec![route(2)], &[]);
+        let first = Uuid::from_u128(1);
+        assert!(table.in_flight().contains(&(first, 1)));
+        drop(picked);
+        assert!(table.in_flight().contains(&(first, 0)));
+        table.update(2, 3, vec![route(3)], &[]);
+        assert!(table.in_flight().iter().all(|(dyno, _count)| *dyno != first));
+    }
+}

@@ -1,0 +1,149 @@
+//! One worker thread: its own runtime, its own listeners, its own connections to dynos.
+
+use std::cell::Cell;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use crate::client_io::ClientIo;
+use crate::config::Bounds;
+use crate::listener;
+use crate::log_thread::LogSender;
+use crate::pool::Pool;
+use crate::proxy::{self, Client};
+use crate::table::Table;
+
+/// How often idle connections to dynos are looked at.
+const SWEEP_PERIOD: Duration = Duration::from_millis(250);
+
+/// What all threads of the router share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) table: Table,
+    pub(crate) bounds: Bounds,
+    pub(crate) log: LogSender,
+    pub(crate) draining: AtomicBool,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) requests_total: AtomicU64,
+}
+
+/// How far the end of the router has come; it only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Serving,
+    /// No new connections; every answer says `Connection: close`.
+    LameDuck,
+    /// Idle connections are closed; requests under way may finish.
+    Draining,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Pool,
+    pub(crate) stage: watch::Receiver<Stage>,
+    /// Client connections of this thread, and a bell for when the last one ends.
+    open: Cell<usize>,
+    idle: Notify,
+}
+
+/// Serves until the drain is over.
+pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, mut stage: watch::Receiver<Stage>) {
+    let worker = Rc::new(Worker {
+        shared,
+        pool: Pool::default(),
+        stage: stage.clone(),
+        open: Cell::new(0),
+        idle: Notify::new(),
+    });
+    let sweeper = spawn_local(sweep(worker.clone()));
+    let acceptors: Vec<_> =
+        listeners.into_iter().map(|listener| spawn_local(listener::accept(worker.clone(), listener))).collect();
+    // The router that owns the sender is gone only when the process ends anyway.
+    drop(stage.wait_for(|stage| *stage >= Stage::Draining).await);
+    let deadline = Instant::now() + worker.shared.bounds.drain;
+    for acceptor in acceptors {
+        drop(acceptor.await);
+    }
+    while worker.open.get() > 0 {
+        if timeout_at(deadline, worker.idle.notified()).await.is_err() {
+            debug!(connections = worker.open.get(), "Drain limit reached; closing what is left");
+            break;
+        }
+    }
+    sweeper.abort();
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    let mut period = tokio::time::interval(SWEEP_PERIOD);
+    loop {
+        period.tick().await;
+        worker.pool.sweep(&worker.shared.bounds);
+    }
+}
+
+/// Counts a client connection as long as it lives, upgraded or not: the end of the router waits for it.
+pub(crate) struct Open(Rc<Worker>);
+
+impl Open {
+    pub(crate) fn new(worker: Rc<Worker>) -> Self {
+        worker.open.set(worker.open.get() + 1);
+        worker.shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(worker)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.0.open.get() == 0 {
+            self.0.idle.notify_one();
+        }
+    }
+}
+
+/// Serves one client connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
+    let open = Open::new(worker.clone());
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let io = ClientIo::new(stream);
+    let client = Rc::new(Client { worker: worker.clone(), peer, local, line: io.line() });
+    let bounds = &worker.shared.bounds;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.client_idle)
+        .max_headers(bounds.headers_max)
+        .max_buf_size(bounds.buffer_bytes_max)
+        .half_close(false);
+    let service = service_fn(move |request| proxy::handle(client.clone(), request));
+    let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let mut stage = worker.stage.clone();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _draining = stage.wait_for(|stage| *stage >= Stage::Draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, client = %peer, "Client connection ended early");
+    }
+    drop(open);
+}

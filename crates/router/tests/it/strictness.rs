@@ -1,0 +1,87 @@
+//! Requests that are not quite HTTP are refused, never guessed at: what two parsers read differently is how requests
+//! are smuggled.
+
+use crate::harness::{HOST, TestDyno, TestRouter, app, ok};
+
+/// The raw request gets a 400 (or the given status) and the connection is closed behind it; the dyno sees nothing.
+fn check(raw: &str, status: u16) {
+    let dyno = TestDyno::http(|_request| ok("must not be seen"));
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut client = router.connect();
+    client.send(raw);
+    let head = client.head();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{raw:?}: {head}");
+    let rest = client.expect_end();
+    assert!(!String::from_utf8_lossy(&rest).contains("HTTP/1.1"), "{raw:?}: a second answer");
+    assert_eq!(dyno.connections.load(std::sync::atomic::Ordering::SeqCst), 0, "{raw:?}");
+    router.drain();
+}
+
+#[test]
+fn ambiguous_heads_are_refused() {
+    let get = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n");
+    let post = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\n");
+    check(&format!("{get}host: {HOST}\r\n\r\n"), 400);
+    check("GET / HTTP/1.1\r\n\r\n", 400);
+    check(&format!("{get}x-a: 1\r\n folded\r\n\r\n"), 400);
+    check(&format!("{get}x-a : 1\r\n\r\n"), 400);
+    check(&format!("{post}content-length: 1\r\ncontent-length: 2\r\n\r\nab"), 400);
+    check(&format!("{post}content-length: +1\r\n\r\na"), 400);
+    check(&format!("{post}transfer-encoding: xchunked\r\n\r\n0\r\n\r\n"), 400);
+    check(&format!("{post}transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n"), 400);
+    check(&format!("{get}expect: tea\r\n\r\n"), 417);
+}
+
+#[test]
+fn a_length_and_chunks_together_are_refused_in_either_order() {
+    let post = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\n");
+    let smuggled = format!("0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+    check(&format!("{post}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n{smuggled}"), 400);
+    check(&format!("{post}transfer-encoding: chunked\r\nContent-Length: 5\r\n\r\n{smuggled}"), 400);
+}
+
+#[test]
+fn a_bare_line_feed_ends_no_line() {
+    check(&format!("GET / HTTP/1.1\nhost: {HOST}\n\n"), 400);
+    check(&format!("GET / HTTP/1.1\r\nhost: {HOST}\nx-a: 1\r\n\r\n"), 400);
+}
+
+#[test]
+fn the_second_request_of_a_connection_is_checked_like_the_first() {
+    let dyno = TestDyno::http(|request| ok(request.path()));
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut client = router.connect();
+    client.send(&format!("POST /1 HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 3\r\n\r\nabc"));
+    client
+        .send(&format!("POST /2 HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
+    client.send(&format!(
+        "POST /3 HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n"
+    ));
+    assert_eq!(client.response().body, "/1");
+    assert_eq!(client.response().body, "/2");
+    assert_eq!(client.response().status(), 400);
+    client.expect_end();
+    router.drain();
+}
+
+#[test]
+fn a_bad_chunk_is_refused_and_logged_as_h26() {
+    for chunks in ["zz\r\nabc\r\n0\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "3;x=\ny\r\nabc\r\n0\r\n\r\n", "3\r\nabcX0\r\n\r\n"]
+    {
+        let dyno = TestDyno::start(|mut stream| drop(crate::harness::read_head(&mut stream)));
+        let mut router = TestRouter::start();
+        router.route(app(&[&dyno]));
+        let mut client = router.connect();
+        client.send(&format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"));
+        assert_eq!(client.response().status(), 400, "{chunks:?}");
+        client.expect_end();
+        let line = router.next_log_line();
+        assert!(
+            line.starts_with("at=error code=H26 desc=\"Request Error\" cause=\"bad chunk\" "),
+            "{chunks:?}: {line}"
+        );
+        router.drain();
+    }
+}

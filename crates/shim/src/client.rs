@@ -1,0 +1,11 @@
+//! The server's side: launches shims, talks to them, and after a restart finds out what became of them.
+
+mod clean_up;
+mod connection;
+mod launch;
+mod observe;
+
+pub use clean_up::{CleanUpError, clean_up};
+pub use connection::{Connection, ConnectionError};
+pub use launch::{LaunchError, launch, recover};
+pub use observe::{Observed, observe};

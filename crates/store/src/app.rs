@@ -1,0 +1,228 @@
+//! Apps and their current config vars.
+
+use domain::config::{self, ConfigChanges, ConfigVars};
+use domain::id::{AccountId, AppId};
+use domain::name::AppName;
+use domain::release::ReleaseCause;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::release::{self, NewRelease, Release};
+use crate::row::{Micros, collect, first, lines, optional_time, parsed, time};
+use crate::setting::next_number;
+use crate::{Store, StoreError};
+
+/// First uid of apps. Each app takes two: one for its dyno processes, the next for its builds.
+const FIRST_APP_UID: u32 = 400_000;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    pub id: AppId,
+    pub name: AppName,
+    pub owner: AccountId,
+    /// The uid of its dynos; `uid + 1` is the uid of its builds.
+    pub uid: u32,
+    pub maintenance: bool,
+    /// Set explicitly, in order; empty means detection.
+    pub buildpacks: Vec<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub released_at: Option<Timestamp>,
+    pub destroyed_at: Option<Timestamp>,
+}
+
+/// What an update of an app changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppChange {
+    pub name: Option<AppName>,
+    pub maintenance: Option<bool>,
+    pub buildpacks: Option<Vec<String>>,
+}
+
+impl Store {
+    /// Makes an app with its first release, `v1` "Initial release". A name in use is refused.
+    pub async fn create_app(&self, name: AppName, owner: AccountId, now: Timestamp) -> Result<App, StoreError> {
+        let key = self.key.clone();
+        self.write(move |db| {
+            refuse_taken_name(db, &name)?;
+            let number = next_number(db, "apps_created", 1)?;
+            let app = App {
+                id: AppId::random(),
+                name,
+                owner,
+                uid: FIRST_APP_UID + 2 * number,
+                maintenance: false,
+                buildpacks: Vec::new(),
+                created_at: now,
+                updated_at: now,
+                released_at: Some(now),
+                destroyed_at: None,
+            };
+            db.execute(
+                "INSERT INTO app (id, name, owner_id, uid, config_sealed, created_at, updated_at, released_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?6)",
+                params![
+                    app.id.to_string(),
+                    app.name.as_str(),
+                    owner.to_string(),
+                    app.uid,
+                    key.seal_config(&ConfigVars::new())?,
+                    Micros(now)
+                ],
+            )?;
+            let first = NewRelease {
+                app: app.id,
+                cause: ReleaseCause::Initial,
+                description: "Initial release".to_owned(),
+                slug: None,
+                account: owner,
+                config: ConfigVars::new(),
+                hold: false,
+                run_command: false,
+            };
+            release::insert(db, &key, &first, now)?;
+            Ok(app)
+        })
+        .await
+    }
+
+    /// Finds a living app by name or id.
+    pub fn find_app(&self, name_or_id: &str) -> Result<Option<App>, StoreError> {
+        self.read(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT * FROM app WHERE (name = ?1 OR id = ?1) AND destroyed_at IS NULL LIMIT 1")?;
+            first(statement.query([name_or_id])?, app)
+        })
+    }
+
+    /// An app by id, destroyed or not.
+    pub fn app(&self, id: AppId) -> Result<Option<App>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT * FROM app WHERE id = ?1")?;
+            first(statement.query([id.to_string()])?, app)
+        })
+    }
+
+    /// All apps with those that are being destroyed, by name.
+    pub fn apps(&self) -> Result<Vec<App>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT * FROM app ORDER BY name")?;
+            collect(statement.query([])?, app)
+        })
+    }
+
+    pub async fn update_app(&self, id: AppId, change: AppChange, now: Timestamp) -> Result<App, StoreError> {
+        self.write(move |db| {
+            let mut statement = db.prepare_cached("SELECT * FROM app WHERE id = ?1 AND destroyed_at IS NULL")?;
+            let mut app = first(statement.query([id.to_string()])?, app)?.ok_or(StoreError::NotFound("app"))?;
+            if let Some(name) = change.name.filter(|name| *name != app.name) {
+                refuse_taken_name(db, &name)?;
+                app.name = name;
+            }
+            app.maintenance = change.maintenance.unwrap_or(app.maintenance);
+            app.buildpacks = change.buildpacks.unwrap_or(app.buildpacks);
+            app.updated_at = now;
+            db.execute(
+                "UPDATE app SET name = ?2, maintenance = ?3, buildpacks = ?4, updated_at = ?5 WHERE id = ?1",
+                params![id.to_string(), app.name.as_str(), app.maintenance, app.buildpacks.join("\n"), Micros(now)],
+            )?;
+            Ok(app)
+        })
+        .await
+    }
+
+    /// Marks an app as destroyed. Its name is free at once; the reconciler removes what is left of it.
+    pub async fn destroy_app(&self, id: AppId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute(
+                "UPDATE app SET destroyed_at = ?2 WHERE id = ?1 AND destroyed_at IS NULL",
+                params![id.to_string(), Micros(now)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes the rows of a destroyed app, when nothing of it exists any more.
+    pub async fn forget_app(&self, id: AppId) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute("DELETE FROM build WHERE app_id = ?1", [id.to_string()])?;
+            db.execute("DELETE FROM release WHERE app_id = ?1", [id.to_string()])?;
+            db.execute("DELETE FROM app WHERE id = ?1 AND destroyed_at IS NOT NULL", [id.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The app's config vars as the next release will have them.
+    pub fn config(&self, app: AppId) -> Result<ConfigVars, StoreError> {
+        self.read(|db| self.key.open_config(&sealed_config(db, app)?))
+    }
+
+    /// Changes config vars and makes the release that carries them, in one transaction.
+    ///
+    /// A change that changes nothing makes no release.
+    pub async fn change_config(
+        &self,
+        app: AppId,
+        account: AccountId,
+        changes: ConfigChanges,
+        now: Timestamp,
+    ) -> Result<(ConfigVars, Option<Release>), StoreError> {
+        let key = self.key.clone();
+        self.write(move |db| {
+            let current = key.open_config(&sealed_config(db, app)?)?;
+            let (vars, description) =
+                config::apply(&current, changes).map_err(|error| StoreError::Refused(error.to_string()))?;
+            if description.is_empty() {
+                return Ok((vars, None));
+            }
+            db.execute(
+                "UPDATE app SET config_sealed = ?2, updated_at = ?3 WHERE id = ?1",
+                params![app.to_string(), key.seal_config(&vars)?, Micros(now)],
+            )?;
+            let new = NewRelease {
+                app,
+                cause: ReleaseCause::ConfigChange,
+                description,
+                slug: release::newest_usable_slug(db, app)?,
+                account,
+                config: vars.clone(),
+                hold: false,
+                run_command: false,
+            };
+            let release = release::insert(db, &key, &new, now)?;
+            Ok((vars, Some(release)))
+        })
+        .await
+    }
+}
+
+pub(crate) fn sealed_config(db: &Connection, app: AppId) -> Result<Vec<u8>, StoreError> {
+    db.query_row("SELECT config_sealed FROM app WHERE id = ?1", [app.to_string()], |row| row.get(0))
+        .optional()?
+        .ok_or(StoreError::NotFound("app"))
+}
+
+fn refuse_taken_name(db: &Connection, name: &AppName) -> Result<(), StoreError> {
+    let mut taken = db.prepare_cached("SELECT 1 FROM app WHERE name = ?1 AND destroyed_at IS NULL")?;
+    if taken.exists([name.as_str()])? {
+        return Err(StoreError::Refused(format!("Name {name} is already taken")));
+    }
+    Ok(())
+}
+
+fn app(row: &Row<'_>) -> Result<App, StoreError> {
+    Ok(App {
+        id: parsed(row, "id", AppId::parse)?,
+        name: parsed(row, "name", |text| AppName::parse(text).ok())?,
+        owner: parsed(row, "owner_id", AccountId::parse)?,
+        uid: row.get("uid")?,
+        maintenance: row.get("maintenance")?,
+        buildpacks: lines(&row.get::<_, String>("buildpacks")?),
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+        released_at: optional_time(row, "released_at")?,
+        destroyed_at: optional_time(row, "destroyed_at")?,
+    })
+}

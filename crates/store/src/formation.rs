@@ -1,0 +1,117 @@
+//! Formations. They belong to the app: deploys and rollbacks leave them alone.
+
+use domain::dyno_size::DEFAULT_SIZE_NAME;
+use domain::formation::{FormationEntry, default_quantity};
+use domain::id::AppId;
+use domain::name::ProcessType;
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, Transaction, params};
+use uuid::Uuid;
+
+use crate::row::{Micros, collect, parsed, time};
+use crate::{Store, StoreError};
+
+/// A stored row of a formation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Formation {
+    pub id: Uuid,
+    pub app: AppId,
+    pub entry: FormationEntry,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What a scaling request changes of one process type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormationChange {
+    pub process_type: ProcessType,
+    pub quantity: Option<u32>,
+    pub size: Option<String>,
+    pub concurrency: Option<u32>,
+}
+
+impl Store {
+    pub fn formation(&self, app: AppId) -> Result<Vec<Formation>, StoreError> {
+        self.read(|db| list(db, app))
+    }
+
+    /// The formations of all apps, for one look at everything.
+    pub fn all_formations(&self) -> Result<Vec<Formation>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT * FROM formation ORDER BY app_id")?;
+            collect(statement.query([])?, formation)
+        })
+    }
+
+    /// Applies changes to rows that exist or whose process type is new, all together.
+    pub async fn scale(
+        &self,
+        app: AppId,
+        changes: Vec<FormationChange>,
+        now: Timestamp,
+    ) -> Result<Vec<Formation>, StoreError> {
+        self.write(move |db| {
+            for change in &changes {
+                ensure(db, app, &change.process_type, now)?;
+                db.execute(
+                    "UPDATE formation SET quantity = COALESCE(?3, quantity), size = COALESCE(?4, size),
+                            concurrency = COALESCE(?5, concurrency), updated_at = ?6
+                     WHERE app_id = ?1 AND process_type = ?2",
+                    params![
+                        app.to_string(),
+                        change.process_type.as_str(),
+                        change.quantity,
+                        change.size,
+                        change.concurrency,
+                        Micros(now)
+                    ],
+                )?;
+            }
+            list(db, app)
+        })
+        .await
+    }
+}
+
+pub(crate) fn list(db: &Connection, app: AppId) -> Result<Vec<Formation>, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT * FROM formation WHERE app_id = ?1 ORDER BY process_type <> 'web', process_type")?;
+    collect(statement.query([app.to_string()])?, formation)
+}
+
+/// Makes sure that a process type has a row, with the default quantity and size if it is new.
+pub(crate) fn ensure(
+    db: &Transaction<'_>,
+    app: AppId,
+    process_type: &ProcessType,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    db.execute(
+        "INSERT INTO formation (id, app_id, process_type, quantity, size, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT DO NOTHING",
+        params![
+            Uuid::new_v4().to_string(),
+            app.to_string(),
+            process_type.as_str(),
+            default_quantity(process_type),
+            DEFAULT_SIZE_NAME,
+            Micros(now)
+        ],
+    )?;
+    Ok(())
+}
+
+fn formation(row: &Row<'_>) -> Result<Formation, StoreError> {
+    Ok(Formation {
+        id: parsed(row, "id", |text| Uuid::try_parse(text).ok())?,
+        app: parsed(row, "app_id", AppId::parse)?,
+        entry: FormationEntry {
+            process_type: parsed(row, "process_type", |text| ProcessType::parse(text).ok())?,
+            quantity: row.get("quantity")?,
+            size: row.get("size")?,
+            concurrency: row.get("concurrency")?,
+        },
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}

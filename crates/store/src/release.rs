@@ -1,0 +1,266 @@
+//! Releases: immutable but for their state, which only the reconciler moves (and `releases:resume`, once).
+
+use domain::config::ConfigVars;
+use domain::id::{AccountId, AppId, ReleaseId, SlugId};
+use domain::release::{ReleaseCause, ReleaseEvent, ReleaseState};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+
+use crate::row::{Micros, collect, first, parsed, parsed_optional, time};
+use crate::sealed::MasterKey;
+use crate::{Store, StoreError, formation, slug};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    pub id: ReleaseId,
+    pub app: AppId,
+    pub version: u64,
+    pub cause: ReleaseCause,
+    pub description: String,
+    pub slug: Option<SlugId>,
+    pub account: AccountId,
+    pub state: ReleaseState,
+    /// Why it failed, for people.
+    pub failure: Option<String>,
+    pub run_command: bool,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub struct NewRelease {
+    pub app: AppId,
+    pub cause: ReleaseCause,
+    pub description: String,
+    pub slug: Option<SlugId>,
+    pub account: AccountId,
+    pub config: ConfigVars,
+    /// Wait for `releases:resume` before anything happens.
+    pub hold: bool,
+    pub run_command: bool,
+}
+
+impl Store {
+    /// All releases of an app, oldest first.
+    pub fn releases(&self, app: AppId) -> Result<Vec<Release>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT * FROM release WHERE app_id = ?1 ORDER BY version")?;
+            collect(statement.query([app.to_string()])?, release)
+        })
+    }
+
+    pub fn release(&self, id: ReleaseId) -> Result<Option<Release>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT * FROM release WHERE id = ?1")?;
+            first(statement.query([id.to_string()])?, release)
+        })
+    }
+
+    /// Releases that are on their way or serve: all that placement needs to know.
+    pub fn live_releases(&self, app: AppId) -> Result<Vec<Release>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT * FROM release WHERE app_id = ?1
+                 AND state IN ('pending', 'preparing', 'rolling_out', 'serving') ORDER BY version",
+            )?;
+            collect(statement.query([app.to_string()])?, release)
+        })
+    }
+
+    /// The live releases of all apps, each app's in the order of their versions.
+    pub fn all_live_releases(&self) -> Result<Vec<Release>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT * FROM release WHERE state IN ('pending', 'preparing', 'rolling_out', 'serving')
+                 ORDER BY version",
+            )?;
+            collect(statement.query([])?, release)
+        })
+    }
+
+    pub fn release_config(&self, id: ReleaseId) -> Result<ConfigVars, StoreError> {
+        self.read(|db| {
+            let sealed: Option<Vec<u8>> = db
+                .query_row("SELECT config_sealed FROM release WHERE id = ?1", [id.to_string()], |row| row.get(0))
+                .optional()?;
+            self.key.open_config(&sealed.ok_or(StoreError::NotFound("release"))?)
+        })
+    }
+
+    /// Makes a release with the app's current config vars and the given slug (or the newest usable one).
+    pub async fn create_release(&self, new: NewRelease, now: Timestamp) -> Result<Release, StoreError> {
+        let key = self.key.clone();
+        self.write(move |db| insert(db, &key, &new, now)).await
+    }
+
+    /// Goes back to an older release: its slug and its config vars, which become the app's.
+    pub async fn roll_back(
+        &self,
+        app: AppId,
+        to: ReleaseId,
+        account: AccountId,
+        run_command: bool,
+        now: Timestamp,
+    ) -> Result<Release, StoreError> {
+        let key = self.key.clone();
+        self.write(move |db| {
+            let mut statement = db.prepare_cached("SELECT * FROM release WHERE id = ?1 AND app_id = ?2")?;
+            let old = first(statement.query([to.to_string(), app.to_string()])?, release)?
+                .ok_or(StoreError::NotFound("release"))?;
+            if old.slug.is_none() || !matches!(old.state, ReleaseState::Serving | ReleaseState::Superseded) {
+                return Err(StoreError::Refused(format!(
+                    "Cannot roll back to v{}: it never ran. `berth releases` shows which ones did",
+                    old.version
+                )));
+            }
+            let sealed: Vec<u8> =
+                db.query_row("SELECT config_sealed FROM release WHERE id = ?1", [to.to_string()], |row| row.get(0))?;
+            let config = key.open_config(&sealed)?;
+            db.execute(
+                "UPDATE app SET config_sealed = ?2, updated_at = ?3 WHERE id = ?1",
+                params![app.to_string(), key.seal_config(&config)?, Micros(now)],
+            )?;
+            let new = NewRelease {
+                app,
+                cause: ReleaseCause::Rollback,
+                description: format!("Rollback to v{}", old.version),
+                slug: old.slug,
+                account,
+                config,
+                hold: false,
+                run_command,
+            };
+            insert(db, &key, &new, now)
+        })
+        .await
+    }
+
+    /// Moves a release to its next state. A transition that is not allowed (a repeated event) changes nothing.
+    pub async fn advance_release(
+        &self,
+        id: ReleaseId,
+        event: ReleaseEvent,
+        failure: Option<String>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(move |db| {
+            let mut statement = db.prepare_cached("SELECT * FROM release WHERE id = ?1")?;
+            let Some(release) = first(statement.query([id.to_string()])?, release)? else {
+                return Err(StoreError::NotFound("release"));
+            };
+            let Ok(next) = release.state.next(event) else { return Ok(false) };
+            if next == ReleaseState::Serving {
+                db.execute(
+                    "UPDATE release SET state = 'superseded', updated_at = ?3
+                     WHERE app_id = ?1 AND state = 'serving' AND id <> ?2",
+                    params![release.app.to_string(), id.to_string(), Micros(now)],
+                )?;
+                db.execute(
+                    "UPDATE app SET released_at = ?2 WHERE id = ?1",
+                    params![release.app.to_string(), Micros(now)],
+                )?;
+            }
+            db.execute(
+                "UPDATE release SET state = ?2, failure = COALESCE(?3, failure), updated_at = ?4 WHERE id = ?1",
+                params![id.to_string(), next.as_str(), failure, Micros(now)],
+            )?;
+            Ok(true)
+        })
+        .await
+    }
+}
+
+/// Inserts a release with the next version number. Its process types get formation rows.
+pub(crate) fn insert(
+    db: &Transaction<'_>,
+    key: &MasterKey,
+    new: &NewRelease,
+    now: Timestamp,
+) -> Result<Release, StoreError> {
+    let version: i64 = db.query_row(
+        "SELECT COALESCE(MAX(version), 0) + 1 FROM release WHERE app_id = ?1",
+        [new.app.to_string()],
+        |row| row.get(0),
+    )?;
+    // A release without code has nothing to prepare or to start.
+    let state = match (new.hold, new.slug) {
+        (true, _) => ReleaseState::Held,
+        (false, None) => ReleaseState::Serving,
+        (false, Some(_)) => ReleaseState::Pending,
+    };
+    if state == ReleaseState::Serving {
+        db.execute(
+            "UPDATE release SET state = 'superseded' WHERE app_id = ?1 AND state = 'serving'",
+            [new.app.to_string()],
+        )?;
+    }
+    let release = Release {
+        id: ReleaseId::random(),
+        app: new.app,
+        version: version.cast_unsigned(),
+        cause: new.cause,
+        description: new.description.clone(),
+        slug: new.slug,
+        account: new.account,
+        state,
+        failure: None,
+        run_command: new.run_command,
+        created_at: now,
+        updated_at: now,
+    };
+    db.execute(
+        "INSERT INTO release (id, app_id, version, cause, description, slug_id, account_id, state, run_command,
+                              config_sealed, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+        params![
+            release.id.to_string(),
+            release.app.to_string(),
+            version,
+            release.cause.as_str(),
+            release.description,
+            release.slug.map(|slug| slug.to_string()),
+            release.account.to_string(),
+            release.state.as_str(),
+            release.run_command,
+            key.seal_config(&new.config)?,
+            Micros(now)
+        ],
+    )?;
+    let slug = release.slug.map(|id| slug::find(db, id)).transpose()?.flatten();
+    for (process_type, _command) in slug.iter().flat_map(|slug| &slug.process_types) {
+        if !process_type.is_release() {
+            formation::ensure(db, release.app, process_type, now)?;
+        }
+    }
+    Ok(release)
+}
+
+/// The code that a release without code of its own carries on with: that of the newest release that did not fail.
+pub(crate) fn newest_usable_slug(db: &Connection, app: AppId) -> Result<Option<SlugId>, StoreError> {
+    let text: Option<String> = db
+        .query_row(
+            "SELECT slug_id FROM release WHERE app_id = ?1 AND slug_id IS NOT NULL
+             AND state NOT IN ('failed', 'held') ORDER BY version DESC LIMIT 1",
+            [app.to_string()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    text.map(|text| SlugId::parse(&text).ok_or(StoreError::Damaged("slug_id"))).transpose()
+}
+
+fn release(row: &Row<'_>) -> Result<Release, StoreError> {
+    Ok(Release {
+        id: parsed(row, "id", ReleaseId::parse)?,
+        app: parsed(row, "app_id", AppId::parse)?,
+        version: row.get::<_, i64>("version")?.cast_unsigned(),
+        cause: parsed(row, "cause", ReleaseCause::parse)?,
+        description: row.get("description")?,
+        slug: parsed_optional(row, "slug_id", SlugId::parse)?,
+        account: parsed(row, "account_id", AccountId::parse)?,
+        state: parsed(row, "state", ReleaseState::parse)?,
+        failure: row.get("failure")?,
+        run_command: row.get("run_command")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}

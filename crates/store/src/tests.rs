@@ -1,0 +1,237 @@
+use std::collections::BTreeMap;
+
+use domain::config::ConfigChanges;
+use domain::dyno::{DynoEvent, DynoKind, DynoName, DynoState};
+use domain::id::{BuildId, SlugId, SourceId};
+use domain::name::{AppName, ConfigKey, ProcessType};
+use domain::release::{ReleaseEvent, ReleaseState};
+use domain::rollout::DynoRequest;
+use domain::secret::Secret;
+use jiff::Timestamp;
+
+use super::*;
+use crate::account::Account;
+use crate::app::App;
+use crate::build::{BuildStatus, NewBuild, SourceLocation};
+use crate::dyno::{DynoExit, DynoSelection, NewDyno};
+use crate::slug::Slug;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_790_000_000).unwrap()
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    store: Store,
+    account: Account,
+    app: App,
+}
+
+async fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).unwrap();
+    let account = store.create_account("admin@localhost".to_owned(), now()).await.unwrap();
+    let app = store.create_app(AppName::parse("shop").unwrap(), account.id, now()).await.unwrap();
+    Fixture { dir, store, account, app }
+}
+
+fn open(dir: &tempfile::TempDir) -> Result<Store, StoreError> {
+    Store::open(&dir.path().join("berth.db"), MasterKey::new([7; 32]))
+}
+
+fn set(pairs: &[(&str, &str)]) -> ConfigChanges {
+    let change = |(key, value): &(&str, &str)| (ConfigKey::parse(key).unwrap(), Some(Secret::new((*value).to_owned())));
+    pairs.iter().map(change).collect()
+}
+
+fn slug(fixture: &Fixture, sha256: &str) -> Slug {
+    Slug {
+        id: SlugId::random(),
+        app: fixture.app.id,
+        sha256: Some(sha256.to_owned()),
+        size_bytes: 3,
+        process_types: vec![(ProcessType::web(), "run".to_owned())],
+        manifest: "{}".to_owned(),
+        stack: "debian-12".to_owned(),
+        commit: None,
+        language: Some("Python".to_owned()),
+        created_at: now(),
+    }
+}
+
+async fn pending_build(fixture: &Fixture) -> BuildId {
+    let new = NewBuild {
+        app: fixture.app.id,
+        account: fixture.account.id,
+        source: SourceLocation::Uploaded(SourceId::random()),
+        source_version: None,
+        buildpacks: Vec::new(),
+        hold: false,
+    };
+    // Builds are ordered by time, so each needs its own.
+    let count = i64::try_from(fixture.store.builds(fixture.app.id).unwrap().len()).unwrap();
+    let at = Timestamp::from_second(now().as_second() + count).unwrap();
+    fixture.store.create_build(new, at).await.unwrap().0.id
+}
+
+#[tokio::test]
+async fn an_app_has_a_release_from_the_start_and_its_name_is_taken() {
+    let fixture = fixture().await;
+    let releases = fixture.store.releases(fixture.app.id).unwrap();
+    assert_eq!(releases.len(), 1);
+    assert_eq!((releases[0].version, releases[0].description.as_str()), (1, "Initial release"));
+    let again = fixture.store.create_app(AppName::parse("shop").unwrap(), fixture.account.id, now()).await;
+    assert_eq!(again.unwrap_err().to_string(), "Name shop is already taken");
+
+    fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
+    let second = fixture.store.create_app(AppName::parse("shop").unwrap(), fixture.account.id, now()).await.unwrap();
+    assert_ne!(second.uid, fixture.app.uid, "uids are never used again");
+}
+
+#[tokio::test]
+async fn a_config_change_makes_one_release_and_no_change_makes_none() {
+    let fixture = fixture().await;
+    let change = |changes| fixture.store.change_config(fixture.app.id, fixture.account.id, changes, now());
+    let (vars, release) = change(set(&[("A", "1")])).await.unwrap();
+    assert_eq!(vars.len(), 1);
+    assert_eq!(release.unwrap().description, "Set A config var");
+    assert_eq!(change(set(&[("A", "1")])).await.unwrap().1, None);
+    let refused = change(set(&[("PORT", "1")])).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    assert_eq!(fixture.store.releases(fixture.app.id).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_the_database_file() {
+    let fixture = fixture().await;
+    let changes = set(&[("SECRET", "correct-horse-battery")]);
+    fixture.store.change_config(fixture.app.id, fixture.account.id, changes, now()).await.unwrap();
+    let (_token, text) = fixture.store.create_token(fixture.account.id, "cli".to_owned(), None, now()).await.unwrap();
+    for entry in std::fs::read_dir(fixture.dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for secret in ["correct-horse-battery", text.expose()] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        }
+    }
+    assert_eq!(fixture.store.authenticate(&text, now()).unwrap(), Some(fixture.account.clone()));
+}
+
+#[tokio::test]
+async fn revoked_and_expired_tokens_are_refused() {
+    let fixture = fixture().await;
+    let account = fixture.account.id;
+    let soon = Timestamp::from_second(now().as_second() + 60).unwrap();
+    let (token, text) = fixture.store.create_token(account, "ci".to_owned(), Some(soon), now()).await.unwrap();
+    assert!(fixture.store.authenticate(&text, now()).unwrap().is_some());
+    assert!(fixture.store.authenticate(&text, soon).unwrap().is_none());
+    assert!(fixture.store.revoke_token(account, token.id, now()).await.unwrap());
+    assert!(fixture.store.authenticate(&text, now()).unwrap().is_none());
+    assert!(fixture.store.authenticate(&Secret::new(String::new()), now()).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_build_ends_once_and_makes_one_release() {
+    let fixture = fixture().await;
+    let build = pending_build(&fixture).await;
+    let release = fixture.store.build_succeeded(build, slug(&fixture, "aa"), "Deploy".to_owned(), now()).await.unwrap();
+    assert_eq!(release.unwrap().state, ReleaseState::Pending);
+    assert_eq!(fixture.store.build_succeeded(build, slug(&fixture, "aa"), String::new(), now()).await.unwrap(), None);
+    fixture.store.end_build(build, BuildStatus::Failed, "late".to_owned(), now()).await.unwrap();
+    assert_eq!(fixture.store.build(build).unwrap().unwrap().status, BuildStatus::Succeeded);
+    let formation = fixture.store.formation(fixture.app.id).unwrap();
+    assert_eq!((formation.len(), formation[0].entry.quantity), (1, 1));
+}
+
+#[tokio::test]
+async fn a_newer_waiting_build_replaces_an_older_waiting_one_but_not_the_one_under_way() {
+    let fixture = fixture().await;
+    let (first, second, third) =
+        (pending_build(&fixture).await, pending_build(&fixture).await, pending_build(&fixture).await);
+    let status = |id| fixture.store.build(id).unwrap().unwrap().status;
+    assert_eq!(status(first), BuildStatus::Pending);
+    assert_eq!(status(second), BuildStatus::Canceled);
+    assert_eq!(status(third), BuildStatus::Pending);
+    assert_eq!(fixture.store.current_builds().unwrap().iter().map(|build| build.id).collect::<Vec<_>>(), [first]);
+}
+
+#[tokio::test]
+async fn a_rollback_restores_code_and_config_as_a_new_release() {
+    let fixture = fixture().await;
+    let build = pending_build(&fixture).await;
+    let old =
+        fixture.store.build_succeeded(build, slug(&fixture, "aa"), "Deploy".to_owned(), now()).await.unwrap().unwrap();
+    let roll_back = || fixture.store.roll_back(fixture.app.id, old.id, fixture.account.id, false, now());
+    assert!(matches!(roll_back().await, Err(StoreError::Refused(_))), "it never ran");
+    for event in [ReleaseEvent::CommandSkipped, ReleaseEvent::Ready] {
+        assert!(fixture.store.advance_release(old.id, event, None, now()).await.unwrap());
+    }
+    fixture.store.change_config(fixture.app.id, fixture.account.id, set(&[("A", "1")]), now()).await.unwrap();
+    let release = roll_back().await.unwrap();
+    assert_eq!((release.version, release.description.as_str()), (4, "Rollback to v2"));
+    assert_eq!((release.slug, release.run_command), (old.slug, false));
+    assert_eq!(fixture.store.config(fixture.app.id).unwrap(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn only_one_release_serves() {
+    let fixture = fixture().await;
+    for sha in ["aa", "bb"] {
+        let build = pending_build(&fixture).await;
+        let release = fixture.store.build_succeeded(build, slug(&fixture, sha), String::new(), now()).await.unwrap();
+        let id = release.unwrap().id;
+        for event in [ReleaseEvent::CommandSkipped, ReleaseEvent::Ready] {
+            fixture.store.advance_release(id, event, None, now()).await.unwrap();
+        }
+    }
+    let states: Vec<_> = fixture.store.releases(fixture.app.id).unwrap().iter().map(|release| release.state).collect();
+    assert_eq!(states, [ReleaseState::Superseded, ReleaseState::Superseded, ReleaseState::Serving]);
+}
+
+#[tokio::test]
+async fn dynos_keep_their_slots_apart_and_end_once() {
+    let fixture = fixture().await;
+    let new = |name: &str| NewDyno {
+        app: fixture.app.id,
+        kind: DynoKind::Formation,
+        name: DynoName::parse(name).unwrap(),
+        release: None,
+        build: None,
+        size: "Standard-1X".to_owned(),
+        command: "run".to_owned(),
+        env: BTreeMap::new(),
+        crashes: 0,
+    };
+    let first = fixture.store.create_dyno(new("web.1"), now()).await.unwrap();
+    let second = fixture.store.create_dyno(new("web.2"), now()).await.unwrap();
+    assert_ne!(first.slot, second.slot);
+    fixture.store.advance_dyno(first.id, DynoEvent::Launched, now()).await.unwrap();
+    let exit = DynoExit { status: Some(1), reason: "exited".to_owned() };
+    let crashed = fixture.store.dyno_exited(first.id, exit.clone(), now()).await.unwrap().unwrap();
+    assert_eq!((crashed.state, crashed.crashes, crashed.slot), (DynoState::Crashed, 1, None));
+    assert_eq!(fixture.store.dyno_exited(first.id, exit, now()).await.unwrap(), None);
+
+    let asked = |which| fixture.store.request_dynos(fixture.app.id, which, DynoRequest::Restart);
+    assert_eq!(asked(DynoSelection::One("web.2".to_owned())).await.unwrap(), 1);
+    assert_eq!(asked(DynoSelection::One("web.9".to_owned())).await.unwrap(), 0);
+    assert_eq!(asked(DynoSelection::Formation).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_by_name() {
+    let fixture = fixture().await;
+    let path = fixture.dir.path().join("berth.db");
+    drop(fixture.store);
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = open(&fixture.dir).unwrap_err();
+    assert!(error.to_string().contains("schema 99"), "{error}");
+}
+
+#[tokio::test]
+async fn writes_wake_those_who_watch() {
+    let fixture = fixture().await;
+    let mut changes = fixture.store.changes();
+    changes.mark_unchanged();
+    fixture.store.set_setting("k", "v".to_owned()).await.unwrap();
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(fixture.store.setting("k").unwrap(), Some("v".to_owned()));
+}

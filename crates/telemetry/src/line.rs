@@ -1,0 +1,170 @@
+//! One line of a stream, and how it is written for people.
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use uuid::Uuid;
+use wire::segment::SegmentRecord;
+
+/// Who speaks: the app's own process, or the platform. The words are Heroku's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    App,
+    Heroku,
+}
+
+impl Origin {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Heroku => "heroku",
+        }
+    }
+}
+
+/// The place of a line in the ring that it was copied from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingPosition {
+    pub ring: Uuid,
+    pub sequence: u64,
+}
+
+/// A line to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLine {
+    pub unix_us: u64,
+    pub origin: Origin,
+    /// `web.1`, `router`, `api`. Without spaces, brackets or `@`.
+    pub process: String,
+    pub text: Vec<u8>,
+    pub copied_from: Option<RingPosition>,
+}
+
+impl NewLine {
+    /// A line of the platform's own.
+    pub fn platform(now: Timestamp, process: &str, text: &str) -> Self {
+        Self {
+            unix_us: unix_us(now),
+            origin: Origin::Heroku,
+            process: process.to_owned(),
+            text: text.as_bytes().to_vec(),
+            copied_from: None,
+        }
+    }
+
+    /// A line that Heroku attributes to the app's API history: `app[api]: Deploy 1a2b3c by ada@example.com`.
+    pub fn api(now: Timestamp, text: &str) -> Self {
+        Self { origin: Origin::App, ..Self::platform(now, "api", text) }
+    }
+}
+
+/// A stored line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Its number in the stream: the id that a tail resumes after.
+    pub sequence: u64,
+    pub unix_us: u64,
+    pub origin: Origin,
+    pub process: String,
+    pub text: String,
+}
+
+impl LogLine {
+    /// Heroku's form: `2026-01-02T03:04:05.123456+00:00 app[web.1]: text`.
+    pub fn to_heroku_text(&self) -> String {
+        let at = i64::try_from(self.unix_us)
+            .ok()
+            .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        let civil = Offset::UTC.to_datetime(at);
+        format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}+00:00 {}[{}]: {}",
+            civil.year(),
+            civil.month(),
+            civil.day(),
+            civil.hour(),
+            civil.minute(),
+            civil.second(),
+            civil.subsec_nanosecond() / 1000,
+            self.origin.as_str(),
+            self.process,
+            self.text
+        )
+    }
+}
+
+pub(crate) fn unix_us(at: Timestamp) -> u64 {
+    u64::try_from(at.as_microsecond()).unwrap_or(0)
+}
+
+/// Tag of the record that ends a stream.
+pub(crate) const END_TAG: &str = "end";
+
+/// The tag of a stored record: `app[web.1]` or, copied, `app[web.1]@<ring>:<sequence>`.
+pub(crate) fn tag(line: &NewLine) -> String {
+    let process: String =
+        line.process.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
+    let origin = line.origin.as_str();
+    match line.copied_from {
+        None => format!("{origin}[{process}]"),
+        Some(RingPosition { ring, sequence }) => format!("{origin}[{process}]@{}:{sequence}", ring.simple()),
+    }
+}
+
+/// Reads a stored record back; `None` for the end mark and for what is damaged.
+pub(crate) fn from_record(record: &SegmentRecord) -> Option<(LogLine, Option<RingPosition>)> {
+    let (speaker, ring) = match record.tag.split_once('@') {
+        Some((speaker, ring)) => (speaker, Some(ring)),
+        None => (record.tag.as_str(), None),
+    };
+    let (origin, process) = speaker.strip_suffix(']')?.split_once('[')?;
+    let origin = match origin {
+        "app" => Origin::App,
+        "heroku" => Origin::Heroku,
+        _other => return None,
+    };
+    let position = ring.and_then(|ring| {
+        let (ring, sequence) = ring.split_once(':')?;
+        Some(RingPosition { ring: Uuid::try_parse(ring).ok()?, sequence: sequence.parse().ok()? })
+    });
+    let line = LogLine {
+        sequence: record.sequence,
+        unix_us: record.unix_us,
+        origin,
+        process: process.to_owned(),
+        text: String::from_utf8_lossy(&record.text).into_owned(),
+    };
+    Some((line, position))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_reads_as_on_heroku() {
+        let line = LogLine {
+            sequence: 1,
+            unix_us: 1_767_323_045_123_456,
+            origin: Origin::App,
+            process: "web.1".to_owned(),
+            text: "hello".to_owned(),
+        };
+        assert_eq!(line.to_heroku_text(), "2026-01-02T03:04:05.123456+00:00 app[web.1]: hello");
+    }
+
+    #[test]
+    fn a_stored_line_is_read_back_with_its_place_in_the_ring() {
+        let position = RingPosition { ring: Uuid::new_v4(), sequence: 17 };
+        let line = NewLine {
+            unix_us: 5,
+            origin: Origin::App,
+            process: "web.1".to_owned(),
+            text: b"x @ y".to_vec(),
+            copied_from: Some(position),
+        };
+        let record = SegmentRecord { sequence: 3, unix_us: 5, tag: tag(&line), text: line.text.clone() };
+        let (read, place) = from_record(&record).unwrap();
+        assert_eq!((read.sequence, read.process.as_str(), read.text.as_str()), (3, "web.1", "x @ y"));
+        assert_eq!(place, Some(position));
+    }
+}

@@ -1,0 +1,13 @@
+//! Every format that crosses a process boundary, and nothing else: serde lives here and only here.
+//!
+//! All formats only grow. Unknown fields are ignored, new fields have defaults, so that a new server works with
+//! shims and routers that the previous release started; `testdata/` holds one golden file per released message.
+
+pub mod build;
+pub mod frame;
+pub mod platform_api;
+pub mod routes;
+pub mod segment;
+pub mod settings;
+pub mod shim;
+pub mod state_file;

@@ -1,0 +1,110 @@
+//! Resources that only Berth has, under `/berth/…`.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{BuildCreate, Dyno, DynoCreate};
+
+/// `GET /berth/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub instance: String,
+    /// `full`, or `development` without root: no promise between apps.
+    pub mode: String,
+    /// What is reduced and why, one sentence each.
+    pub reduced: Vec<String>,
+    /// Isolation in force, as the sandbox reports it.
+    pub in_force: Vec<String>,
+    pub data_dir: String,
+    pub domain: String,
+    pub http_port: u16,
+    pub apps: u64,
+    pub dynos: u64,
+    pub router: Option<RouterHealth>,
+    pub disk_free_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterHealth {
+    pub pid: u32,
+    pub generation: u64,
+    pub requests_total: u64,
+    pub connections: u64,
+}
+
+/// `GET /berth/apps/{app}/releases/{release}`: what Heroku's three status words cannot say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseProgress {
+    pub id: Uuid,
+    pub version: u64,
+    /// `held`, `pending`, `preparing`, `rolling_out`, `serving`, `superseded`, `failed`.
+    pub state: String,
+    /// Why it failed, with the last log lines of the dyno that did not become ready.
+    pub failure: Option<String>,
+}
+
+/// `GET /berth/apps/{app}/builds/{build}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildProgress {
+    pub id: Uuid,
+    /// `pending`, `succeeded`, `failed`, `canceled`.
+    pub status: String,
+    pub failure: Option<String>,
+    pub release: Option<Uuid>,
+    pub release_version: Option<u64>,
+}
+
+/// `POST /berth/apps/{app}/builds`: a build whose release may wait for `releases:resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBuildCreate {
+    #[serde(flatten)]
+    pub build: BuildCreate,
+    pub hold: bool,
+}
+
+/// `POST /berth/apps/{app}/runs`: a one-off dyno of any release that was built, whose output can be followed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunCreate {
+    #[serde(flatten)]
+    pub dyno: DynoCreate,
+    /// `v12`, a number or an id; the serving release if absent.
+    #[serde(default)]
+    pub release: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub dyno: Dyno,
+    /// Plain text, ends when the process has ended.
+    pub output_stream_url: String,
+}
+
+/// `GET /berth/apps/{app}/runs/{dyno}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunResult {
+    pub id: Uuid,
+    pub name: String,
+    /// `requested`, `starting`, `up`, `stopping`, `exited`.
+    pub state: String,
+    pub exit_status: Option<i32>,
+    /// As the sandbox says it: `exited`, `signalled`, `out_of_memory`, `unknown`, …
+    pub exit_reason: Option<String>,
+}
+
+/// `GET /berth/gc` shows, `POST /berth/gc` deletes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageReport {
+    pub items: Vec<GarbageItem>,
+    pub bytes_total: u64,
+    pub deleted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageItem {
+    /// `slug`, `source`, `build`, `cache`, `output`, `runtime`.
+    pub kind: String,
+    pub path: String,
+    pub bytes: u64,
+    pub reason: String,
+}

@@ -1,0 +1,154 @@
+//! The route table and the router's admin socket.
+//!
+//! The router listens, the server connects. The server sends one [`ToRouter::Update`] per change; the router answers
+//! [`FromRouter::Applied`] once every thread serves from that generation, or [`FromRouter::NeedWhole`] if it does not
+//! have the base, after which the server sends the whole table.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub const PROTOCOL: u32 = 1;
+
+/// The name of the admin socket in the data directory.
+pub const ROUTER_SOCKET: &str = "router/admin.sock";
+
+/// Everything the router serves from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RouteTable {
+    pub generation: u64,
+    pub apps: Vec<AppRoute>,
+}
+
+/// How requests for one app's hosts are handled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppRoute {
+    pub app: Uuid,
+    pub name: String,
+    /// Lower case, without port. The first one is used as `Host` of probes.
+    pub hosts: Vec<String>,
+    pub availability: Availability,
+    pub dynos: Vec<DynoRoute>,
+    #[serde(default)]
+    pub limits: RequestLimits,
+}
+
+/// Why there are dynos to send requests to, or none: it decides between waiting and which error code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// Some dyno is in the table.
+    Serving,
+    /// None is ready yet, but one is starting: wait (up to 75 s, then `H20`).
+    Starting,
+    /// All have crashed: `H10`.
+    Crashed,
+    /// `web` is scaled to zero: `H14`.
+    Stopped,
+    /// No code was ever released: `H81`.
+    Blank,
+    /// `H80`.
+    Maintenance,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DynoRoute {
+    pub dyno: Uuid,
+    /// As in logs: `web.1`.
+    pub name: String,
+    pub address: SocketAddr,
+    /// Requests it may have at once; `None` until it is declared or learned.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+}
+
+/// Heroku's request time limits, as settings of the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestLimits {
+    /// From the last byte of the request to the first byte of the response, else `H12`.
+    pub first_byte_ms: u64,
+    /// Between any two bytes after that, else `H15` or `H28`.
+    pub idle_ms: u64,
+    /// For a connection to a dyno, else `H19`.
+    pub connect_ms: u64,
+    /// How long a request waits for a dyno that is starting, else `H20`.
+    pub boot_wait_ms: u64,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { first_byte_ms: 30_000, idle_ms: 55_000, connect_ms: 5_000, boot_wait_ms: 75_000 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ToRouter {
+    /// First on every connection.
+    Hello {
+        protocol: u32,
+        instance: String,
+    },
+    /// `base` must be the generation in force; `generation` is greater.
+    Update {
+        base: u64,
+        generation: u64,
+        changed: Vec<AppRoute>,
+        removed: Vec<Uuid>,
+    },
+    Replace {
+        table: RouteTable,
+    },
+    /// Requests and upgraded connections now under way, per dyno, also of dynos that have left the table.
+    InFlight,
+    /// Ends the upgraded connections of these dynos (WebSocket close, then the socket).
+    CloseUpgraded {
+        dynos: Vec<Uuid>,
+    },
+    Status,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FromRouter {
+    Hello { protocol: u32, instance: String, generation: u64 },
+    Applied { generation: u64 },
+    NeedWhole { generation: u64 },
+    InFlight { dynos: Vec<(Uuid, u32)> },
+    Status { status: RouterStatus },
+    Done,
+    Refused { message: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RouterStatus {
+    pub pid: u32,
+    pub generation: u64,
+    pub threads: u32,
+    pub apps: u64,
+    pub connections: u64,
+    pub requests_total: u64,
+    pub log_lines_dropped_total: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_tables_still_parse() {
+        let table: RouteTable = serde_json::from_str(include_str!("../testdata/route-table-1.json")).unwrap();
+        assert_eq!(table.generation, 7);
+        assert_eq!(table.apps[0].limits, RequestLimits::default());
+        assert_eq!(table.apps[0].dynos[0].concurrency, None);
+    }
+
+    #[test]
+    fn the_default_limits_are_herokus() {
+        let limits = RequestLimits::default();
+        assert_eq!((limits.first_byte_ms, limits.idle_ms), (30_000, 55_000));
+        assert_eq!((limits.connect_ms, limits.boot_wait_ms), (5_000, 75_000));
+    }
+}

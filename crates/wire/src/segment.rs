@@ -1,0 +1,367 @@
+//! Log segments: how shims and the router hand their lines to the server without a connection and without loss.
+//!
+//! A directory holds a ring of files, each named after the sequence number of its first record. The writer appends and
+//! deletes the oldest file when there are more than it may keep; it never waits for a reader. A reader asks for
+//! everything after a sequence number, so a restarted server continues where it stopped, and a gap in the numbers is
+//! the exact count of records that were lost (`L10`).
+//!
+//! One record is one line: `<sequence> <unix microseconds> <tag> <text>\n`. The tag is `out`, `err` or `shim` in a
+//! dyno's log and the app's id in the router's.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Longest text of one record in bytes. Heroku splits lines that are longer than 10,000.
+pub const RECORD_TEXT_BYTES_MAX: usize = 10_000;
+
+/// Most bytes that one call of [`SegmentReader::read`] takes from disk.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// One line of a log, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentRecord {
+    /// Starts at 1 and grows by 1.
+    pub sequence: u64,
+    pub unix_us: u64,
+    pub tag: String,
+    /// Without the line end; bytes as the process wrote them.
+    pub text: Vec<u8>,
+}
+
+/// Appends records to a ring of files.
+#[derive(Debug)]
+pub struct SegmentWriter {
+    dir: PathBuf,
+    segment_bytes: u64,
+    segments_max: usize,
+    file: File,
+    file_bytes: u64,
+    next_sequence: u64,
+    buffer: Vec<u8>,
+}
+
+impl SegmentWriter {
+    /// Opens the ring in `dir`, making it if needed, and continues after its last whole record.
+    pub fn open(dir: &Path, segment_bytes: u64, segments_max: u32) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let (path, next_sequence, file_bytes) = match segment_starts(dir)?.last() {
+            None => (segment_path(dir, 1), 1, 0),
+            Some(&start) => {
+                let path = segment_path(dir, start);
+                let (records, whole_bytes) = count_records(&path)?;
+                (path, start + records, whole_bytes)
+            }
+        };
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        // A writer that was killed in the middle of a record left its beginning.
+        file.set_len(file_bytes)?;
+        file.seek(SeekFrom::End(0))?;
+        let segments_max = usize::try_from(segments_max.max(2)).unwrap_or(2);
+        Ok(Self {
+            dir: dir.to_owned(),
+            segment_bytes,
+            segments_max,
+            file,
+            file_bytes,
+            next_sequence,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Adds one record to the buffer. `text` must not contain a line end; more than the longest text is cut.
+    pub fn push(&mut self, unix_us: u64, tag: &str, text: &[u8]) {
+        let text = &text[..text.len().min(RECORD_TEXT_BYTES_MAX)];
+        debug_assert!(!text.contains(&b'\n'), "a record is one line");
+        self.buffer.extend_from_slice(format!("{} {unix_us} {tag} ", self.next_sequence).as_bytes());
+        self.buffer.extend_from_slice(text);
+        self.buffer.push(b'\n');
+        self.next_sequence += 1;
+    }
+
+    /// Takes a sequence number without writing it: readers see a lost record.
+    pub fn skip(&mut self, records: u64) -> io::Result<()> {
+        self.flush()?;
+        self.next_sequence += records;
+        // A gap inside a file would not be seen by `open`, which counts records from the file's name.
+        self.rotate()
+    }
+
+    /// Writes the buffer with one `write`. On an error (full disk) the buffer is dropped and its records are lost by number.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all(&self.buffer);
+        let size_bytes = self.buffer.len() as u64;
+        self.buffer.clear();
+        self.buffer.shrink_to(64 * 1024);
+        if let Err(error) = written {
+            // What was written in part is cut off; the next record starts a file of its own, after the gap.
+            self.file.set_len(self.file_bytes)?;
+            self.rotate()?;
+            return Err(error);
+        }
+        self.file_bytes += size_bytes;
+        if self.file_bytes >= self.segment_bytes {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// The sequence number of the last record pushed; 0 before the first.
+    pub const fn last_sequence(&self) -> u64 {
+        self.next_sequence - 1
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let path = segment_path(&self.dir, self.next_sequence);
+        self.file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
+        self.file_bytes = 0;
+        let starts = segment_starts(&self.dir)?;
+        for &start in starts.iter().take(starts.len().saturating_sub(self.segments_max)) {
+            fs::remove_file(segment_path(&self.dir, start))?;
+        }
+        Ok(())
+    }
+}
+
+/// What one read found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SegmentBatch {
+    pub records: Vec<SegmentRecord>,
+    /// Records that were overwritten or dropped before they could be read, in front of `records`.
+    pub lost: u64,
+}
+
+/// Reads a ring from a sequence number on, while it is being written.
+#[derive(Debug)]
+pub struct SegmentReader {
+    dir: PathBuf,
+    after: u64,
+    open: Option<OpenSegment>,
+}
+
+#[derive(Debug)]
+struct OpenSegment {
+    start: u64,
+    file: File,
+    /// Bytes read that do not yet make a whole line.
+    partial: Vec<u8>,
+}
+
+impl SegmentReader {
+    /// Reads what follows record `after` (0: from the beginning).
+    pub fn new(dir: &Path, after: u64) -> Self {
+        Self { dir: dir.to_owned(), after, open: None }
+    }
+
+    /// The sequence number of the last record given out (or lost).
+    pub const fn position(&self) -> u64 {
+        self.after
+    }
+
+    /// Gives the next records, at most about 1 MiB of them. An empty batch means that nothing new is there.
+    pub fn read(&mut self) -> io::Result<SegmentBatch> {
+        let mut batch = SegmentBatch::default();
+        loop {
+            if self.open.is_none() && !self.open_next()? {
+                return Ok(batch);
+            }
+            let Some(open) = &mut self.open else { return Ok(batch) };
+            let mut bytes = std::mem::take(&mut open.partial);
+            let before = bytes.len();
+            (&mut open.file).take(READ_BYTES_MAX as u64).read_to_end(&mut bytes)?;
+            let ended = bytes.len() == before;
+            let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
+                let Some(record) = parse_record(&line[..line.len() - 1]) else { continue };
+                if record.sequence <= self.after {
+                    continue;
+                }
+                let gap = record.sequence - self.after - 1;
+                if gap > 0 && !batch.records.is_empty() {
+                    // Give out what came before the gap first, so that the loss stands where it happened.
+                    self.open = None;
+                    return Ok(batch);
+                }
+                batch.lost += gap;
+                self.after = record.sequence;
+                batch.records.push(record);
+            }
+            open.partial = bytes[whole..].to_vec();
+            if !batch.records.is_empty() {
+                return Ok(batch);
+            }
+            if ended {
+                // Only a file that has a successor is finished.
+                let start = open.start;
+                let successor = segment_starts(&self.dir)?.into_iter().any(|other| other > start);
+                if !successor {
+                    return Ok(batch);
+                }
+                self.open = None;
+                if !self.open_after(start)? {
+                    return Ok(batch);
+                }
+            }
+        }
+    }
+
+    /// Opens the segment that holds the record after the position, or the oldest one if that is gone.
+    fn open_next(&mut self) -> io::Result<bool> {
+        let starts = segment_starts(&self.dir)?;
+        let wanted = self.after + 1;
+        let start = starts.iter().rev().find(|&&start| start <= wanted).or(starts.first()).copied();
+        start.map_or(Ok(false), |start| self.open_at(start))
+    }
+
+    fn open_after(&mut self, previous: u64) -> io::Result<bool> {
+        let next = segment_starts(&self.dir)?.into_iter().find(|&start| start > previous);
+        next.map_or(Ok(false), |start| self.open_at(start))
+    }
+
+    fn open_at(&mut self, start: u64) -> io::Result<bool> {
+        match File::open(segment_path(&self.dir, start)) {
+            Ok(file) => {
+                self.open = Some(OpenSegment { start, file, partial: Vec::new() });
+                Ok(true)
+            }
+            // Deleted between listing and opening: the writer is ahead; the next call finds the new oldest.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn parse_record(line: &[u8]) -> Option<SegmentRecord> {
+    let mut parts = line.splitn(4, |&byte| byte == b' ');
+    let number = |part: Option<&[u8]>| std::str::from_utf8(part?).ok()?.parse::<u64>().ok();
+    let sequence = number(parts.next())?;
+    let unix_us = number(parts.next())?;
+    let tag = String::from_utf8(parts.next()?.to_vec()).ok()?;
+    Some(SegmentRecord { sequence, unix_us, tag, text: parts.next()?.to_vec() })
+}
+
+fn segment_path(dir: &Path, start: u64) -> PathBuf {
+    dir.join(format!("{start:020}.log"))
+}
+
+/// The first sequence numbers of all segments, ascending.
+fn segment_starts(dir: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut starts = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let start: Option<u64> =
+            name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
+        starts.extend(start);
+    }
+    starts.sort_unstable();
+    Ok(starts)
+}
+
+/// Counts whole records and their bytes.
+fn count_records(path: &Path) -> io::Result<(u64, u64)> {
+    let bytes = fs::read(path)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let records = bytes[..whole].iter().filter(|&&byte| byte == b'\n').count();
+    Ok((records as u64, whole as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_lines(writer: &mut SegmentWriter, texts: &[&str]) {
+        for text in texts {
+            writer.push(5, "out", text.as_bytes());
+        }
+        writer.flush().unwrap();
+    }
+
+    fn texts(batch: &SegmentBatch) -> Vec<String> {
+        batch.records.iter().map(|record| String::from_utf8_lossy(&record.text).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_reader_follows_a_writer_and_continues_after_a_restart_of_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::open(dir.path(), 1 << 20, 3).unwrap();
+        write_lines(&mut writer, &["a b  c", ""]);
+        let mut reader = SegmentReader::new(dir.path(), 0);
+        assert_eq!(texts(&reader.read().unwrap()), ["a b  c", ""]);
+        assert_eq!(reader.read().unwrap(), SegmentBatch::default());
+
+        drop(writer);
+        let mut writer = SegmentWriter::open(dir.path(), 1 << 20, 3).unwrap();
+        write_lines(&mut writer, &["third"]);
+        assert_eq!(texts(&reader.read().unwrap()), ["third"]);
+
+        let mut restarted = SegmentReader::new(dir.path(), 2);
+        let batch = restarted.read().unwrap();
+        assert_eq!((texts(&batch), batch.lost), (vec!["third".to_owned()], 0));
+    }
+
+    #[test]
+    fn an_overrun_reader_learns_exactly_how_much_it_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::open(dir.path(), 1000, 2).unwrap();
+        let mut reader = SegmentReader::new(dir.path(), 0);
+        for line in 0..500 {
+            write_lines(&mut writer, &[&format!("line {line}")]);
+        }
+        let (mut seen, mut lost) = (0, 0);
+        loop {
+            let batch = reader.read().unwrap();
+            if batch.records.is_empty() {
+                break;
+            }
+            seen += batch.records.len() as u64;
+            lost += batch.lost;
+        }
+        assert_eq!(seen + lost, 500);
+        assert!(lost > 0 && seen > 0, "seen {seen}, lost {lost}");
+    }
+
+    #[test]
+    fn a_record_cut_by_a_kill_is_dropped_when_the_writer_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::open(dir.path(), 1 << 20, 3).unwrap();
+        write_lines(&mut writer, &["whole"]);
+        drop(writer);
+        let path = segment_path(dir.path(), 1);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"2 5 out cut of");
+        fs::write(&path, bytes).unwrap();
+        let mut writer = SegmentWriter::open(dir.path(), 1 << 20, 3).unwrap();
+        assert_eq!(writer.last_sequence(), 1);
+        write_lines(&mut writer, &["second"]);
+        assert_eq!(texts(&SegmentReader::new(dir.path(), 0).read().unwrap()), ["whole", "second"]);
+    }
+
+    #[test]
+    fn skipped_records_are_seen_as_lost_where_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::open(dir.path(), 1 << 20, 3).unwrap();
+        write_lines(&mut writer, &["before"]);
+        writer.skip(7).unwrap();
+        write_lines(&mut writer, &["after"]);
+        let mut reader = SegmentReader::new(dir.path(), 0);
+        let first = reader.read().unwrap();
+        assert_eq!((texts(&first), first.lost), (vec!["before".to_owned()], 0));
+        let second = reader.read().unwrap();
+        assert_eq!((texts(&second), second.lost), (vec!["after".to_owned()], 7));
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_yet_reads_as_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reader = SegmentReader::new(&dir.path().join("later"), 0);
+        assert_eq!(reader.read().unwrap(), SegmentBatch::default());
+    }
+}

@@ -1,0 +1,55 @@
+//! `settings.toml` in the data directory: what an operator may change. Everything is optional.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub limits: LimitSettings,
+    /// By the size's name: `[sizes."Standard-1X"]`.
+    pub sizes: BTreeMap<String, SizeSettings>,
+    pub network: NetworkSettings,
+}
+
+/// Time limits in seconds, fractions allowed.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    pub boot_seconds: Option<f64>,
+    pub exit_seconds: Option<f64>,
+    pub drain_seconds: Option<f64>,
+    pub release_phase_seconds: Option<f64>,
+    pub build_seconds: Option<f64>,
+    pub memory_report_seconds: Option<f64>,
+    pub restart_backoff_min_seconds: Option<f64>,
+    pub restart_backoff_max_seconds: Option<f64>,
+    pub build_memory_mib: Option<u64>,
+    pub build_disk_mib: Option<u64>,
+    pub slug_mib: Option<u64>,
+    pub upload_mib: Option<u64>,
+    pub dyno_disk_mib: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SizeSettings {
+    pub memory_mib: Option<u64>,
+    /// cgroup v2's scale, 1 to 10,000.
+    pub cpu_weight: Option<u16>,
+    /// Hundredths of one core.
+    pub cpu_quota_percent: Option<u32>,
+    pub processes_max: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkSettings {
+    /// First address of the dynos' /16: `10.207.0.0`.
+    pub range: Option<std::net::Ipv4Addr>,
+    /// TCP ports of this machine that dynos may reach.
+    pub host_ports: Vec<u16>,
+    /// Private networks that dynos may reach, as `192.168.7.0/24`.
+    pub allowed_networks: Vec<String>,
+}
