@@ -62,19 +62,40 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir) -> Result<()> {
         uid: None,
     })?;
     let mut dns = start_dns(data_dir)?;
-    wait_until_up(&mut server, &mut router, data_dir, &mut interrupt, &mut terminate).await?;
-    announce(&options.platform, data_dir);
-    let detach = loop {
+    let end = {
+        let asked = async {
+            tokio::select! {
+                _signal = interrupt.recv() => options.detach_dynos,
+                // What a service manager sends: a restart of the platform is not the end of the apps.
+                _signal = terminate.recv() => true,
+            }
+        };
+        let running = async {
+            wait_until_up(&mut server, &mut router, data_dir).await?;
+            announce(&options.platform, data_dir);
+            loop {
+                tokio::select! {
+                    ended = server.ended() => server.restart(ended).await?,
+                    ended = router.ended() => router.restart(ended).await?,
+                    ended = ended_of(&mut dns) => if let Some(dns) = &mut dns { dns.restart(ended).await? },
+                }
+            }
+        };
+        // Dynos of an earlier start may be alive before this one is up, so Ctrl-C means the same then.
         tokio::select! {
-            ended = server.ended() => server.restart(ended).await?,
-            ended = router.ended() => router.restart(ended).await?,
-            ended = ended_of(&mut dns) => if let Some(dns) = &mut dns { dns.restart(ended).await? },
-            _signal = interrupt.recv() => break options.detach_dynos,
-            // What a service manager sends: a restart of the platform is not the end of the apps.
-            _signal = terminate.recv() => break true,
+            detach = asked => Ok(detach),
+            failure = running => failure,
         }
     };
-    stop(server, router, detach, &mut interrupt, &mut terminate).await?;
+    match end {
+        Ok(detach) => stop(server, router, detach, &mut interrupt, &mut terminate).await,
+        Err(failure) => {
+            for role in [&server, &router] {
+                role.signal(rustix::process::Signal::TERM);
+            }
+            return Err(failure);
+        }
+    }
     if let Some(mut dns) = dns {
         dns.signal(rustix::process::Signal::KILL);
         dns.ended().await;
@@ -187,34 +208,20 @@ fn spawn(plan: &RolePlan) -> Result<Child> {
     Command::from(command).spawn().with_context(starting)
 }
 
-async fn wait_until_up(
-    server: &mut Role,
-    router: &mut Role,
-    data_dir: &DataDir,
-    interrupt: &mut Signal,
-    terminate: &mut Signal,
-) -> Result<()> {
-    let deadline = Instant::now() + START_TIMEOUT;
+async fn wait_until_up(server: &mut Role, router: &mut Role, data_dir: &DataDir) -> Result<()> {
     let (api, proxy) = (data_dir.path.join("run/api.sock"), data_dir.path.join(wire::routes::ROUTER_SOCKET));
-    let failure = loop {
-        if UnixStream::connect(&api).await.is_ok() && UnixStream::connect(&proxy).await.is_ok() {
-            return Ok(());
-        }
-        tokio::select! {
-            status = server.ended() => break format!("the server could not start ({status}); its message is above"),
-            status = router.ended() => break format!("the router could not start ({status}); its message is above"),
-            _signal = interrupt.recv() => break "interrupted".to_owned(),
-            _signal = terminate.recv() => break "terminated".to_owned(),
-            () = sleep(Duration::from_millis(20)) => {}
-        }
-        if Instant::now() > deadline {
-            break format!("the API did not answer within {} s", START_TIMEOUT.as_secs());
+    let answering = async {
+        while UnixStream::connect(&api).await.is_err() || UnixStream::connect(&proxy).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
         }
     };
-    for role in [server, router] {
-        role.signal(rustix::process::Signal::TERM);
+    tokio::select! {
+        answered = timeout(START_TIMEOUT, answering) => {
+            answered.ok().with_context(|| format!("the API did not answer within {} s", START_TIMEOUT.as_secs()))
+        }
+        status = server.ended() => bail!("the server could not start ({status}); its message is above"),
+        status = router.ended() => bail!("the router could not start ({status}); its message is above"),
     }
-    bail!(failure)
 }
 
 #[expect(clippy::print_stdout, reason = "what a person who starts the platform needs to know")]
@@ -233,7 +240,7 @@ async fn stop(
     detach: bool,
     interrupt: &mut Signal,
     terminate: &mut Signal,
-) -> Result<()> {
+) {
     if detach {
         info!("Stopping; dynos stay alive and the next start adopts them");
     } else {
@@ -265,5 +272,4 @@ async fn stop(
         server.ended().await;
         router.ended().await;
     }
-    Ok(())
 }

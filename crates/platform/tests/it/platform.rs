@@ -236,7 +236,10 @@ impl Drop for TestPlatform {
         } else {
             if self.supervisor.is_some() {
                 let status = self.interrupt();
-                assert!(status.success(), "`berth up` ended with {status}\n{}", self.log());
+                if !status.success() {
+                    self.remove_everything();
+                    panic!("`berth up` ended with {status}\n{}", self.log());
+                }
             }
             self.check_nothing_is_left();
         }
