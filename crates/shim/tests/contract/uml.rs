@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,15 @@ fn cgroup_v2_limits_isolates_and_recovers() {
     assert!(console.lines().any(|line| line.trim_end() == "left:"), "something is left behind:\n{console}");
 }
 
+/// Builds the library without which the kernel's processes do not start on the newest processors.
+fn register_library(dir: &Path) -> PathBuf {
+    let library = dir.join("registers.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract/uml_registers.c");
+    let built = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).args([&library, &source]).status().unwrap();
+    assert!(built.success(), "cc: {built}");
+    library
+}
+
 /// Runs the virtual machine to its end and gives what it printed. Killed when it takes too long.
 fn boot(init: &Path, dir: &Path) -> String {
     let console = dir.join("console");
@@ -95,6 +104,7 @@ fn boot(init: &Path, dir: &Path) -> String {
         .arg(format!("init={}", init.display()))
         // Where it puts the file that is its memory, and its management socket.
         .env("TMPDIR", dir)
+        .env("LD_PRELOAD", register_library(dir))
         .arg(format!("uml_dir={}", dir.display()))
         // End of file on the console would end it.
         .stdin(Stdio::from(File::open("/dev/zero").unwrap()))
