@@ -54,9 +54,12 @@ pub(crate) struct UpOptions {
 pub(crate) struct RouterOptions {
     #[command(flatten)]
     pub(crate) platform: PlatformOptions,
-    /// Listening sockets that `up` passed on as standard input and output
+    /// Listening sockets for HTTP that `up` passes on over the socket that is standard input
     #[arg(long, hide = true, default_value_t = 0)]
-    pub(crate) inherited_listeners: u8,
+    pub(crate) inherited_listeners: usize,
+    /// And for TLS, behind those
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(crate) inherited_tls_listeners: usize,
     /// The instance, told to a router that may not read the data directory
     #[arg(long, hide = true)]
     pub(crate) instance: Option<String>,
@@ -81,6 +84,13 @@ pub(crate) struct DataDirOption {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
+impl PlatformOptions {
+    /// Where the router listens.
+    pub(crate) fn router_ports(&self) -> Vec<u16> {
+        std::iter::once(self.http_port).chain(self.https_port).collect()
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PlatformOptions {
     #[command(flatten)]
@@ -88,6 +98,9 @@ pub(crate) struct PlatformOptions {
     /// Where apps answer
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub(crate) http_port: u16,
+    /// Where apps answer over TLS; left out, they do not
+    #[arg(long, value_name = "PORT")]
+    pub(crate) https_port: Option<u16>,
     /// Where the Platform API, git and uploads answer; loopback only
     #[arg(long, value_name = "PORT", default_value_t = 5000)]
     pub(crate) api_port: u16,

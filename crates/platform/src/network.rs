@@ -31,7 +31,7 @@ pub(crate) fn prepare(
     instance: &str,
     settings: &NetworkSettings,
     kept: Option<Ipv4Addr>,
-    http_port: u16,
+    router_ports: &[u16],
 ) -> Result<Prepared> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Prepared {
@@ -50,7 +50,7 @@ pub(crate) fn prepare(
     };
     let mut refused = None;
     for range in ranges {
-        match prepare_range(instance, settings, range, http_port)? {
+        match prepare_range(instance, settings, range, router_ports)? {
             Ok(prepared) => return Ok(prepared),
             // Another range may be free.
             Err(error @ HostError::Overlap { .. }) => refused = Some(error),
@@ -73,7 +73,7 @@ fn prepare_range(
     instance: &str,
     settings: &NetworkSettings,
     range: Ipv4Addr,
-    http_port: u16,
+    router_ports: &[u16],
 ) -> Result<Result<Prepared, HostError>> {
     let gateway = Ipv4Addr::from(u32::from(range) | 0xfffe);
     let allowed = settings.allowed_networks.iter().map(|text| parse_network(text)).collect::<Result<Vec<_>>>()?;
@@ -86,7 +86,7 @@ fn prepare_range(
         gateway,
         dns_on_gateway,
         resolvers: nameservers.clone(),
-        host_ports: std::iter::once(http_port).chain(settings.host_ports.iter().copied()).collect(),
+        host_ports: router_ports.iter().chain(&settings.host_ports).copied().collect(),
         allowed_networks: allowed,
     };
     let notices = match shim::host::prepare(instance, &host) {

@@ -6,15 +6,15 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use router::{Bounds, Listen, RouterConfig};
 
 use crate::arguments::{PlatformOptions, RouterOptions};
 use crate::data_dir::DataDir;
+use crate::passed_sockets;
 use crate::server::log_to_stderr;
 
 /// The router's user, just below the uids of apps. It needs no name.
@@ -26,31 +26,52 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         (Some(instance), Some(path)) => DataDir { path: path.clone(), instance: instance.clone() },
         (_, _) => DataDir::open(&options.platform.data_dir)?,
     };
-    let http = match options.inherited_listeners {
-        0 => addresses(&options.platform).into_iter().map(Listen::Address).collect(),
-        count => inherited(count)?,
+    let platform = &options.platform;
+    let (http, https) = match options.inherited_listeners {
+        0 => (own(platform, platform.http_port), platform.https_port.map_or_else(Vec::new, |port| own(platform, port))),
+        plain => {
+            let mut http = passed_sockets::receive(io::stdin(), plain + options.inherited_tls_listeners)
+                .context("cannot take the listening sockets over")?;
+            let https = http.split_off(plain.min(http.len()));
+            let inherited = |sockets: Vec<TcpListener>| sockets.into_iter().map(Listen::Inherited).collect();
+            (inherited(http), inherited(https))
+        }
     };
     let config = RouterConfig {
         data_dir: data_dir.path,
         instance: data_dir.instance,
         http,
+        https,
+        https_port: platform.https_port,
         threads: None,
         bounds: Bounds::default(),
     };
     Ok(router::run(config)?)
 }
 
-/// Binds what the router is to serve on.
-pub(crate) fn bind(options: &PlatformOptions) -> Result<Vec<TcpListener>> {
+/// What the router serves on.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) http: Vec<TcpListener>,
+    pub(crate) https: Vec<TcpListener>,
+}
+
+pub(crate) fn bind(options: &PlatformOptions) -> Result<Listeners> {
+    let http = bind_port(options, options.http_port, "--http-port")?;
+    let https = options.https_port.map(|port| bind_port(options, port, "--https-port")).transpose()?;
+    Ok(Listeners { http, https: https.unwrap_or_default() })
+}
+
+fn bind_port(options: &PlatformOptions, port: u16, flag: &str) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
-    for address in addresses(options) {
+    for address in addresses(options, port) {
         match TcpListener::bind(address) {
             Ok(listener) => listeners.push(listener),
             // A machine without IPv6.
             Err(error) if !listeners.is_empty() && error.kind() == io::ErrorKind::AddrNotAvailable => {}
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("cannot listen on {address}; is the port in use? Choose another with --http-port")
+                    format!("cannot listen on {address}; is the port in use? Choose another with {flag}")
                 });
             }
         }
@@ -82,8 +103,7 @@ fn give(path: &Path, uid: u32) -> io::Result<()> {
 }
 
 /// `localhost` is for this machine only; any other domain is for everybody.
-fn addresses(options: &PlatformOptions) -> Vec<SocketAddr> {
-    let port = options.http_port;
+fn addresses(options: &PlatformOptions, port: u16) -> Vec<SocketAddr> {
     if options.domain == "localhost" {
         vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
     } else {
@@ -91,12 +111,6 @@ fn addresses(options: &PlatformOptions) -> Vec<SocketAddr> {
     }
 }
 
-/// The sockets that the supervisor passed on as standard input and output.
-fn inherited(count: u8) -> Result<Vec<Listen>> {
-    let descriptors = match count {
-        1 => vec![io::stdin().as_fd().try_clone_to_owned()?],
-        2 => vec![io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?],
-        _more => bail!("at most two listeners can be passed on"),
-    };
-    Ok(descriptors.into_iter().map(|descriptor| Listen::Inherited(TcpListener::from(descriptor))).collect())
+fn own(options: &PlatformOptions, port: u16) -> Vec<Listen> {
+    addresses(options, port).into_iter().map(Listen::Address).collect()
 }

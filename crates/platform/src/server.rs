@@ -45,7 +45,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     let logs = Arc::new(LogStore::new(&data_dir.path.join("logs"), StreamLimits::default()));
     let ingest = Ingest::start(Arc::clone(&logs)).context("cannot watch log files")?;
     let kept = store.setting(DYNO_RANGE)?.and_then(|text| text.parse().ok());
-    let prepared = network::prepare(&data_dir.instance, &effective.settings.network, kept, options.http_port)?;
+    let prepared = network::prepare(&data_dir.instance, &effective.settings.network, kept, &options.router_ports())?;
     if let DynoNetwork::Isolated { range, gateway, .. } = &prepared.network {
         store.set_setting(DYNO_RANGE, range.to_string()).await?;
         dns_role::announce(&data_dir.path, *gateway)?;

@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +17,8 @@ use tracing::{info, warn};
 
 use crate::arguments::{PlatformOptions, UpOptions};
 use crate::data_dir::DataDir;
+use crate::passed_sockets;
+use crate::router_role::Listeners;
 use crate::server::log_to_stderr;
 use crate::{dns_role, router_role};
 
@@ -123,7 +124,7 @@ async fn ended_of(role: &mut Option<Role>) -> std::process::ExitStatus {
 struct RolePlan {
     name: &'static str,
     arguments: Vec<OsString>,
-    /// Passed on as standard input and output: the two descriptors that any program can take over safely.
+    /// Passed on over standard input.
     sockets: Vec<TcpListener>,
     uid: Option<u32>,
 }
@@ -137,14 +138,19 @@ fn role_arguments(name: &str, options: &PlatformOptions, data_dir: &DataDir) -> 
     ] {
         arguments.extend([flag.into(), value.into()]);
     }
+    if let Some(port) = options.https_port {
+        arguments.extend(["--https-port".into(), port.to_string().into()]);
+    }
     arguments
 }
 
-fn router_role(options: &PlatformOptions, data_dir: &DataDir, listeners: &[TcpListener], own_user: bool) -> RolePlan {
+fn router_role(options: &PlatformOptions, data_dir: &DataDir, listeners: &Listeners, own_user: bool) -> RolePlan {
     let mut arguments = role_arguments("router", options, data_dir);
-    arguments.extend(["--inherited-listeners".into(), listeners.len().to_string().into()]);
+    arguments.extend(["--inherited-listeners".into(), listeners.http.len().to_string().into()]);
+    arguments.extend(["--inherited-tls-listeners".into(), listeners.https.len().to_string().into()]);
     arguments.extend(["--instance".into(), data_dir.instance.clone().into()]);
-    let sockets = listeners.iter().filter_map(|listener| listener.try_clone().ok()).collect();
+    let sockets =
+        listeners.http.iter().chain(&listeners.https).filter_map(|listener| listener.try_clone().ok()).collect();
     RolePlan { name: "router", arguments, sockets, uid: own_user.then_some(router_role::ROUTER_UID) }
 }
 
@@ -195,12 +201,8 @@ fn spawn(plan: &RolePlan) -> Result<Child> {
     let mut command = std::process::Command::new(berth);
     // Out of the terminal's foreground group: Ctrl-C is ours to pass on.
     command.args(&plan.arguments).stdin(Stdio::null()).process_group(0);
-    let socket = |listener: &TcpListener| Ok::<_, std::io::Error>(Stdio::from(OwnedFd::from(listener.try_clone()?)));
-    if let Some(listener) = plan.sockets.first() {
-        command.stdin(socket(listener).with_context(starting)?);
-    }
-    if let Some(listener) = plan.sockets.get(1) {
-        command.stdout(socket(listener).with_context(starting)?);
+    if !plan.sockets.is_empty() {
+        command.stdin(passed_sockets::send(&plan.sockets).with_context(starting)?);
     }
     if let Some(uid) = plan.uid {
         command.uid(uid).gid(uid);
@@ -228,6 +230,9 @@ async fn wait_until_up(server: &mut Role, router: &mut Role, data_dir: &DataDir)
 fn announce(options: &PlatformOptions, data_dir: &DataDir) {
     println!("Berth is up.");
     println!("  Apps:  http://<app>.{}:{}/", options.domain, options.http_port);
+    if let Some(port) = options.https_port {
+        println!("         https://<app>.{}:{port}/", options.domain);
+    }
     println!("  API:   http://localhost:{}", options.api_port);
     println!("  Data:  {}", data_dir.path.display());
     println!("  Next:  berth create shop && cd your-app && berth deploy --app shop");

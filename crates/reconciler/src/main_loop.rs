@@ -239,7 +239,7 @@ impl MainLoop {
         self.wanted.send_if_modified(|wanted| {
             let same = wanted.as_ref().is_some_and(|now| *now.routes == table && *now.draining == draining);
             if !same {
-                *wanted = Some(Wanted { routes: Arc::new(table), draining: Arc::new(draining) });
+                *wanted = Some(Wanted { routes: Arc::new(table), draining: Arc::new(draining), ..Wanted::default() });
             }
             !same
         });

@@ -13,10 +13,13 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use uuid::Uuid;
-use wire::routes::{AppRoute, RouteTable, RouterStatus};
+use wire::routes::{AppRoute, CertificateRoute, RouteTable, RouterStatus};
 
 /// Apps' routes by app: what should be in force.
 pub(crate) type Routes = BTreeMap<Uuid, AppRoute>;
+
+/// Certificates by id: what should be in force.
+pub(crate) type Certificates = BTreeMap<Uuid, CertificateRoute>;
 
 /// Pause between attempts to reach a router that is not there.
 const RETRY: Duration = Duration::from_millis(100);
@@ -45,6 +48,7 @@ pub(crate) struct Wanted {
     pub(crate) routes: Arc<Routes>,
     /// Dynos that drain: their requests are counted and their upgraded connections closed.
     pub(crate) draining: Arc<BTreeSet<Uuid>>,
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 /// Runs the link until `wanted` is closed.
@@ -83,7 +87,7 @@ async fn serve(
 ) -> Result<(), ClientError> {
     let mut generation = client.generation_at_connect() + 1;
     let mut current = wanted.borrow_and_update().clone().unwrap_or_default();
-    replace(&mut client, generation, &current.routes).await?;
+    replace(&mut client, generation, &current).await?;
     let mut closed: BTreeSet<Uuid> = BTreeSet::new();
     let mut drain_poll = interval(DRAIN_POLL);
     drain_poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,12 +100,12 @@ async fn serve(
                     return Ok(());
                 }
                 let next = wanted.borrow_and_update().clone().unwrap_or_default();
-                if next.routes != current.routes {
-                    let update = difference(&current.routes, &next.routes, generation);
+                if next.routes != current.routes || next.certificates != current.certificates {
+                    let update = difference(&current, &next, generation);
                     generation = update.generation;
                     if let Pushed::NeedWhole { generation: theirs } = client.push(update).await? {
                         generation = theirs.max(generation) + 1;
-                        replace(&mut client, generation, &next.routes).await?;
+                        replace(&mut client, generation, &next).await?;
                     }
                 }
                 current = next;
@@ -122,8 +126,10 @@ async fn serve(
     }
 }
 
-async fn replace(client: &mut RouterClient, generation: u64, routes: &Routes) -> Result<(), ClientError> {
-    client.replace(RouteTable { generation, apps: routes.values().cloned().collect() }).await
+async fn replace(client: &mut RouterClient, generation: u64, wanted: &Wanted) -> Result<(), ClientError> {
+    let apps = wanted.routes.values().cloned().collect();
+    let certificates = wanted.certificates.values().cloned().collect();
+    client.replace(RouteTable { generation, apps, certificates }).await
 }
 
 /// Publishes what is in force now, and ends the upgraded connections of dynos that drain, once.
@@ -157,12 +163,15 @@ async fn report(
     Ok(())
 }
 
-fn difference(before: &Routes, after: &Routes, base: u64) -> TableUpdate {
-    let changed = after.iter().filter(|(app, route)| before.get(app) != Some(*route));
-    TableUpdate {
-        base,
-        generation: base + 1,
-        changed: changed.map(|(_app, route)| route.clone()).collect(),
-        removed: before.keys().filter(|app| !after.contains_key(app)).copied().collect(),
-    }
+fn difference(before: &Wanted, after: &Wanted, base: u64) -> TableUpdate {
+    let (changed, removed) = changes(&before.routes, &after.routes);
+    let (changed_certificates, removed_certificates) = changes(&before.certificates, &after.certificates);
+    TableUpdate { base, generation: base + 1, changed, removed, changed_certificates, removed_certificates }
+}
+
+/// What is new or different, and what is gone.
+fn changes<T: Clone + PartialEq>(before: &BTreeMap<Uuid, T>, after: &BTreeMap<Uuid, T>) -> (Vec<T>, Vec<Uuid>) {
+    let changed = after.iter().filter(|(id, value)| before.get(id) != Some(*value));
+    let removed = before.keys().filter(|id| !after.contains_key(id));
+    (changed.map(|(_id, value)| value.clone()).collect(), removed.copied().collect())
 }

@@ -9,7 +9,7 @@ use domain::error_code::ErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
-use wire::routes::{Availability, RequestLimits};
+use wire::routes::{Availability, EdgeSettings, RequestLimits};
 
 use crate::admission::{Admission, DynoLoad, Refusal, WaitFor, admit};
 use crate::config::Bounds;
@@ -33,6 +33,7 @@ pub(crate) struct AppView {
     pub(crate) availability: Option<Availability>,
     pub(crate) dynos: Vec<Arc<Dyno>>,
     pub(crate) limits: RequestLimits,
+    pub(crate) edge: EdgeSettings,
 }
 
 #[derive(Debug)]

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use uuid::Uuid;
 use wire::frame::FrameError;
-use wire::routes::{AppRoute, FromRouter, PROTOCOL, RouteTable, RouterStatus, ToRouter};
+use wire::routes::{FromRouter, PROTOCOL, RouteTable, RouterStatus, ToRouter};
 
 use crate::admin_socket::{Messages, connect};
+
+pub use wire::routes::TableUpdate;
 
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -26,15 +28,6 @@ pub enum ClientError {
     Refused { message: String },
     #[error("router answered something else than was asked")]
     Unexpected,
-}
-
-/// A change of the route table, as it is pushed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TableUpdate {
-    pub base: u64,
-    pub generation: u64,
-    pub changed: Vec<AppRoute>,
-    pub removed: Vec<Uuid>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +63,7 @@ impl RouterClient {
     }
 
     pub async fn push(&mut self, update: TableUpdate) -> Result<Pushed, ClientError> {
-        let TableUpdate { base, generation, changed, removed } = update;
-        match self.ask(&ToRouter::Update { base, generation, changed, removed }).await? {
+        match self.ask(&ToRouter::Update(update)).await? {
             FromRouter::Applied { .. } => Ok(Pushed::Applied),
             FromRouter::NeedWhole { generation } => Ok(Pushed::NeedWhole { generation }),
             _ => Err(ClientError::Unexpected),

@@ -13,6 +13,10 @@ pub struct RouterConfig {
     pub instance: String,
     /// Where plain HTTP is accepted.
     pub http: Vec<Listen>,
+    /// Where TLS is accepted.
+    pub https: Vec<Listen>,
+    /// Where clients find HTTPS: redirects lead there. `None` where they cannot.
+    pub https_port: Option<u16>,
     /// Worker threads; `None` for one per core.
     pub threads: Option<NonZeroUsize>,
     pub bounds: Bounds,
@@ -37,6 +41,10 @@ pub struct Bounds {
     pub headers_max: usize,
     /// How long a client connection may take for a request head, or idle between requests, before it is closed.
     pub client_idle: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// TLS handshakes under way. At the bound, new connections are closed.
+    pub handshakes_max: usize,
     /// Requests of one app that wait for a dyno. The newest beyond it is refused (`H11`).
     pub queue_requests_max: usize,
     /// How long a request waits for a slot of a busy dyno before it is refused (`H11`).
@@ -69,6 +77,8 @@ impl Default for Bounds {
             buffer_bytes_max: 64 * 1024,
             headers_max: 128,
             client_idle: Duration::from_secs(90),
+            handshake: Duration::from_secs(10),
+            handshakes_max: 4_096,
             queue_requests_max: 1_000,
             queue_wait: Duration::from_secs(5),
             connect_attempts_max: 10,

@@ -63,10 +63,10 @@ impl Control {
     fn answer(&self, message: ToRouter) -> FromRouter {
         match message {
             ToRouter::Hello { protocol, instance } => self.greet(protocol, &instance),
-            ToRouter::Update { base, generation, .. } => match self.shared.table.judge(base, generation) {
+            ToRouter::Update(ref update) => match self.shared.table.judge(update.base, update.generation) {
                 Change::Applied => self.update(message),
                 Change::NeedWhole => FromRouter::NeedWhole { generation: self.shared.table.generation() },
-                Change::Old => self.refuse_old(generation),
+                Change::Old => self.refuse_old(update.generation),
             },
             ToRouter::Replace { table } => self.replace(table),
             ToRouter::InFlight => FromRouter::InFlight { dynos: self.shared.table.in_flight() },
@@ -92,8 +92,9 @@ impl Control {
     fn update(&self, message: ToRouter) -> FromRouter {
         let mut file = self.file.borrow_mut();
         report(file.append(&message));
-        let ToRouter::Update { base, generation, changed, removed } = message else { return FromRouter::Done };
-        if self.shared.table.update(base, generation, changed, &removed) != Change::Applied {
+        let ToRouter::Update(update) = message else { return FromRouter::Done };
+        let generation = update.generation;
+        if self.shared.table.update(update) != Change::Applied {
             return FromRouter::NeedWhole { generation: self.shared.table.generation() };
         }
         if file.is_large() {

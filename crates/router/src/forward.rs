@@ -47,6 +47,7 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) forwarded_for: &'a str,
     pub(crate) local: SocketAddr,
+    pub(crate) https: bool,
     pub(crate) unix_ms: u64,
     /// The client sends a body of a length that it has not told.
     pub(crate) chunked: bool,
@@ -89,7 +90,7 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderVa
     set(HOST, forwarded.authority);
     set(X_REQUEST_ID, forwarded.request_id);
     set(X_FORWARDED_FOR, forwarded.forwarded_for);
-    set(X_FORWARDED_PROTO, "http");
+    set(X_FORWARDED_PROTO, if forwarded.https { "https" } else { "http" });
     set(X_FORWARDED_PORT, &forwarded.local.port().to_string());
     set(X_REQUEST_START, &forwarded.unix_ms.to_string());
     headers.append(VIA, HeaderValue::from_static(OUR_VIA));
@@ -143,6 +144,7 @@ mod tests {
             request_id: "id",
             forwarded_for: "1.2.3.4",
             local: "10.0.0.1:80".parse().unwrap(),
+            https: false,
             unix_ms: 5,
             chunked: false,
         };

@@ -19,8 +19,12 @@ mod listener;
 mod run;
 mod worker;
 
+mod certificates;
 mod client_io;
+mod tls;
+
 mod download;
+mod edge;
 mod exchange;
 mod forward;
 mod head;

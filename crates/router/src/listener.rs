@@ -11,7 +11,7 @@ use tokio::task::spawn_local;
 use tracing::warn;
 
 use crate::config::Listen;
-use crate::worker::{Stage, Worker, serve};
+use crate::worker::{Speaks, Stage, Worker, serve};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -55,7 +55,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until the router begins to end, then takes what the kernel has already accepted and closes the listener.
-pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, speaks: Speaks) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "Cannot use a listening socket"),
@@ -76,7 +76,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             _ending = stage.wait_for(|stage| *stage > Stage::Serving) => return,
         };
         match accepted {
-            Ok((stream, _peer)) => drop(spawn_local(serve(worker.clone(), stream))),
+            Ok((stream, _peer)) => drop(spawn_local(serve(worker.clone(), stream, speaks))),
             Err(error) if is_about_the_connection(&error) => {}
             Err(error) => {
                 warn!(%error, "Cannot accept connections; trying again");

@@ -13,12 +13,14 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::client_io::ClientLine;
+use crate::edge;
 use crate::exchange::{Exchange, Outgoing};
 use crate::forward::{self, Forwarded};
 use crate::head;
 use crate::log_thread::unix_us;
 use crate::reply::{self, Problem, ReplyBody};
 use crate::request_log::Record;
+use crate::tls::Secured;
 use crate::worker::Worker;
 
 /// Answers for any host, for a load balancer in front.
@@ -30,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// `None` over plain HTTP.
+    pub(crate) tls: Option<Secured>,
     pub(crate) line: Arc<ClientLine>,
 }
 
@@ -64,6 +68,9 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
         }
         return reply::problem(Problem::NO_SUCH_APP, &request_id, &parts.headers);
     };
+    let https = client.tls.is_some();
+    let tls = client.tls.as_ref();
+    let misdirected = tls.is_some_and(|tls| tls.is_misdirected(&target.host, shared.table.certificates()));
     let forwarded_for = forward::forwarded_for(&parts.headers, client.peer.ip());
     let mut record = Record::new(
         shared.log.clone(),
@@ -74,10 +81,24 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
         request_id.clone(),
         forwarded_for.clone(),
     );
+    if let Some(tls) = tls {
+        record.over_https(Some(tls.version));
+    }
     if let Some(cause) = framing_fault {
         let problem = Problem::bad_request(cause);
         record.refuse(ErrorCode::H26, problem.status.as_u16(), problem.cause);
         return reply::problem(problem, &request_id, &parts.headers);
+    }
+    if misdirected {
+        let problem = Problem::MISDIRECTED;
+        record.refuse(ErrorCode::H31, problem.status.as_u16(), problem.cause);
+        return reply::problem(problem, &request_id, &parts.headers);
+    }
+    let view = app.view();
+    if !https && view.edge.https_only {
+        let response = edge::to_https(&parts, &target.authority, shared.https_port);
+        record.answered(response.status().as_u16());
+        return response;
     }
     let has_body = !body.is_end_stream();
     let upgrade = if has_body { None } else { forward::upgrade_asked(&parts.headers) };
@@ -87,6 +108,7 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
         request_id: &request_id,
         forwarded_for: &forwarded_for,
         local: client.local,
+        https,
         unix_ms: unix_us() / 1000,
         chunked: has_body && body.size_hint().exact().is_none(),
     };
@@ -100,10 +122,14 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
         upgrade: upgrade.map(|protocol| (protocol, parts.extensions.remove::<hyper::upgrade::OnUpgrade>())),
     };
     let exchange = Exchange::new(client.clone(), app, outgoing, record);
-    match exchange.run().await {
+    let mut response = match exchange.run().await {
         Ok(response) => response,
         Err(problem) => reply::problem(problem, &request_id, &asked_by),
+    };
+    if https {
+        edge::promise_https(&view.edge, response.headers_mut());
     }
+    response
 }
 
 /// What stands in the request line for the dyno, whichever form the client used.

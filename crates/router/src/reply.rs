@@ -55,6 +55,10 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) const NO_SUCH_APP: Self = Self { status: StatusCode::NOT_FOUND, code: None, cause: None };
 
+    /// The connection was opened for a host with another certificate: a client that knows HTTP opens a new one.
+    pub(crate) const MISDIRECTED: Self =
+        Self { status: StatusCode::MISDIRECTED_REQUEST, code: Some(ErrorCode::H31), cause: None };
+
     pub(crate) const fn bad_request(cause: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: Some(ErrorCode::H26), cause: Some(cause) }
     }
@@ -90,6 +94,7 @@ impl Problem {
             ErrorCode::H21 => "The app refused the connection.",
             ErrorCode::H25 => "The app's answer was blocked because its head is too large.",
             ErrorCode::H26 => "The request is not valid HTTP as this server understands it.",
+            ErrorCode::H31 => "The connection was opened for another host. Try again on a new one.",
             ErrorCode::H34 => "None of the app's processes takes connections at the moment.",
             ErrorCode::H80 => "The app is in maintenance. Try again later.",
             ErrorCode::H81 => "The app exists, but nothing was deployed to it yet.",

@@ -38,6 +38,9 @@ struct Line {
     queue: Duration,
     status: u16,
     bytes: u64,
+    https: bool,
+    /// `tls1.3`; `None` where a front ended the TLS, or there is none.
+    tls_version: Option<&'static str>,
     failure: Option<Failure>,
 }
 
@@ -72,9 +75,16 @@ impl Record {
             queue: zero,
             status: 499,
             bytes: 0,
+            https: false,
+            tls_version: None,
             failure,
         };
         Self { log, app, line, service_started: None }
+    }
+
+    pub(crate) const fn over_https(&mut self, tls_version: Option<&'static str>) {
+        self.line.https = true;
+        self.line.tls_version = tls_version;
     }
 
     pub(crate) fn add_queue(&mut self, waited: Duration) {
@@ -157,7 +167,11 @@ fn render(line: &Line) -> String {
     push(&mut text, format_args!("\" dyno={}", line.dyno.as_deref().unwrap_or_default()));
     let (connect, service) = (line.connect.as_millis(), line.service.as_millis());
     push(&mut text, format_args!(" connect={connect}ms service={service}ms"));
-    push(&mut text, format_args!(" status={} bytes={} protocol=http", line.status, line.bytes));
+    let protocol = if line.https { "https" } else { "http" };
+    push(&mut text, format_args!(" status={} bytes={} protocol={protocol}", line.status, line.bytes));
+    if let Some(version) = line.tls_version {
+        push(&mut text, format_args!(" tls_version={version}"));
+    }
     push(&mut text, format_args!(" queue={}ms", line.queue.as_millis()));
     text
 }
@@ -201,6 +215,8 @@ mod tests {
             queue: Duration::from_millis(4),
             status: 200,
             bytes: 13,
+            https: false,
+            tls_version: None,
             failure: None,
         }
     }
@@ -213,6 +229,12 @@ mod tests {
              request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd=\"1.2.3.4\" dyno=web.1 connect=1ms service=18ms \
              status=200 bytes=13 protocol=http queue=4ms"
         );
+    }
+
+    #[test]
+    fn a_request_over_tls_says_so() {
+        let text = render(&Line { https: true, tls_version: Some("tls1.3"), ..line() });
+        assert!(text.ends_with(" protocol=https tls_version=tls1.3 queue=4ms"), "{text}");
     }
 
     #[test]

@@ -21,7 +21,8 @@ use crate::listener;
 use crate::log_thread;
 use crate::table::Table;
 use crate::table_file::{TableFile, TableFileError};
-use crate::worker::{self, Shared, Stage};
+use crate::tls::{self, Handshakes};
+use crate::worker::{self, Shared, Speaks, Stage};
 
 #[derive(Debug, Error)]
 pub enum RouterError {
@@ -41,6 +42,8 @@ pub enum RouterError {
     RequestLog(#[source] io::Error),
     #[error("cannot open the route table")]
     Table(#[source] TableFileError),
+    #[error("cannot set TLS up")]
+    Tls(#[source] rustls::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("cannot listen for signals")]
@@ -94,7 +97,7 @@ pub struct Router {
 impl Router {
     /// Loads the last table from disk and serves from it at once, whether or not there is a server.
     pub fn start(config: RouterConfig) -> Result<Self, RouterError> {
-        let RouterConfig { data_dir, instance, http, threads, bounds } = config;
+        let RouterConfig { data_dir, instance, http, https, https_port, threads, bounds } = config;
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
         let router_dir = data_dir.join("router");
         let (log, log_thread) =
@@ -102,19 +105,24 @@ impl Router {
         let table = Table::default();
         let file = TableFile::open(&router_dir, &table).map_err(RouterError::Table)?;
         info!(table.generation = table.generation(), "Serving from the stored route table");
+        let tls = Arc::new(tls::configuration(table.certificates().clone()).map_err(RouterError::Tls)?);
         let shared = Arc::new(Shared {
             table,
             bounds: bounds.clone(),
             log: log.clone(),
+            tls,
+            handshakes: Handshakes::default(),
+            https_port,
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             requests_total: AtomicU64::new(0),
         });
-        let mut of_threads: Vec<Vec<std::net::TcpListener>> = (0..threads).map(|_thread| Vec::new()).collect();
-        for listen in http {
+        let mut of_threads: Vec<Vec<_>> = (0..threads).map(|_thread| Vec::new()).collect();
+        let plain = http.into_iter().map(|listen| (listen, Speaks::Http));
+        for (listen, speaks) in plain.chain(https.into_iter().map(|listen| (listen, Speaks::Tls))) {
             let opened = listener::open(&listen, threads)
                 .map_err(|source| RouterError::Listen { listen: describe(&listen), source })?;
-            of_threads.iter_mut().zip(opened).for_each(|(of_thread, listener)| of_thread.push(listener));
+            of_threads.iter_mut().zip(opened).for_each(|(of_thread, listener)| of_thread.push((listener, speaks)));
         }
         let stage = watch::Sender::new(Stage::Serving);
         let mut handles = Vec::new();

@@ -10,14 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
-use wire::routes::{AppRoute, DynoRoute, RouteTable};
+use wire::routes::{AppRoute, DynoRoute, RouteTable, TableUpdate};
 
 use crate::app::{App, AppView};
+use crate::certificates::Certificates;
 use crate::dyno::Dyno;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     hosts: ArcSwap<HashMap<String, Arc<App>>>,
+    certificates: Arc<Certificates>,
     state: Mutex<State>,
 }
 
@@ -46,6 +48,10 @@ impl Table {
         self.hosts.load().get(host).cloned()
     }
 
+    pub(crate) const fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.lock().generation
     }
@@ -57,7 +63,11 @@ impl Table {
     /// The table as it could be written to disk.
     pub(crate) fn snapshot(&self) -> RouteTable {
         let state = self.lock();
-        RouteTable { generation: state.generation, apps: state.routes.values().cloned().collect() }
+        RouteTable {
+            generation: state.generation,
+            apps: state.routes.values().cloned().collect(),
+            certificates: self.certificates.snapshot(),
+        }
     }
 
     /// What [`Table::update`] would answer.
@@ -70,10 +80,12 @@ impl Table {
         }
     }
 
-    pub(crate) fn update(&self, base: u64, generation: u64, changed: Vec<AppRoute>, removed: &[Uuid]) -> Change {
-        let judged = self.judge(base, generation);
+    pub(crate) fn update(&self, update: TableUpdate) -> Change {
+        let judged = self.judge(update.base, update.generation);
         if judged == Change::Applied {
-            self.apply(generation, changed, removed);
+            // First: a host that an app gets now must not be answered with another one's certificate.
+            self.certificates.update(update.changed_certificates, &update.removed_certificates);
+            self.apply(update.generation, update.changed, &update.removed);
         }
         judged
     }
@@ -87,6 +99,7 @@ impl Table {
             let state = self.lock();
             state.routes.keys().filter(|&&id| !table.apps.iter().any(|route| route.app == id)).copied().collect()
         };
+        self.certificates.replace(table.certificates);
         self.apply(table.generation, table.apps, &removed);
         Change::Applied
     }
@@ -136,7 +149,8 @@ impl Table {
 impl State {
     fn apply_app(&mut self, route: AppRoute) {
         let dynos: Vec<Arc<Dyno>> = route.dynos.iter().map(|dyno| self.dyno(dyno)).collect();
-        let view = AppView { availability: Some(route.availability), dynos, limits: route.limits };
+        let (limits, edge) = (route.limits, route.edge.clone());
+        let view = AppView { availability: Some(route.availability), dynos, limits, edge };
         match self.apps.get(&route.app).cloned() {
             Some(app) => switch(&app, view),
             None => drop(self.apps.insert(route.app, Arc::new(App::new(route.app, view)))),
@@ -147,8 +161,9 @@ impl State {
     fn remove_app(&mut self, id: Uuid) {
         self.routes.remove(&id);
         if let Some(app) = self.apps.remove(&id) {
-            let limits = app.view().limits;
-            switch(&app, AppView { availability: None, dynos: Vec::new(), limits });
+            let last = app.view();
+            let (limits, edge) = (last.limits, last.edge.clone());
+            switch(&app, AppView { availability: None, dynos: Vec::new(), limits, edge });
         }
     }
 
@@ -183,7 +198,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::thread;
 
-    use wire::routes::Availability;
+    use wire::routes::{Availability, EdgeSettings};
 
     use super::*;
     use crate::config::Bounds;
@@ -203,7 +218,13 @@ mod tests {
             availability: Availability::Serving,
             dynos: vec![dyno],
             limits: Default::default(),
+            edge: EdgeSettings::default(),
         }
+    }
+
+    fn update(base: u64) -> TableUpdate {
+        let generation = base + 1;
+        TableUpdate { base, generation, changed: vec![route(generation)], ..TableUpdate::default() }
     }
 
     /// What an acknowledgement promises: a pick that begins after an update returned never gives a dyno that the
@@ -212,7 +233,7 @@ mod tests {
     fn no_pick_gives_a_dyno_that_an_applied_update_removed() {
         const UPDATES: u64 = 20_000;
         let table = Table::default();
-        table.update(0, 1, vec![route(1)], &[]);
+        table.update(update(0));
         let applied = AtomicU64::new(1);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -235,8 +256,7 @@ mod tests {
                 })
                 .collect();
             for generation in 2..=UPDATES {
-                let change = table.update(generation - 1, generation, vec![route(generation)], &[]);
-                assert_eq!(change, Change::Applied);
+                assert_eq!(table.update(update(generation - 1)), Change::Applied);
                 applied.store(generation, Ordering::SeqCst);
             }
             stop.store(true, Ordering::SeqCst);
@@ -250,16 +270,16 @@ mod tests {
     #[test]
     fn a_dyno_that_left_with_requests_is_reported_until_they_end() {
         let table = Table::default();
-        table.update(0, 1, vec![route(1)], &[]);
+        table.update(update(0));
         let app = table.app("shop.example").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let picked = runtime.block_on(app.pick(&[], &Bounds::default())).unwrap();
-        table.update(1, 2, vec![route(2)], &[]);
+        table.update(update(1));
         let first = Uuid::from_u128(1);
         assert!(table.in_flight().contains(&(first, 1)));
         drop(picked);
         assert!(table.in_flight().contains(&(first, 0)));
-        table.update(2, 3, vec![route(3)], &[]);
+        table.update(update(2));
         assert!(table.in_flight().iter().all(|(dyno, _count)| *dyno != first));
     }
 }

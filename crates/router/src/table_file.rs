@@ -118,8 +118,8 @@ impl TableFile {
 fn replay(bytes: &[u8], table: &Table) -> usize {
     let mut whole_bytes = 0;
     while let Some((update, length)) = parse_record(&bytes[whole_bytes..]) {
-        let ToRouter::Update { base, generation, changed, removed } = update else { break };
-        if table.update(base, generation, changed, &removed) == Change::NeedWhole {
+        let ToRouter::Update(update) = update else { break };
+        if table.update(update) == Change::NeedWhole {
             break;
         }
         whole_bytes += length;
@@ -147,7 +147,7 @@ fn checksum(frame: &[u8]) -> [u8; CHECKSUM_BYTES] {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
-    use wire::routes::{AppRoute, Availability};
+    use wire::routes::{AppRoute, Availability, EdgeSettings, TableUpdate};
 
     use super::*;
 
@@ -159,8 +159,9 @@ mod tests {
             availability: Availability::Starting,
             dynos: Vec::new(),
             limits: Default::default(),
+            edge: EdgeSettings::default(),
         };
-        ToRouter::Update { base, generation: base + 1, changed: vec![route], removed: Vec::new() }
+        ToRouter::Update(TableUpdate { base, generation: base + 1, changed: vec![route], ..TableUpdate::default() })
     }
 
     fn write_updates(dir: &Path, count: u64) -> Table {
@@ -174,8 +175,8 @@ mod tests {
     }
 
     fn replay_one(table: &Table, update: ToRouter) {
-        if let ToRouter::Update { base, generation, changed, removed } = update {
-            assert_eq!(table.update(base, generation, changed, &removed), Change::Applied);
+        if let ToRouter::Update(update) = update {
+            assert_eq!(table.update(update), Change::Applied);
         }
     }
 

@@ -1,7 +1,7 @@
 //! One worker thread: its own runtime, its own listeners, its own connections to dynos.
 
 use std::cell::Cell;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,19 +10,21 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
-use crate::client_io::ClientIo;
+use crate::client_io::{ClientIo, ClientStream};
 use crate::config::Bounds;
 use crate::listener;
 use crate::log_thread::LogSender;
 use crate::pool::Pool;
 use crate::proxy::{self, Client};
 use crate::table::Table;
+use crate::tls::{Handshakes, Secured};
 
 /// How often idle connections to dynos are looked at.
 const SWEEP_PERIOD: Duration = Duration::from_millis(250);
@@ -33,6 +35,10 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) bounds: Bounds,
     pub(crate) log: LogSender,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) handshakes: Handshakes,
+    /// Where clients find HTTPS.
+    pub(crate) https_port: Option<u16>,
     pub(crate) draining: AtomicBool,
     pub(crate) connections: AtomicUsize,
     pub(crate) requests_total: AtomicU64,
@@ -48,6 +54,13 @@ pub(crate) enum Stage {
     Draining,
 }
 
+/// What the clients of a listener begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http,
+    Tls,
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -59,7 +72,7 @@ pub(crate) struct Worker {
 }
 
 /// Serves until the drain is over.
-pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, mut stage: watch::Receiver<Stage>) {
+pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(TcpListener, Speaks)>, mut stage: watch::Receiver<Stage>) {
     let worker = Rc::new(Worker {
         shared,
         pool: Pool::default(),
@@ -68,8 +81,8 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, mut st
         idle: Notify::new(),
     });
     let sweeper = spawn_local(sweep(worker.clone()));
-    let acceptors: Vec<_> =
-        listeners.into_iter().map(|listener| spawn_local(listener::accept(worker.clone(), listener))).collect();
+    let accept = |(listener, speaks)| spawn_local(listener::accept(worker.clone(), listener, speaks));
+    let acceptors: Vec<_> = listeners.into_iter().map(accept).collect();
     // The router that owns the sender is gone only when the process ends anyway.
     drop(stage.wait_for(|stage| *stage >= Stage::Draining).await);
     let deadline = Instant::now() + worker.shared.bounds.drain;
@@ -115,14 +128,54 @@ impl Drop for Open {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, speaks: Speaks) {
     let open = Open::new(worker.clone());
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let io = ClientIo::new(stream);
-    let client = Rc::new(Client { worker: worker.clone(), peer, local, line: io.line() });
+    let Some(first_byte) = first_byte(&worker, &stream).await else { return };
+    let bounds = &worker.shared.bounds;
+    let (stream, tls) = match speaks {
+        Speaks::Http => (ClientStream::Plain(stream), None),
+        Speaks::Tls => {
+            let Shared { tls, handshakes, .. } = &*worker.shared;
+            // On the heap: a handshake's state is large and short-lived.
+            let accepting = handshakes.accept(tls.clone(), stream, first_byte, bounds);
+            match Box::pin(accepting).await {
+                Ok((stream, secured)) => (ClientStream::Tls(Box::new(stream)), Some(secured)),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    return debug!(%error, cause, client = %peer, "No TLS with a client");
+                }
+            }
+        }
+    };
+    serve_http1(&worker, ClientIo::new(stream), Origin { peer, local, tls }).await;
+    drop(open);
+}
+
+/// Where a client connection comes from, and over what.
+struct Origin {
+    peer: SocketAddr,
+    local: SocketAddr,
+    tls: Option<Secured>,
+}
+
+/// Waits for the first byte and leaves it where it is: until it comes, a connection costs nothing but its socket.
+async fn first_byte(worker: &Worker, stream: &TcpStream) -> Option<u8> {
+    let mut stage = worker.stage.clone();
+    let mut byte = [0];
+    let peeked = tokio::select! {
+        peeked = timeout(worker.shared.bounds.client_idle, stream.peek(&mut byte)) => peeked,
+        _draining = stage.wait_for(|stage| *stage >= Stage::Draining) => return None,
+    };
+    matches!(peeked, Ok(Ok(1))).then_some(byte[0])
+}
+
+async fn serve_http1(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
+    let Origin { peer, local, tls } = origin;
+    let client = Rc::new(Client { worker: worker.clone(), peer, local, tls, line: io.line() });
     let bounds = &worker.shared.bounds;
     let mut builder = http1::Builder::new();
     builder
@@ -145,5 +198,4 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
     if let Err(error) = ended {
         debug!(%error, client = %peer, "Client connection ended early");
     }
-    drop(open);
 }

@@ -7,6 +7,7 @@ pub mod build;
 pub mod frame;
 pub mod platform_api;
 pub mod routes;
+mod secret_text;
 pub mod segment;
 pub mod settings;
 pub mod shim;

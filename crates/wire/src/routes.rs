@@ -6,8 +6,11 @@
 
 use std::net::SocketAddr;
 
+use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::secret_text;
 
 pub const PROTOCOL: u32 = 1;
 
@@ -19,6 +22,8 @@ pub const ROUTER_SOCKET: &str = "router/admin.sock";
 pub struct RouteTable {
     pub generation: u64,
     pub apps: Vec<AppRoute>,
+    #[serde(default)]
+    pub certificates: Vec<CertificateRoute>,
 }
 
 /// How requests for one app's hosts are handled.
@@ -32,6 +37,59 @@ pub struct AppRoute {
     pub dynos: Vec<DynoRoute>,
     #[serde(default)]
     pub limits: RequestLimits,
+    #[serde(default)]
+    pub edge: EdgeSettings,
+}
+
+/// What the router does for an app between client and dyno. The default is nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EdgeSettings {
+    /// Requests over plain HTTP are sent to the same address over HTTPS.
+    pub https_only: bool,
+    /// `Strict-Transport-Security`, on answers over HTTPS that have none from the app.
+    pub hsts: Option<Hsts>,
+}
+
+/// What browsers are told about plain HTTP (RFC 6797).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hsts {
+    pub max_age_seconds: u64,
+    #[serde(default)]
+    pub include_subdomains: bool,
+    #[serde(default)]
+    pub preload: bool,
+}
+
+/// A certificate with its key, and the hosts that it is presented for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRoute {
+    pub certificate: Uuid,
+    /// Lower case; `*.shop.example` stands for one label. An exact host wins over a wildcard.
+    pub hosts: Vec<String>,
+    /// PEM: the certificate itself first, then its intermediates.
+    pub chain: String,
+    /// PEM.
+    #[serde(with = "secret_text")]
+    pub key: Secret<String>,
+    /// Presented to clients that name no host, or one that no certificate is for.
+    #[serde(default)]
+    pub fallback: bool,
+}
+
+/// One change of the table.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TableUpdate {
+    /// Must be the generation in force.
+    pub base: u64,
+    /// Greater than `base`.
+    pub generation: u64,
+    pub changed: Vec<AppRoute>,
+    pub removed: Vec<Uuid>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_certificates: Vec<CertificateRoute>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_certificates: Vec<Uuid>,
 }
 
 /// Why there are dynos to send requests to, or none: it decides between waiting and which error code.
@@ -91,13 +149,7 @@ pub enum ToRouter {
         protocol: u32,
         instance: String,
     },
-    /// `base` must be the generation in force; `generation` is greater.
-    Update {
-        base: u64,
-        generation: u64,
-        changed: Vec<AppRoute>,
-        removed: Vec<Uuid>,
-    },
+    Update(TableUpdate),
     Replace {
         table: RouteTable,
     },
@@ -143,6 +195,18 @@ mod tests {
         assert_eq!(table.generation, 7);
         assert_eq!(table.apps[0].limits, RequestLimits::default());
         assert_eq!(table.apps[0].dynos[0].concurrency, None);
+    }
+
+    #[test]
+    fn released_updates_still_parse_and_keys_do_not_show() {
+        let update: ToRouter = serde_json::from_str(include_str!("../testdata/route-update-1.json")).unwrap();
+        assert!(matches!(update, ToRouter::Update(TableUpdate { base: 7, generation: 8, .. })), "{update:?}");
+        let update: ToRouter = serde_json::from_str(include_str!("../testdata/route-update-2.json")).unwrap();
+        let ToRouter::Update(update) = &update else { panic!("{update:?}") };
+        assert_eq!(update.changed_certificates[0].key.expose(), "-----BEGIN PRIVATE KEY-----");
+        assert!(!format!("{update:?}").contains("PRIVATE KEY"));
+        let written = serde_json::to_string(update).unwrap();
+        assert_eq!(serde_json::from_str::<TableUpdate>(&written).unwrap(), *update);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A router with its own data directory and port, dynos that are scripted sockets, and clients that read every byte.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -13,7 +13,7 @@ use router::client::{Pushed, RouterClient, TableUpdate};
 use router::{Bounds, Listen, Router, RouterConfig};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
-use wire::routes::{AppRoute, Availability, DynoRoute, RequestLimits, RouteTable};
+use wire::routes::{AppRoute, Availability, CertificateRoute, DynoRoute, EdgeSettings, RequestLimits, RouteTable};
 use wire::segment::SegmentReader;
 
 pub(crate) const INSTANCE: &str = "0123456789abcdef";
@@ -32,6 +32,7 @@ pub(crate) fn limits() -> RequestLimits {
 pub(crate) struct TestRouter {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) address: SocketAddr,
+    pub(crate) https_address: SocketAddr,
     pub(crate) runtime: Runtime,
     pub(crate) server: RouterClient,
     generation: u64,
@@ -51,12 +52,17 @@ impl TestRouter {
     pub(crate) fn start_in(dir: tempfile::TempDir, bounds: Bounds) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::start(config(dir.path(), vec![Listen::Inherited(listener)], bounds)).unwrap();
+        let https_listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let https_address = https_listener.local_addr().unwrap();
+        let mut config = config(dir.path(), vec![Listen::Inherited(listener)], bounds);
+        config.https = vec![Listen::Inherited(https_listener)];
+        config.https_port = Some(https_address.port());
+        let router = Router::start(config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = runtime.block_on(RouterClient::connect(dir.path(), INSTANCE)).unwrap();
         let generation = server.generation_at_connect();
         let log = SegmentReader::new(&dir.path().join("router/log"), 0);
-        Self { dir, address, runtime, server, generation, log, router }
+        Self { dir, address, https_address, runtime, server, generation, log, router }
     }
 
     /// Puts one app into the table, as it is from now on.
@@ -65,14 +71,22 @@ impl TestRouter {
     }
 
     pub(crate) fn push(&mut self, changed: Vec<AppRoute>, removed: Vec<Uuid>) {
-        let update = TableUpdate { base: self.generation, generation: self.generation + 1, changed, removed };
+        self.update(TableUpdate { changed, removed, ..TableUpdate::default() });
+    }
+
+    pub(crate) fn certify(&mut self, certificates: Vec<CertificateRoute>) {
+        self.update(TableUpdate { changed_certificates: certificates, ..TableUpdate::default() });
+    }
+
+    pub(crate) fn update(&mut self, changes: TableUpdate) {
+        let update = TableUpdate { base: self.generation, generation: self.generation + 1, ..changes };
         assert_eq!(self.runtime.block_on(self.server.push(update)).unwrap(), Pushed::Applied);
         self.generation += 1;
     }
 
     pub(crate) fn replace(&mut self, apps: Vec<AppRoute>) {
         self.generation += 1;
-        let table = RouteTable { generation: self.generation, apps };
+        let table = RouteTable { generation: self.generation, apps, ..RouteTable::default() };
         self.runtime.block_on(self.server.replace(table)).unwrap();
     }
 
@@ -110,6 +124,21 @@ impl TestRouter {
         String::from_utf8(lines.remove(0).text).unwrap()
     }
 
+    /// Waits for this many lines of the request log.
+    pub(crate) fn next_log_lines(&mut self, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        let text = |record: wire::segment::SegmentRecord| String::from_utf8(record.text).unwrap();
+        wait_until(
+            || {
+                lines.extend(self.log.read().unwrap().records.into_iter().map(text));
+                lines.len() >= count
+            },
+            "lines in the request log",
+        );
+        assert_eq!(lines.len(), count, "{lines:?}");
+        lines
+    }
+
     pub(crate) fn drain(mut self) -> tempfile::TempDir {
         self.runtime.block_on(self.router.drain());
         self.dir
@@ -123,7 +152,8 @@ impl TestRouter {
 
 pub(crate) fn config(dir: &Path, http: Vec<Listen>, bounds: Bounds) -> RouterConfig {
     let (data_dir, instance) = (dir.to_owned(), INSTANCE.to_owned());
-    RouterConfig { data_dir, instance, http, threads: NonZeroUsize::new(2), bounds }
+    let threads = NonZeroUsize::new(2);
+    RouterConfig { data_dir, instance, http, https: Vec::new(), https_port: None, threads, bounds }
 }
 
 pub(crate) fn app(dynos: &[&TestDyno]) -> AppRoute {
@@ -135,6 +165,7 @@ pub(crate) fn app(dynos: &[&TestDyno]) -> AppRoute {
         availability,
         dynos: dynos.iter().map(|dyno| dyno.route()).collect(),
         limits: limits(),
+        edge: EdgeSettings::default(),
     }
 }
 
@@ -227,7 +258,7 @@ pub(crate) fn ok(body: &str) -> String {
 }
 
 /// Reads up to and including the empty line; `None` at the end of the stream.
-pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(crate) fn read_head(stream: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -241,7 +272,7 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8(head).unwrap())
 }
 
-pub(crate) fn read_request(stream: &mut TcpStream) -> Option<Request> {
+pub(crate) fn read_request(stream: &mut impl Read) -> Option<Request> {
     let head = read_head(stream)?;
     let body = if header(&head, "transfer-encoding").is_some() {
         read_chunked(stream).0
@@ -254,7 +285,7 @@ pub(crate) fn read_request(stream: &mut TcpStream) -> Option<Request> {
 }
 
 /// Gives the body and the trailer section.
-pub(crate) fn read_chunked(stream: &mut TcpStream) -> (Vec<u8>, String) {
+pub(crate) fn read_chunked(stream: &mut impl Read) -> (Vec<u8>, String) {
     let mut body = Vec::new();
     loop {
         let size = usize::from_str_radix(read_line(stream).trim_end(), 16).unwrap();
@@ -272,7 +303,7 @@ pub(crate) fn read_chunked(stream: &mut TcpStream) -> (Vec<u8>, String) {
     }
 }
 
-fn read_line(stream: &mut TcpStream) -> String {
+fn read_line(stream: &mut impl Read) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
     while !line.ends_with(b"\n") {
@@ -282,8 +313,8 @@ fn read_line(stream: &mut TcpStream) -> String {
     String::from_utf8(line).unwrap()
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
 }
 
 #[derive(Debug)]
@@ -309,7 +340,9 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         Self { stream }
     }
+}
 
+impl<S: Read + Write> Client<S> {
     pub(crate) fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).unwrap();
     }

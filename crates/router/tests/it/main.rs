@@ -10,4 +10,6 @@ mod proxying;
 mod shutdown;
 mod strictness;
 mod table;
+mod tls;
+mod tls_client;
 mod upgrades;

@@ -109,7 +109,7 @@ fn sigterm_ends_a_router_process_with_0_and_a_killed_one_comes_back_with_its_tab
     let mut process = start_process(dir.path(), ANY_ADDRESS);
     wait_for_server(&runtime, dir.path(), process.id());
     let mut server = runtime.block_on(RouterClient::connect(dir.path(), INSTANCE)).unwrap();
-    let table = wire::routes::RouteTable { generation: 9, apps: vec![app(&[])] };
+    let table = wire::routes::RouteTable { generation: 9, apps: vec![app(&[])], ..Default::default() };
     runtime.block_on(server.replace(table)).unwrap();
     process.kill().unwrap();
     process.wait().unwrap();
@@ -163,7 +163,7 @@ fn a_router_without_descriptors_left_goes_on_when_there_are_some_and_a_second_si
     assert!(most < DESCRIPTORS);
 
     let dyno = TestDyno::start(|mut stream| while crate::harness::read_head(&mut stream).is_some() {});
-    let table = wire::routes::RouteTable { generation: 1, apps: vec![app(&[&dyno])] };
+    let table = wire::routes::RouteTable { generation: 1, apps: vec![app(&[&dyno])], ..Default::default() };
     runtime.block_on(server.replace(table)).unwrap();
     let mut held = Client::connect(address);
     held.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));

@@ -12,7 +12,7 @@ use wire::routes::{AppRoute, RouteTable};
 use crate::harness::{Client, HOST, TestDyno, TestRouter, app, bounds, ok};
 
 fn update(base: u64, generation: u64) -> TableUpdate {
-    TableUpdate { base, generation, changed: vec![app(&[])], removed: Vec::new() }
+    TableUpdate { base, generation, changed: vec![app(&[])], ..TableUpdate::default() }
 }
 
 #[test]
@@ -25,8 +25,10 @@ fn an_older_generation_is_refused_and_a_gap_needs_the_whole_table() {
     assert_eq!(pushed, Pushed::NeedWhole { generation: 1 });
     let refused = runtime.block_on(server.push(update(0, 1))).unwrap_err();
     assert!(matches!(refused, ClientError::Refused { .. }), "{refused}");
-    runtime.block_on(server.replace(RouteTable { generation: 6, apps: vec![app(&[])] })).unwrap();
-    let refused = runtime.block_on(server.replace(RouteTable { generation: 5, apps: Vec::new() })).unwrap_err();
+    runtime
+        .block_on(server.replace(RouteTable { generation: 6, apps: vec![app(&[])], ..RouteTable::default() }))
+        .unwrap();
+    let refused = runtime.block_on(server.replace(RouteTable { generation: 5, ..RouteTable::default() })).unwrap_err();
     assert_eq!(refused.to_string(), "router refused: generation 5 is not newer than 6, now in force");
     assert_eq!(runtime.block_on(server.push(update(6, 7))).unwrap(), Pushed::Applied);
     let status = runtime.block_on(server.status()).unwrap();

@@ -1,0 +1,121 @@
+//! TLS on the client's side: one configuration for all threads, and the handshake.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustls::crypto::ring;
+use rustls::server::NoServerSessionStorage;
+use rustls::{ProtocolVersion, ServerConfig};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::certificates::Certificates;
+use crate::config::Bounds;
+
+/// The first byte of a TLS connection: a handshake record.
+const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// For a client that speaks plain HTTP to the port for HTTPS.
+const PLAIN_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    content-length: 53\r\nconnection: close\r\n\r\nThis port speaks HTTPS: use https:// in the address.\n";
+
+/// What requests must know about the TLS that they came over.
+#[derive(Debug, Clone)]
+pub(crate) struct Secured {
+    /// The host that the client named, in lower case.
+    pub(crate) host: Option<String>,
+    /// As in the request log: `tls1.3`.
+    pub(crate) version: &'static str,
+}
+
+impl Secured {
+    /// Whether a request for this host came over a connection that was opened for another one, with another
+    /// certificate. Clients that name no host at all (load balancers, mostly) are shown the fallback for everything.
+    pub(crate) fn is_misdirected(&self, host: &str, certificates: &Certificates) -> bool {
+        self.host.as_ref().is_some_and(|named| named != host && !certificates.serve_together(named, host))
+    }
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum HandshakeError {
+    #[error("too many handshakes are under way")]
+    TooMany,
+    #[error("handshake took too long")]
+    TimedOut,
+    #[error("client spoke plain text")]
+    Plain,
+    #[error("handshake failed")]
+    Failed(#[source] io::Error),
+}
+
+/// One for the whole router, because its ticket keys must be: a session that began on one thread goes on on another.
+///
+/// There is no early data: a request in it could be replayed by anybody.
+pub(crate) fn configuration(certificates: Arc<Certificates>) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(certificates);
+    config.ticketer = ring::Ticketer::new()?;
+    // Tickets hold the sessions; nothing is kept here for clients that may never come back.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Counts handshakes under way, of all threads.
+#[derive(Debug, Default)]
+pub(crate) struct Handshakes(AtomicUsize);
+
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Handshakes {
+    pub(crate) async fn accept(
+        &self,
+        config: Arc<ServerConfig>,
+        mut stream: TcpStream,
+        first_byte: u8,
+        bounds: &Bounds,
+    ) -> Result<(TlsStream<TcpStream>, Secured), HandshakeError> {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        let _counted = Counted(&self.0);
+        if before >= bounds.handshakes_max {
+            return Err(HandshakeError::TooMany);
+        }
+        if first_byte != HANDSHAKE_RECORD {
+            // Whoever does not read this is told nothing.
+            drop(timeout(bounds.handshake, refuse_plain(&mut stream)).await);
+            return Err(HandshakeError::Plain);
+        }
+        let stream = match timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await {
+            Err(_elapsed) => return Err(HandshakeError::TimedOut),
+            Ok(accepted) => accepted.map_err(HandshakeError::Failed)?,
+        };
+        let connection = stream.get_ref().1;
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "tls1.2",
+            _ => "tls1.3",
+        };
+        let secured = Secured { host: connection.server_name().map(str::to_ascii_lowercase), version };
+        Ok((stream, secured))
+    }
+}
+
+/// Closing before everything was read would be a reset, which can overtake the answer.
+async fn refuse_plain(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(PLAIN_REFUSAL).await?;
+    stream.shutdown().await?;
+    let mut scrap = [0; 1024];
+    while stream.read(&mut scrap).await? > 0 {}
+    Ok(())
+}

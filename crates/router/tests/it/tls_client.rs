@@ -1,0 +1,74 @@
+//! A client that speaks TLS, and certificates for what it asks for.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use domain::secret::Secret;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use uuid::Uuid;
+use wire::routes::CertificateRoute;
+
+use crate::harness::{Client, PATIENCE};
+
+pub(crate) type TlsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
+
+/// An authority that the clients made by it trust.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    pub(crate) fn certify(&self, id: u128, hosts: &[&str]) -> CertificateRoute {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(hosts.clone()).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let (chain, key) = (certificate.pem(), Secret::new(key.serialize_pem()));
+        CertificateRoute { certificate: Uuid::from_u128(id), hosts, chain, key, fallback: false }
+    }
+
+    pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(8);
+        Arc::new(config)
+    }
+}
+
+/// Opens a connection and finishes the handshake.
+pub(crate) fn open(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Result<TlsClient, std::io::Error> {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let mut connection = ClientConnection::new(config.clone(), name).unwrap();
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket)?;
+    }
+    Ok(Client { stream: StreamOwned::new(connection, socket) })
+}
+
+impl TlsClient {
+    /// The certificate that the router showed.
+    pub(crate) fn shown(&self) -> CertificateDer<'static> {
+        self.stream.conn.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    pub(crate) fn was_resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+}

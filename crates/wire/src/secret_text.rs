@@ -1,0 +1,12 @@
+//! Secrets in formats that must carry them: `#[serde(with = "secret_text")]` on the field is the deliberate act.
+
+use domain::secret::Secret;
+use serde::{Deserialize as _, Deserializer, Serializer};
+
+pub(crate) fn serialize<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<String>, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
