@@ -14,7 +14,7 @@ use domain::dyno_size::ByteCount;
 use domain::id::{AppId, DynoId};
 use domain::memory_quota::{MemoryVerdict, judge, usage_line};
 use domain::secret::Secret;
-use shim::client::{self, Connection, ConnectionError, Observed};
+use shim::client::{self, Connection, ConnectionError, Observed, OrphanSignal};
 use telemetry::ingest::{Ingest, RingTarget};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -30,6 +30,9 @@ use crate::readiness::{self, Probe};
 const RECOVERIES_MAX: u32 = 3;
 const CONNECTS_MAX: u32 = 50;
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a process without a shim is looked at.
+const ORPHAN_PERIOD: Duration = Duration::from_millis(250);
 
 /// A fact about a dyno, for the main loop.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub(crate) enum Fact {
     Exited {
         exit: Exit,
     },
+    /// Its process runs, but no shim can be put over it again: it must be replaced.
+    Unsupervised,
     /// Nothing is left of it and nobody knows how it ended: the machine restarted.
     Lost,
 }
@@ -94,6 +99,9 @@ impl DynoTask {
             Ok(()) => self.watch(&mut orders).await,
             Err(fact) => fact,
         };
+        // Whoever cannot be supervised again serves until its successor does.
+        let fact =
+            if matches!(fact, Fact::Lost) && self.is_alive().await { self.outlive(&mut orders).await } else { fact };
         if let Fact::Exited { exit } = &fact {
             self.ingest.finish(self.dyno.uuid(), exit.last_log_sequence).await;
             self.tell_end(exit);
@@ -169,6 +177,36 @@ impl DynoTask {
                 Err(Fact::Exited { exit: not_started() })
             }
         }
+    }
+
+    async fn is_alive(&self) -> bool {
+        matches!(client::observe(&self.run_dir, &self.instance).await, Ok(Observed::ShimLost(_)))
+    }
+
+    /// Waits for the end of a process that no shim can be put over: by itself, or because it is asked for.
+    async fn outlive(&self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Fact {
+        warn!(dyno.id = %self.dyno, dyno.name = self.name, "A dyno cannot be supervised again; replacing it");
+        self.report(Fact::Unsupervised);
+        let mut signal = None;
+        while self.is_alive().await {
+            tokio::select! {
+                Some(order) = orders.recv() => signal = Some(match order {
+                    Order::Stop => OrphanSignal::Terminate,
+                    Order::BootTimedOut | Order::Kill => OrphanSignal::Kill,
+                }),
+                // It may be asked to end once; after its grace it is told to.
+                () = sleep(self.grace), if matches!(signal, Some(OrphanSignal::Terminate)) => {
+                    signal = Some(OrphanSignal::Kill);
+                }
+                () = sleep(ORPHAN_PERIOD), if signal.is_none() => continue,
+            }
+            if let Some(signal) = signal
+                && let Err(error) = client::signal_orphan(&self.run_dir, &self.instance, self.dyno.uuid(), signal)
+            {
+                warn!(dyno.id = %self.dyno, error = display_chain(&error), "cannot end a process without a shim");
+            }
+        }
+        Fact::Lost
     }
 
     fn follow_log(&self) {

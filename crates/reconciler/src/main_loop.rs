@@ -8,8 +8,9 @@ use builder::dirs::DataDirs;
 use domain::display_chain::display_chain;
 use domain::dyno::{DynoEvent, DynoKind, DynoState};
 use domain::id::{AppId, BuildId, DynoId, SlugId};
+use domain::rollout::DynoRequest;
 use jiff::{SignedDuration, Timestamp};
-use store::dyno::{Dyno, DynoExit};
+use store::dyno::{Dyno, DynoExit, DynoSelection};
 use store::{Store, StoreError};
 use telemetry::ingest::{Ingest, RingTarget};
 use telemetry::log_store::LogStore;
@@ -281,6 +282,13 @@ impl MainLoop {
                 let after = self.store.dyno_exited(id, exit, now).await?;
                 remove_tree(&self.config.run_dir(id));
                 after
+            }
+            Fact::Unsupervised => {
+                let text = "The process cannot be supervised any longer; replacing it";
+                self.log.dyno(before.app, &before.name.to_string(), text);
+                let which = DynoSelection::One(id.to_string());
+                self.store.request_dynos(before.app, which, DynoRequest::Restart).await?;
+                None
             }
             Fact::Lost => {
                 self.orders.remove(&id);

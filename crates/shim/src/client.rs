@@ -4,8 +4,10 @@ mod clean_up;
 mod connection;
 mod launch;
 mod observe;
+mod orphan;
 
 pub use clean_up::{CleanUpError, clean_up};
 pub use connection::{Connection, ConnectionError};
 pub use launch::{LaunchError, launch, recover};
 pub use observe::{Observed, observe};
+pub use orphan::{OrphanError, OrphanSignal, signal_orphan};
