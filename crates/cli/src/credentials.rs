@@ -164,18 +164,15 @@ fn owner() -> Result<FileOwner, CredentialsError> {
 
 fn owner_from(variable: &dyn Fn(&str) -> Option<OsString>, is_root: bool, passwd: &str) -> Option<FileOwner> {
     let number = |name: &str| variable(name)?.to_str()?.parse::<u32>().ok();
-    // Under sudo the environment is root's, so the caller's home is looked up; XDG_CONFIG_HOME would be root's too.
-    if is_root
-        && let (Some(user), Some(group)) = (number("SUDO_UID"), number("SUDO_GID"))
-        && user != 0
-        && let Some(home) = home_of(passwd, user)
-    {
-        let path = home.join(".config/berth/credentials.toml");
-        return Some(FileOwner { path, chown_to: Some((user, group)) });
-    }
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let directory = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
-    Some(FileOwner { path: directory.join("berth/credentials.toml"), chown_to: None })
+    let caller = number("SUDO_UID").zip(number("SUDO_GID")).filter(|(user, _group)| is_root && *user != 0);
+    // Under sudo HOME is root's, so the caller's is looked up. sudo drops XDG_CONFIG_HOME unless it was told to keep it.
+    let home = match caller {
+        Some((user, _group)) => home_of(passwd, user).or_else(|| absolute("HOME")),
+        None => absolute("HOME"),
+    };
+    let directory = absolute("XDG_CONFIG_HOME").or_else(|| Some(home?.join(".config")))?;
+    Some(FileOwner { path: directory.join("berth/credentials.toml"), chown_to: caller })
 }
 
 fn home_of(passwd: &str, user: u32) -> Option<PathBuf> {
@@ -207,6 +204,8 @@ mod tests {
         check_owner(&[("HOME", "/root")], true, Some(("/root/.config/berth/credentials.toml", None)));
         let sudo = [("HOME", "/root"), ("SUDO_UID", "1000"), ("SUDO_GID", "1000")];
         check_owner(&sudo, true, Some(("/home/ann/.config/berth/credentials.toml", Some((1000, 1000)))));
+        let kept = [&sudo[..], &[("XDG_CONFIG_HOME", "/demo")]].concat();
+        check_owner(&kept, true, Some(("/demo/berth/credentials.toml", Some((1000, 1000)))));
         // The variables of sudo mean nothing to somebody who is not root.
         check_owner(&sudo, false, Some(("/root/.config/berth/credentials.toml", None)));
         check_owner(&[], false, None);

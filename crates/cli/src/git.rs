@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 
 use crate::app_selection::Remote;
+use crate::shell_words;
 
 /// Runs git quietly; `None` if it fails, which it does outside a repository and where it is not installed.
 fn ask(directory: &Path, arguments: &[&str]) -> Option<String> {
@@ -65,12 +66,18 @@ pub(crate) fn set_remote(directory: &Path, name: &str, url: &str, authority: Opt
     let helper = format!("credential.{host}.helper");
     // The empty value drops the helpers of wider scopes: none of them shall store this token.
     tell(directory, &["config", "--local", "--replace-all", &helper, ""])?;
-    tell(directory, &["config", "--local", "--add", &helper, "!berth git:credentials"])?;
+    tell(directory, &["config", "--local", "--add", &helper, &credential_helper()?])?;
     if let Some(authority) = authority {
         let key = format!("http.{host}/.sslCAInfo");
         tell(directory, &["config", "--local", "--replace-all", &key, &authority.display().to_string()])?;
     }
     Ok(())
+}
+
+/// Names this executable by its path: git runs the helper through a shell, and `berth` need not be on its `PATH`.
+fn credential_helper() -> anyhow::Result<String> {
+    let berth = std::env::current_exe().context("cannot find the running executable")?;
+    Ok(format!("!{} git:credentials", shell_words::quote(&berth.display().to_string())))
 }
 
 /// Why git will not trust a private authority although its configuration says so, if that is the case here.
@@ -98,7 +105,7 @@ mod tests {
         let two = Remote { name: "berth".to_owned(), url: "https://localhost:5000/two.git".to_owned() };
         assert_eq!(remotes(dir.path()), [two]);
         let helpers = ask(dir.path(), &["config", "--get-all", "credential.https://localhost:5000.helper"]);
-        assert_eq!(helpers.as_deref(), Some("\n!berth git:credentials"));
+        assert_eq!(helpers, Some(format!("\n{}", credential_helper().unwrap())));
         let authority =
             ask(dir.path(), &["config", "--get-urlmatch", "http.sslCAInfo", "https://localhost:5000/two.git"]);
         assert_eq!(authority.as_deref(), Some("/data/ca.pem"));

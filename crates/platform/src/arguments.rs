@@ -60,6 +60,9 @@ pub(crate) struct RouterOptions {
     /// And for TLS, behind those
     #[arg(long, hide = true, default_value_t = 0)]
     pub(crate) inherited_tls_listeners: usize,
+    /// The data directory is the working directory, and the way to it may be closed
+    #[arg(long, hide = true)]
+    pub(crate) in_working_directory: bool,
     /// The instance, told to a router that may not read the data directory
     #[arg(long, hide = true)]
     pub(crate) instance: Option<String>,
@@ -107,4 +110,7 @@ pub(crate) struct PlatformOptions {
     /// Apps answer at APP.DOMAIN; `localhost` listens on loopback only
     #[arg(long, default_value = "localhost")]
     pub(crate) domain: String,
+    /// Started by `up`, and so taken over by the next `up` if that one is killed
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
 }

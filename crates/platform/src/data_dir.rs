@@ -47,16 +47,26 @@ impl DataDir {
 
     /// Takes the lock that only one server of this directory can hold. Released when the file is dropped.
     pub(crate) fn lock(&self) -> Result<File> {
-        let path = self.path.join("lock");
+        self.lock_file("lock")?.with_context(|| {
+            let path = self.path.display();
+            format!("another Berth server uses {path} already; stop it first, or choose another --data-dir")
+        })
+    }
+
+    /// Takes the lock that only one `berth up` of this directory can hold.
+    pub(crate) fn supervisor_lock(&self) -> Result<File> {
+        self.lock_file("up.lock")?.with_context(|| {
+            let path = self.path.display();
+            format!("Berth is up already with its data in {path}: use it, or choose another --data-dir")
+        })
+    }
+
+    /// `None` if somebody else holds it.
+    fn lock_file(&self, name: &str) -> Result<Option<File>> {
+        let path = self.path.join(name);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            bail!(
-                "another Berth server uses {} already; stop it first, or choose another --data-dir",
-                self.path.display()
-            );
-        }
-        Ok(file)
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
     }
 
     /// The key that secrets in the database are encrypted with, made at the first start.

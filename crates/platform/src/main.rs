@@ -7,6 +7,7 @@ mod arguments;
 mod data_dir;
 mod dns_role;
 mod network;
+mod orphans;
 mod passed_sockets;
 mod platform_view;
 mod router_role;

@@ -6,14 +6,15 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use router::{Bounds, Listen, RouterConfig};
 
 use crate::arguments::{PlatformOptions, RouterOptions};
 use crate::data_dir::DataDir;
+use crate::orphans::Orphans;
 use crate::passed_sockets;
 use crate::server::log_to_stderr;
 
@@ -23,6 +24,9 @@ pub(crate) const ROUTER_UID: u32 = 399_998;
 pub(crate) fn run(options: &RouterOptions) -> Result<()> {
     log_to_stderr();
     let data_dir = match (&options.instance, &options.platform.data_dir.data_dir) {
+        (Some(instance), Some(_path)) if options.in_working_directory => {
+            DataDir { path: PathBuf::from("."), instance: instance.clone() }
+        }
         (Some(instance), Some(path)) => DataDir { path: path.clone(), instance: instance.clone() },
         (_, _) => DataDir::open(&options.platform.data_dir)?,
     };
@@ -56,16 +60,17 @@ pub(crate) struct Listeners {
     pub(crate) https: Vec<TcpListener>,
 }
 
-pub(crate) fn bind(options: &PlatformOptions) -> Result<Listeners> {
-    let http = bind_port(options, options.http_port, "--http-port")?;
-    let https = options.https_port.map(|port| bind_port(options, port, "--https-port")).transpose()?;
+/// Binds the ports, or takes them over from a router that is about to end.
+pub(crate) fn bind(options: &PlatformOptions, orphans: &Orphans) -> Result<Listeners> {
+    let http = bind_port(options, orphans, options.http_port, "--http-port")?;
+    let https = options.https_port.map(|port| bind_port(options, orphans, port, "--https-port")).transpose()?;
     Ok(Listeners { http, https: https.unwrap_or_default() })
 }
 
-fn bind_port(options: &PlatformOptions, port: u16, flag: &str) -> Result<Vec<TcpListener>> {
+fn bind_port(options: &PlatformOptions, orphans: &Orphans, port: u16, flag: &str) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses(options, port) {
-        match TcpListener::bind(address) {
+        match orphans.listener(address).map_or_else(|| TcpListener::bind(address), Ok) {
             Ok(listener) => listeners.push(listener),
             // A machine without IPv6.
             Err(error) if !listeners.is_empty() && error.kind() == io::ErrorKind::AddrNotAvailable => {}
@@ -79,10 +84,9 @@ fn bind_port(options: &PlatformOptions, port: u16, flag: &str) -> Result<Vec<Tcp
     Ok(listeners)
 }
 
-/// Prepares the directory of a router with a user of its own. `false` where that user could not reach it.
+/// Prepares the directory of a router with a user of its own. `false` where we may not give it one.
 pub(crate) fn hand_over(data_dir: &Path) -> io::Result<bool> {
-    let everybody_passes = |path: &Path| fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o001 != 0);
-    if !rustix::process::geteuid().is_root() || !data_dir.ancestors().all(everybody_passes) {
+    if !rustix::process::geteuid().is_root() {
         return Ok(false);
     }
     give(&data_dir.join("router"), ROUTER_UID)?;

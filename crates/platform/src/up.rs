@@ -1,6 +1,7 @@
 //! `berth up`: a small supervisor. Starts server and router, restarts them, passes the end on.
 //!
-//! Its own death ends neither: both live in process groups of their own, and the next `berth up` says who they are.
+//! Its own death ends neither: both live in process groups of their own, and the next `berth up` takes their place
+//! ([`Orphans`]).
 
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::arguments::{PlatformOptions, UpOptions};
 use crate::data_dir::DataDir;
+use crate::orphans::{Orphans, SUPERVISED};
 use crate::passed_sockets;
 use crate::router_role::Listeners;
 use crate::server::log_to_stderr;
@@ -44,8 +46,9 @@ const KILL_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) fn run(options: &UpOptions) -> Result<()> {
     log_to_stderr();
     let data_dir = DataDir::open(&options.platform.data_dir)?;
-    // Whoever holds it is a server that an earlier `berth up` left behind.
-    drop(data_dir.lock()?);
+    let _lock = data_dir.supervisor_lock()?;
+    // The router runs as a user that may not look into the directories above: it is started in this one instead.
+    std::env::set_current_dir(&data_dir.path).context("cannot enter the data directory")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(supervise(options, &data_dir))
 }
@@ -53,7 +56,9 @@ pub(crate) fn run(options: &UpOptions) -> Result<()> {
 async fn supervise(options: &UpOptions, data_dir: &DataDir) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let listeners = router_role::bind(&options.platform)?;
+    let orphans = Orphans::find(&data_dir.path);
+    let listeners = router_role::bind(&options.platform, &orphans)?;
+    orphans.end(data_dir).await?;
     let own_user = router_role::hand_over(&data_dir.path).context("cannot prepare the router's directory")?;
     let mut router = Role::start(router_role(&options.platform, data_dir, &listeners, own_user))?;
     let mut server = Role::start(RolePlan {
@@ -130,7 +135,8 @@ struct RolePlan {
 }
 
 fn role_arguments(name: &str, options: &PlatformOptions, data_dir: &DataDir) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec![name.into(), "--data-dir".into(), data_dir.path.clone().into()];
+    let mut arguments: Vec<OsString> = vec![name.into(), SUPERVISED.into()];
+    arguments.extend(["--data-dir".into(), data_dir.path.clone().into()]);
     for (flag, value) in [
         ("--http-port", options.http_port.to_string()),
         ("--api-port", options.api_port.to_string()),
@@ -146,6 +152,9 @@ fn role_arguments(name: &str, options: &PlatformOptions, data_dir: &DataDir) -> 
 
 fn router_role(options: &PlatformOptions, data_dir: &DataDir, listeners: &Listeners, own_user: bool) -> RolePlan {
     let mut arguments = role_arguments("router", options, data_dir);
+    if own_user {
+        arguments.push("--in-working-directory".into());
+    }
     arguments.extend(["--inherited-listeners".into(), listeners.http.len().to_string().into()]);
     arguments.extend(["--inherited-tls-listeners".into(), listeners.https.len().to_string().into()]);
     arguments.extend(["--instance".into(), data_dir.instance.clone().into()]);
@@ -198,9 +207,10 @@ impl Role {
 fn spawn(plan: &RolePlan) -> Result<Child> {
     let starting = || format!("cannot start the {}", plan.name);
     let berth = std::env::current_exe().context("cannot find the running executable")?;
-    let mut command = std::process::Command::new(berth);
+    // This very executable, through a link that needs no permission on the directories above it.
+    let mut command = std::process::Command::new("/proc/self/exe");
     // Out of the terminal's foreground group: Ctrl-C is ours to pass on.
-    command.args(&plan.arguments).stdin(Stdio::null()).process_group(0);
+    command.arg0(berth).args(&plan.arguments).stdin(Stdio::null()).process_group(0);
     if !plan.sockets.is_empty() {
         command.stdin(passed_sockets::send(&plan.sockets).with_context(starting)?);
     }
@@ -239,13 +249,7 @@ fn announce(options: &PlatformOptions, data_dir: &DataDir) {
 }
 
 /// Requests first, then dynos. A second signal kills.
-async fn stop(
-    mut server: Role,
-    mut router: Role,
-    detach: bool,
-    interrupt: &mut Signal,
-    terminate: &mut Signal,
-) {
+async fn stop(mut server: Role, mut router: Role, detach: bool, interrupt: &mut Signal, terminate: &mut Signal) {
     if detach {
         info!("Stopping; dynos stay alive and the next start adopts them");
     } else {
