@@ -33,10 +33,17 @@ fn a_killed_server_is_not_felt_and_adopts_everything() {
     let Some(platform) = TestPlatform::start() else { return };
     let source = platform.python_web("shop");
     let dyno = dyno_of(&platform, "shop");
-    let load = Load::quick(&platform, "shop");
+    let load = Load::start(&platform, "shop");
     platform.text("shop", "/count?lines=400&seconds=4");
-    for _kill in 0..2 {
+    let mut visited = Vec::new();
+    for kill in 0..2 {
         let before = platform.kill_role("server");
+        // The router's lines of these are written while nobody reads them.
+        for visit in 0..20 {
+            let path = format!("/?kill={kill}&visit={visit}");
+            platform.text("shop", &path);
+            visited.push(format!("path=\"{path}\""));
+        }
         wait_until("a new server", || {
             platform.role("server").is_some_and(|pid| pid != before) && platform.is_connected()
         });
@@ -44,6 +51,10 @@ fn a_killed_server_is_not_felt_and_adopts_everything() {
         wait_until("more requests", || load.requests_so_far() > so_far + 50);
     }
     check_numbered(&platform, "shop", 400);
+    wait_until("the router's lines", || {
+        let lines = platform.logs_of("shop", &json!({"lines": 1500, "source": "heroku", "dyno": "router"}));
+        visited.iter().all(|path| lines.iter().filter(|line| line.contains(path)).count() == 1)
+    });
     assert_eq!(dyno_of(&platform, "shop"), dyno, "the dyno is the same");
     platform.serve("shop", &source.version("2"));
     platform.shows("shop", "version=2 ");
@@ -56,14 +67,68 @@ fn a_killed_shim_does_not_end_its_process() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.python_web("shop");
     let dyno = dyno_of(&platform, "shop");
+    let load = Load::start(&platform, "shop");
     platform.text("shop", "/count?lines=300&seconds=3");
     let before = platform.kill_role("shim");
     wait_until("a new shim", || platform.role("shim").is_some_and(|pid| pid != before));
     check_numbered(&platform, "shop", 300);
     assert_eq!(dyno_of(&platform, "shop"), dyno);
+    let seen = load.finish();
+    assert_eq!(seen.failures, [""; 0], "{seen:?}");
     // The new shim stops what the old one started.
     platform.scale_and_wait("shop", 0);
     wait_until("its processes are gone", || left_over::members(&platform.instance()).is_empty());
+}
+
+#[test]
+fn a_dyno_that_cannot_be_supervised_again_serves_until_its_successor_does() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let dyno = dyno_of(&platform, "shop");
+    let load = Load::start(&platform, "shop");
+    // Without what it was launched with, a new shim cannot take it over.
+    let id = platform.dynos("shop")[0]["id"].as_str().unwrap().to_owned();
+    std::fs::write(platform.data().join("run").join(id).join("spec.json"), "damaged").unwrap();
+    platform.kill_role("shim");
+    platform.logged("shop", "The process cannot be supervised any longer; replacing it");
+    wait_until("another dyno", || dyno_of(&platform, "shop") != dyno);
+    let seen = load.finish();
+    assert_eq!(seen.failures, [""; 0], "{seen:?}");
+    wait_until("the old one is gone", || platform.dynos("shop").len() == 1);
+}
+
+#[test]
+fn a_killed_supervisor_is_replaced_by_the_next_one() {
+    let Some(mut platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let dyno = dyno_of(&platform, "shop");
+    let roles = |platform: &TestPlatform| ["server", "router"].map(|role| platform.role(role).unwrap());
+    let before = roles(&platform);
+    let refused = platform.up_again();
+    assert!(refused.contains("Berth is up already"), "{refused}");
+    platform.kill_supervisor();
+    assert_eq!(roles(&platform), before, "they live on");
+    let load = Load::quick(&platform, "shop");
+    platform.up();
+    wait_until("a new server and a new router", || {
+        let now = ["server", "router"].map(|role| platform.role(role));
+        now.iter().all(|pid| pid.is_some_and(|pid| !before.contains(&pid))) && platform.is_connected()
+    });
+    let so_far = load.requests_so_far();
+    wait_until("more requests", || load.requests_so_far() > so_far + 50);
+    assert_eq!(dyno_of(&platform, "shop"), dyno);
+    let seen = load.finish();
+    assert_eq!(seen.failures, [""; 0], "{seen:?}");
+}
+
+#[test]
+fn the_router_has_a_user_of_its_own_and_no_capability() {
+    let Some(platform) = TestPlatform::start() else { return };
+    let pid = platform.role("router").unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(field("Uid:"), ["399998"; 4].join("\t"));
+    assert_eq!(field("CapEff:"), "0000000000000000");
 }
 
 #[test]
@@ -71,7 +136,8 @@ fn a_killed_router_is_back_with_its_table_though_the_server_is_dead() {
     let Some(mut platform) = TestPlatform::start() else { return };
     platform.python_web("shop");
     let before = platform.kill_role("router");
-    wait_for("requests again", || platform.visit("shop", "/").ok().filter(|answer| answer.status == 200));
+    // The ports are the supervisor's: whoever comes now waits, and is served.
+    assert_eq!(platform.visit("shop", "/").unwrap().status, 200);
     assert_ne!(platform.role("router"), Some(before));
 
     // A server that cannot come back: its supervisor is dead too, and so is everybody who could tell the router.
@@ -104,6 +170,7 @@ fn everything_is_back_after_a_reboot() {
     });
     let dyno = dyno_of(&platform, "shop");
     platform.pull_the_plug();
+    platform.change_boot_ids();
     platform.up();
     wait_for("requests again", || platform.visit("shop", "/").ok().filter(|answer| answer.status == 200));
     platform.shows("shop", "version=1 greeting=ahoy ");
@@ -124,6 +191,27 @@ fn a_restart_of_the_platform_leaves_dynos_alone() {
     platform.up();
     assert_eq!(dyno_of(&platform, "shop"), dyno);
     check_numbered(&platform, "shop", 300);
+}
+
+#[test]
+fn ctrl_c_with_detached_dynos_leaves_them_alone() {
+    let Some(mut platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let dyno = dyno_of(&platform, "shop");
+    assert!(platform.terminate().success());
+    platform.up_with(&["--detach-dynos"]);
+    assert!(platform.interrupt().success());
+    platform.up();
+    assert_eq!(dyno_of(&platform, "shop"), dyno);
+}
+
+#[test]
+fn a_second_ctrl_c_kills_what_the_first_one_waits_for() {
+    let Some(mut platform) = TestPlatform::with_limits("exit_seconds = 300") else { return };
+    platform.create("shop");
+    let deaf = Source::app("python-web").file("Procfile", "web: trap '' TERM; python3 server.py; sleep 1000\n");
+    platform.serve("shop", &deaf);
+    assert!(platform.interrupt_twice("Stopping all processes with SIGTERM").success());
 }
 
 #[test]

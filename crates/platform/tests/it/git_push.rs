@@ -147,3 +147,40 @@ fn submodules_and_lfs_are_refused_by_name() {
         assert_eq!(platform.releases(app).len(), 1);
     }
 }
+
+/// As a user does it: the command sets up remote, helper and certificate, and git asks for nothing.
+#[test]
+fn after_git_remote_a_plain_push_deploys() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let directory = platform.scratch().join("plain");
+    std::fs::create_dir(&directory).unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .current_dir(&directory)
+            .args(arguments)
+            .env("XDG_CONFIG_HOME", platform.scratch().join("config"))
+            .env("BERTH_HOST", format!("http://localhost:{}", platform.api_port))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            // The helper must be found without it.
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env_remove("GIT_SSL_CAINFO")
+            .output()
+            .unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        text
+    };
+    run("git", &["init", "--quiet", "--initial-branch", "main"]);
+    for (name, content) in Source::app("python-web").files {
+        std::fs::write(directory.join(name), content).unwrap();
+    }
+    run("git", &["add", "."]);
+    run("git", &["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "commit", "--quiet", "--message", "first"]);
+    run(env!("CARGO_BIN_EXE_berth"), &["git:remote", "--app", "shop"]);
+    let text = run("git", &["push", "berth", "main"]);
+    assert!(text.contains("remote: -----> Launching v2"), "{text}");
+    platform.shows("shop", "version=1 ");
+}

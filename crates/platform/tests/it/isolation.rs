@@ -12,10 +12,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::platform::TestPlatform;
+use crate::source::Source;
 
 /// Addresses that clouds use, put on this machine's loopback for the time of the test.
 const METADATA: &str = "169.254.169.254";
 const LINK_LOCAL: &str = "169.254.77.7";
+const METADATA6: &str = "fd00:ec2::254";
+/// As if the machine had a private network of its own.
+const PRIVATE: &str = "192.168.213.7";
+
+/// Not tried in a web dyno, which it would end: the one-off tries it.
+const FATAL: &str = "use 1.3 GB of memory";
+
+/// Listens on a second port, as an app with an admin page does.
+const VICTIM_PROCFILE: &str = "web: python3 -m http.server 7007 & exec python3 server.py\n";
 
 struct LoopbackAddress(&'static str);
 
@@ -33,24 +43,29 @@ impl Drop for LoopbackAddress {
 }
 
 fn ip(verb: &str, address: &str) {
-    let status = Command::new("ip").args(["addr", verb, &format!("{address}/32"), "dev", "lo"]).status().unwrap();
+    let bits = if address.contains(':') { 128 } else { 32 };
+    let status = Command::new("ip").args(["addr", verb, &format!("{address}/{bits}"), "dev", "lo"]).status().unwrap();
     assert!(status.success(), "ip addr {verb} {address}");
 }
 
 #[test]
 fn a_pushed_app_reaches_nothing_of_the_host_or_of_other_apps() {
     let Some(platform) = TestPlatform::start() else { return };
-    platform.python_web("victim");
+    platform.create("victim");
+    platform.serve("victim", &Source::app("python-web").file("Procfile", VICTIM_PROCFILE));
     platform.create("prober");
     push(&platform, "prober", &source_of("probe"));
 
     let abstract_name = format!("berth-isolation-{}", std::process::id());
     let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&abstract_name).unwrap()).unwrap();
-    let _addresses = [METADATA, LINK_LOCAL].map(LoopbackAddress::add);
-    let servers = ["127.0.0.1", METADATA, LINK_LOCAL, "0.0.0.0"].map(|host| TcpListener::bind((host, 0)).unwrap());
+    let _addresses = [METADATA, LINK_LOCAL, METADATA6, PRIVATE].map(LoopbackAddress::add);
+    let network = network_address();
+    let servers = ["127.0.0.1", METADATA, LINK_LOCAL, "0.0.0.0", METADATA6, PRIVATE, &network]
+        .map(|host| TcpListener::bind((host, 0)).unwrap());
     let port = |index: usize| servers[index].local_addr().unwrap().port();
     let victim = victim(&platform);
     let data = platform.data();
+    let root_file = fs::read_dir("/root").unwrap().next().unwrap().unwrap().path().display().to_string();
     let environment: BTreeMap<&str, String> = [
         ("VICTIM_PID", victim.pid.to_string()),
         ("VICTIM_ADDRESS", format!("{}:5000", victim.address)),
@@ -64,6 +79,12 @@ fn a_pushed_app_reaches_nothing_of_the_host_or_of_other_apps() {
         ("LINK_LOCAL_ADDRESS", format!("{LINK_LOCAL}:{}", port(2))),
         ("HOST_ADDRESS", format!("{}:{}", victim.gateway, port(3))),
         ("API_ADDRESS", format!("127.0.0.1:{}", platform.api_port)),
+        ("METADATA6_ADDRESS", format!("[{METADATA6}]:{}", port(4))),
+        ("PRIVATE_ADDRESS", format!("{PRIVATE}:{}", port(5))),
+        ("NETWORK_ADDRESS", format!("{network}:{}", port(6))),
+        ("ROOT_FILE", root_file),
+        ("VICTIM_OTHER_ADDRESS", format!("{}:7007", victim.address)),
+        ("VICTIM_RUN", data.join("run").join(&victim.id).display().to_string()),
     ]
     .into();
 
@@ -71,7 +92,7 @@ fn a_pushed_app_reaches_nothing_of_the_host_or_of_other_apps() {
     let unconfined = Command::new("/usr/bin/python3").arg(script).envs(&environment).output().unwrap();
     let unconfined = String::from_utf8(unconfined.stdout).unwrap();
     let attempts: Vec<&str> = unconfined.lines().collect();
-    assert!(attempts.len() >= 25, "{unconfined}");
+    assert!(attempts.len() >= 33, "{unconfined}");
     let impossible: Vec<_> = attempts.iter().filter(|line| !line.starts_with("possible ")).collect();
     assert!(impossible.is_empty(), "not possible unconfined: {impossible:#?}");
 
@@ -83,11 +104,29 @@ fn a_pushed_app_reaches_nothing_of_the_host_or_of_other_apps() {
     assert_eq!(possible, Vec::<&str>::new(), "{output}\n{result}");
     assert_eq!(denied.len(), attempts.len(), "{output}\n{result}");
 
+    // The same in a dyno that serves requests.
+    let query: Vec<String> = environment.iter().map(|(key, value)| format!("{key}={}", escaped(value))).collect();
+    let answer = platform.text("prober", &format!("/run?SKIP={}&{}", escaped(FATAL), query.join("&")));
+    assert_eq!(answer.lines().filter(|line| line.starts_with("denied ")).count(), attempts.len() - 1, "{answer}");
+
     // The victim and the platform have noticed nothing.
     assert_eq!(platform.visit("victim", "/").unwrap().status, 200);
 }
 
+/// The address that this machine has in the network around it.
+fn network_address() -> String {
+    // Nothing is sent: connecting a datagram socket only chooses the route.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("198.51.100.1:9").unwrap();
+    socket.local_addr().unwrap().ip().to_string()
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 struct Victim {
+    id: String,
     pid: i32,
     address: String,
     gateway: String,
@@ -96,13 +135,13 @@ struct Victim {
 /// The host's view of the victim's process, and of its network.
 fn victim(platform: &TestPlatform) -> Victim {
     let id = platform.dynos("victim")[0]["id"].as_str().unwrap().to_owned();
-    let run = platform.data().join("run").join(id);
+    let run = platform.data().join("run").join(&id);
     let json =
         |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(run.join(name)).unwrap()).unwrap() };
     let (spec, state) = (json("spec.json"), json("state.json"));
     let text = |name: &str| spec["network"][name].as_str().unwrap().to_owned();
     let pid = i32::try_from(state["init"]["pid"].as_i64().unwrap()).unwrap();
-    Victim { pid, address: text("address"), gateway: text("gateway") }
+    Victim { pid, address: text("address"), gateway: text("gateway"), id }
 }
 
 fn source_of(app: &str) -> PathBuf {

@@ -38,7 +38,6 @@ struct Shared {
 /// What the visitors saw.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    pub(crate) requests: usize,
     pub(crate) per_second: f64,
     pub(crate) echoes: usize,
     pub(crate) closes: usize,
@@ -96,7 +95,6 @@ impl Load {
         }
         let requests = self.shared.requests.load(Ordering::Relaxed);
         Seen {
-            requests,
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
             per_second: requests as f64 / seconds,
             echoes: self.shared.echoes.load(Ordering::Relaxed),

@@ -100,14 +100,47 @@ impl TestPlatform {
 
     /// Starts `berth up` and waits until the API answers and the router is connected.
     pub(crate) fn up(&mut self) {
+        self.up_with(&[]);
+    }
+
+    pub(crate) fn up_with(&mut self, options: &[&str]) {
         assert!(self.supervisor.is_none(), "the platform is up already");
-        let child = self.command("up").spawn().unwrap();
+        let child = self.command("up").args(options).spawn().unwrap();
         self.supervisor = Some(child);
         wait_until("the platform is up", || {
             let ended = self.supervisor.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "`berth up` ended: {ended:?}");
             self.is_connected()
         });
+    }
+
+    /// What a second `berth up` says while the first one lives.
+    pub(crate) fn up_again(&self) -> String {
+        let output = self.command("up").stderr(Stdio::piped()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Makes every run directory one of another boot, as after a restart of the machine.
+    pub(crate) fn change_boot_ids(&self) {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let directories = fs::read_dir(self.data().join("run")).unwrap().map(|entry| entry.unwrap().path());
+        let states: Vec<PathBuf> = directories.map(|dir| dir.join("state.json")).filter(|path| path.exists()).collect();
+        assert!(!states.is_empty(), "nothing ran");
+        for path in states {
+            let state = fs::read_to_string(&path).unwrap();
+            assert!(state.contains(boot.trim()));
+            fs::write(&path, state.replace(boot.trim(), "another-boot")).unwrap();
+        }
+    }
+
+    /// Ctrl-C, and again once a line has been logged for the app `shop`.
+    pub(crate) fn interrupt_twice(&mut self, between: &str) -> ExitStatus {
+        let mut child = self.supervisor.take().expect("the platform is up");
+        kill(pid_of(&child), Signal::INT);
+        self.logged("shop", between);
+        kill(pid_of(&child), Signal::INT);
+        wait_within("`berth up` ends", STOP_PATIENCE, || child.try_wait().unwrap())
     }
 
     /// Ctrl-C: requests finish, dynos stop, nothing stays.

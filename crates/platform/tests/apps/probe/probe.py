@@ -28,8 +28,10 @@ def in_child(attempt):
             try:
                 attempt()
                 os.write(writer, b"ok")
-            except BaseException as error:  # noqa: BLE001
+            except OSError as error:
                 os.write(writer, str(error).encode()[:200])
+            except MemoryError:
+                os.write(writer, b"out of memory")
             os._exit(0)
         os.close(writer)
         answer = os.read(reader, 300).decode()
@@ -42,7 +44,19 @@ def in_child(attempt):
 
 def connect(address):
     host, port = address.rsplit(":", 1)
+    host = host.strip("[]")
     socket.create_connection((host, int(port)), timeout=1.5).close()
+
+
+def overwrite(path):
+    with open(path, "ab"):
+        pass
+
+
+def make_file(path):
+    with open(path, "xb"):
+        pass
+    os.unlink(path)
 
 
 def abstract_socket():
@@ -101,13 +115,21 @@ ATTEMPTS = {
     "read the master key": lambda: open(os.environ["MASTER_KEY"], "rb").read(1),
     "list other apps' slugs": lambda: os.listdir(os.environ["SLUGS"]),
     "read the host's shadow file": lambda: open("/etc/shadow").read(1),
-    "see the files in root's home": lambda: os.listdir("/root")[0],
+    "see the files in root's home": lambda: os.stat(os.environ["ROOT_FILE"]),
+    "write to a program of the host": lambda: overwrite("/usr/bin/env"),
+    "write to the host's configuration": lambda: make_file("/etc/berth-probe"),
+    "write to another app's files": lambda: make_file(os.environ["VICTIM_RUN"] + "/probe"),
+    "write to the platform's data": lambda: make_file(os.environ["SLUGS"] + "/probe"),
     "connect to the server's socket": server_socket,
     "connect to an abstract socket of the host": abstract_socket,
     "connect to another app's dyno": lambda: connect(os.environ["VICTIM_ADDRESS"]),
     "connect to a server on the host's loopback": lambda: connect(os.environ["LOOPBACK_ADDRESS"]),
     "connect to a server on the host's other addresses": lambda: connect(os.environ["HOST_ADDRESS"]),
     "connect to the Platform API": lambda: connect(os.environ["API_ADDRESS"]),
+    "connect to a server on the host's network address": lambda: connect(os.environ["NETWORK_ADDRESS"]),
+    "connect to another port of another app's dyno": lambda: connect(os.environ["VICTIM_OTHER_ADDRESS"]),
+    "connect to the cloud's metadata over IPv6": lambda: connect(os.environ["METADATA6_ADDRESS"]),
+    "connect to a private network of the host": lambda: connect(os.environ["PRIVATE_ADDRESS"]),
     "connect to the cloud's metadata": lambda: connect(os.environ["METADATA_ADDRESS"]),
     "connect to a link-local address": lambda: connect(os.environ["LINK_LOCAL_ADDRESS"]),
     "mount a file system": in_child(own_mount),
@@ -121,10 +143,13 @@ ATTEMPTS = {
     "use 1.3 GB of memory": in_child(much_memory),
 }
 
+# The system's refusals are denials; any other failure is a fault of this script and ends it.
 for name, attempt in ATTEMPTS.items():
+    if name in os.environ.get("SKIP", "").split(", "):
+        continue
     try:
         attempt()
         print(f"possible {name}")
-    except BaseException as error:  # noqa: BLE001
-        print(f"denied {name}: {error}")
+    except (OSError, MemoryError) as error:
+        print(f"denied {name}: {error or 'out of memory'}")
     sys.stdout.flush()
