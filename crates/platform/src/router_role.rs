@@ -47,6 +47,7 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         http,
         https,
         https_port: platform.https_port,
+        http2_without_tls: true,
         threads: None,
         bounds: Bounds::default(),
     };

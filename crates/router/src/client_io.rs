@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::head_guard::{GuardFault, HeadGuard};
+use crate::http2_guard::{Flood, Http2Guard};
 
 /// What requests and the socket, which hyper owns, tell each other.
 #[derive(Debug)]
@@ -21,9 +22,37 @@ pub(crate) struct ClientLine {
     stalled: AtomicBool,
     fault: OnceLock<GuardFault>,
     requests: AtomicU64,
+    /// HTTP/2: a piece of the answer waits for the client to take it.
+    offered: AtomicBool,
 }
 
 impl ClientLine {
+    pub(crate) fn new() -> Self {
+        Self {
+            idle_ms: AtomicU64::new(55_000),
+            stalled: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            requests: AtomicU64::new(0),
+            offered: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_offered(&self, offered: bool) {
+        self.offered.store(offered, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_offered(&self) -> bool {
+        self.offered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_stalled(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
     /// Sets how long the client may take no bytes; it is a limit of the app that is being asked.
     pub(crate) fn set_idle_ms(&self, idle_ms: u64) {
         self.idle_ms.store(idle_ms, Ordering::Relaxed);
@@ -48,24 +77,30 @@ pub(crate) enum ClientStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Follows what the client sends.
+#[derive(Debug)]
+enum Guard {
+    Http1(HeadGuard),
+    Http2(Http2Guard),
+}
+
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     stream: ClientStream,
     line: Arc<ClientLine>,
-    guard: HeadGuard,
+    guard: Guard,
     /// Runs while a write waits for the client.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: ClientStream) -> Self {
-        let line = ClientLine {
-            idle_ms: AtomicU64::new(55_000),
-            stalled: AtomicBool::new(false),
-            fault: OnceLock::new(),
-            requests: AtomicU64::new(0),
-        };
-        Self { stream, line: Arc::new(line), guard: HeadGuard::new(), stall: None }
+    pub(crate) fn http1(stream: ClientStream) -> Self {
+        Self { stream, line: Arc::new(ClientLine::new()), guard: Guard::Http1(HeadGuard::new()), stall: None }
+    }
+
+    pub(crate) fn http2(stream: ClientStream) -> Self {
+        let guard = Guard::Http2(Http2Guard::new(Instant::now()));
+        Self { stream, line: Arc::new(ClientLine::new()), guard, stall: None }
     }
 
     pub(crate) fn line(&self) -> Arc<ClientLine> {
@@ -77,12 +112,12 @@ impl ClientIo {
             self.stall = None;
             return polled;
         }
-        let idle = Duration::from_millis(self.line.idle_ms.load(Ordering::Relaxed));
+        let idle = self.line.idle();
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
         if stall.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        self.line.stalled.store(true, Ordering::Relaxed);
+        self.line.set_stalled();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -91,9 +126,19 @@ impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(fault) = self.guard.push(&buf.filled()[before..]) {
-            // There is only ever one: the guard stops at it.
-            self.line.fault.set(fault).unwrap_or_default();
+        let this = &mut *self;
+        match &mut this.guard {
+            Guard::Http1(guard) => {
+                if let Some(fault) = guard.push(&buf.filled()[before..]) {
+                    // There is only ever one: the guard stops at it.
+                    this.line.fault.set(fault).unwrap_or_default();
+                }
+            }
+            Guard::Http2(guard) => {
+                if let Err(Flood(name)) = guard.push(&buf.filled()[before..], Instant::now()) {
+                    return Poll::Ready(Err(io::Error::other(format!("client sent too many {name}"))));
+                }
+            }
         }
         polled
     }

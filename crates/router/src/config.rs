@@ -17,6 +17,8 @@ pub struct RouterConfig {
     pub https: Vec<Listen>,
     /// Where clients find HTTPS: redirects lead there. `None` where they cannot.
     pub https_port: Option<u16>,
+    /// Whether clients may speak HTTP/2 where plain HTTP is accepted, as load balancers in front do for gRPC.
+    pub http2_without_tls: bool,
     /// Worker threads; `None` for one per core.
     pub threads: Option<NonZeroUsize>,
     pub bounds: Bounds,
@@ -45,6 +47,16 @@ pub struct Bounds {
     pub handshake: Duration,
     /// TLS handshakes under way. At the bound, new connections are closed.
     pub handshakes_max: usize,
+    /// HTTP/2 requests under way on one client connection.
+    pub http2_streams_max: u32,
+    /// What an HTTP/2 client may send on one stream, and on all of a connection, before it is asked for more: the most
+    /// that is held of uploads whose dyno does not take them.
+    pub http2_stream_window_bytes: u32,
+    pub http2_connection_window_bytes: u32,
+    /// Requests under way on one HTTP/2 connection to a dyno. More open another one.
+    pub dyno_streams_max: usize,
+    /// How long an idle HTTP/2 connection to a dyno is kept.
+    pub dyno_http2_idle: Duration,
     /// Requests of one app that wait for a dyno. The newest beyond it is refused (`H11`).
     pub queue_requests_max: usize,
     /// How long a request waits for a slot of a busy dyno before it is refused (`H11`).
@@ -79,6 +91,11 @@ impl Default for Bounds {
             client_idle: Duration::from_secs(90),
             handshake: Duration::from_secs(10),
             handshakes_max: 4_096,
+            http2_streams_max: 100,
+            http2_stream_window_bytes: 256 * 1024,
+            http2_connection_window_bytes: 1024 * 1024,
+            dyno_streams_max: 100,
+            dyno_http2_idle: Duration::from_secs(30),
             queue_requests_max: 1_000,
             queue_wait: Duration::from_secs(5),
             connect_attempts_max: 10,

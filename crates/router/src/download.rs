@@ -24,6 +24,8 @@ use crate::worker::Worker;
 pub(crate) enum DownloadError {
     #[error("dyno closed in the middle of its response")]
     Interrupted(#[source] hyper::Error),
+    #[error("dyno ended its response before it was whole")]
+    Cut,
     #[error("dyno sent nothing for too long")]
     Idle,
 }
@@ -31,6 +33,7 @@ pub(crate) enum DownloadError {
 #[derive(Debug)]
 pub(crate) struct Download {
     body: Incoming,
+    http2: bool,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether `timer` runs for the present silence.
@@ -55,8 +58,10 @@ impl Download {
         slot: Arc<Slot>,
         record: Record,
     ) -> Self {
+        let http2 = connection.is_http2();
         let held = Some((connection, slot));
-        let mut download = Self { body, idle, timer: None, timing: false, progress, client, worker, held, record };
+        let mut download =
+            Self { body, http2, idle, timer: None, timing: false, progress, client, worker, held, record };
         if download.body.is_end_stream() {
             download.finish();
         }
@@ -104,6 +109,12 @@ impl Body for Download {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
+            }
+            // As with a request's body, hyper takes a stream that was reset without an error for one that is whole.
+            Poll::Ready(None) if self.http2 && !self.body.is_end_stream() => {
+                self.held = None;
+                self.record.fail(ErrorCode::H18);
+                Poll::Ready(Some(Err(DownloadError::Cut)))
             }
             Poll::Ready(None) => {
                 self.finish();

@@ -3,21 +3,26 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
+use wire::routes::DynoProtocol;
 
 use crate::config::Bounds;
 use crate::dyno::Slot;
+use crate::local_executor::LocalExecutor;
 use crate::upload::Upload;
 
 /// After this much silence the kernel asks whether the dyno's host is still there, so that a slot is not held for ever.
@@ -25,10 +30,61 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct DynoConnection {
-    pub(crate) sender: SendRequest<Upload>,
+    sender: Sender,
     pub(crate) line: Arc<Line>,
     /// It has carried a request before, so the dyno may be closing it at this very moment.
     pub(crate) reused: bool,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Upload>),
+    /// One of several on the same connection.
+    Http2(http2::SendRequest<Upload>, Rc<()>),
+}
+
+pub(crate) type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>>>;
+
+impl DynoConnection {
+    pub(crate) const fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(..))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender, _streams) => sender.is_closed(),
+        }
+    }
+
+    /// Waits until a request can be sent. `false` if that will never be.
+    pub(crate) async fn ready(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender, _streams) => sender.ready().await.is_ok(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, request: Request<Upload>) -> ResponseFuture {
+        match &mut self.sender {
+            Sender::Http1(sender) => Box::pin(sender.try_send_request(request)),
+            Sender::Http2(sender, _streams) => Box::pin(sender.try_send_request(request)),
+        }
+    }
+
+    /// The same HTTP/2 connection for one more request, unless it carries `streams_max` of them. `None` for HTTP/1.
+    pub(crate) fn share(&self, streams_max: usize) -> Option<Self> {
+        let Sender::Http2(sender, streams) = &self.sender else { return None };
+        let sender = Sender::Http2(sender.clone(), streams.clone());
+        // The pool's own handle is one of them.
+        (Rc::strong_count(streams) <= streams_max + 1).then(|| Self { sender, line: self.line.clone(), reused: true })
+    }
+
+    /// Whether an HTTP/2 connection carries no request.
+    pub(crate) fn is_only_handle(&self) -> bool {
+        matches!(&self.sender, Sender::Http2(_sender, streams) if Rc::strong_count(streams) == 1)
+    }
 }
 
 /// What a request must know about the socket, which hyper owns.
@@ -59,6 +115,7 @@ pub(crate) enum ConnectFailure {
 
 pub(crate) async fn connect(
     address: SocketAddr,
+    protocol: DynoProtocol,
     limit: Duration,
     bounds: &Bounds,
 ) -> Result<DynoConnection, ConnectFailure> {
@@ -72,13 +129,34 @@ pub(crate) async fn connect(
     SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(ConnectFailure::Local)?;
     let line = Arc::new(Line::default());
     let io = TokioIo::new(DynoIo { stream: Some(stream), line: line.clone() });
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(bounds.buffer_bytes_max).max_headers(bounds.headers_max);
-    let (sender, connection) =
-        builder.handshake(io).await.map_err(|error| ConnectFailure::Local(io::Error::other(error)))?;
-    // Ends when the sender is dropped or the dyno closes. Its errors reach whoever sent the request.
-    spawn_local(async move { drop(connection.with_upgrades().await) });
+    let failed = |error| ConnectFailure::Local(io::Error::other(error));
+    // The tasks end when the sender is dropped or the dyno closes. Their errors reach whoever sent the request.
+    let sender = match protocol {
+        DynoProtocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder.max_buf_size(bounds.buffer_bytes_max).max_headers(bounds.headers_max);
+            let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
+            spawn_local(async move { drop(connection.with_upgrades().await) });
+            Sender::Http1(sender)
+        }
+        DynoProtocol::H2c => {
+            let (sender, connection) = http2_builder(bounds).handshake(io).await.map_err(failed)?;
+            spawn_local(async move { drop(connection.await) });
+            Sender::Http2(sender, Rc::new(()))
+        }
+    };
     Ok(DynoConnection { sender, line, reused: false })
+}
+
+fn http2_builder(bounds: &Bounds) -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(bounds.http2_stream_window_bytes)
+        .initial_connection_window_size(bounds.http2_connection_window_bytes)
+        .max_send_buf_size(bounds.buffer_bytes_max)
+        .max_header_list_size(u32::try_from(bounds.buffer_bytes_max).unwrap_or(u32::MAX));
+    builder
 }
 
 fn classify(error: io::Error) -> ConnectFailure {

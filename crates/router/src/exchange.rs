@@ -4,7 +4,6 @@
 //! task behind that keeps the slot until the dyno has answered or closed: a worker that is still busy with a request
 //! that nobody waits for is busy all the same.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,10 +22,11 @@ use crate::admission::{Refusal, connect_failure_code};
 use crate::app::{App, Picked};
 use crate::download::Download;
 use crate::dyno::Slot;
-use crate::dyno_io::{ConnectFailure, DynoConnection, connect};
+use crate::dyno_io::{ConnectFailure, DynoConnection, ResponseFuture, connect};
 use crate::forward;
 use crate::proxy::Client;
 use crate::reply::{Problem, ReplyBody};
+use crate::request_body::RequestBody;
 use crate::request_log::Record;
 use crate::tunnel::{self, Tunnel};
 use crate::upload::{Gate, Phase, Progress, Upload};
@@ -38,7 +38,7 @@ pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<RequestBody>,
     pub(crate) expects_continue: bool,
     /// The protocol asked for, and the client's side of it.
     pub(crate) upgrade: Option<(HeaderValue, Option<OnUpgrade>)>,
@@ -60,8 +60,6 @@ enum Failed {
     Code(ErrorCode),
     Problem(Problem),
 }
-
-type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>>>;
 
 /// A response that is being waited for, with everything that must not end before it has come.
 struct Pending {
@@ -147,10 +145,12 @@ impl Exchange {
                 return Ok((slot, connection));
             }
             let limit = Duration::from_millis(self.app.view().limits.connect_ms);
-            let connected = connect(slot.dyno.address, limit, bounds).await;
+            let protocol = self.app.view().edge.dyno_protocol;
+            let connected = connect(slot.dyno.address, protocol, limit, bounds).await;
             self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
             let timed_out = match connected {
                 Ok(connection) => {
+                    worker.pool.open(slot.dyno.serial, &connection);
                     slot.dyno.end_quarantine();
                     return Ok((slot, connection));
                 }
@@ -175,13 +175,18 @@ impl Exchange {
             // before a request goes down with it that could not be sent twice.
             tokio::task::yield_now().await;
         }
-        (!connection.sender.is_closed()).then_some(connection)
+        (!connection.is_closed()).then_some(connection)
     }
 
     async fn connect_again(&mut self, slot: &Arc<Slot>) -> Result<DynoConnection, Problem> {
         let limit = Duration::from_millis(self.app.view().limits.connect_ms);
         let connecting_at = Instant::now();
-        let connected = connect(slot.dyno.address, limit, &self.client.worker.shared.bounds).await;
+        let protocol = self.app.view().edge.dyno_protocol;
+        let worker = &self.client.worker;
+        let connected = connect(slot.dyno.address, protocol, limit, &worker.shared.bounds).await;
+        if let Ok(connection) = &connected {
+            worker.pool.open(slot.dyno.serial, connection);
+        }
         self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
         connected.map_err(|failure| match failure {
             ConnectFailure::Refused => Problem::code(ErrorCode::H21),
@@ -196,7 +201,7 @@ impl Exchange {
         let (request, upgrade_to_dyno) = self.request(&connection, slot, &progress);
         let read_before = connection.line.bytes_read();
         self.record.sending();
-        let response = Box::pin(connection.sender.try_send_request(request));
+        let response = connection.send(request);
         let line = connection.line.clone();
         let reused = connection.reused;
         let mut pending = Pending { response: Some(response), connection: Some(connection), slot: slot.clone() };
@@ -212,6 +217,9 @@ impl Exchange {
                 let answered = line.bytes_read() > read_before;
                 if let Some(unsent) = error.take_message() {
                     self.take_back(unsent);
+                    return Err(Failed::Stale);
+                }
+                if forward::is_refused_stream(error.error()) && !self.had_body() {
                     return Err(Failed::Stale);
                 }
                 let lost_body = progress.phase() != Phase::Done || self.had_body();
@@ -232,7 +240,7 @@ impl Exchange {
         let outgoing = &mut self.outgoing;
         let body = outgoing.body.take();
         let (open, opened) = oneshot::channel();
-        let gate = (outgoing.expects_continue && body.is_some())
+        let gate = (outgoing.expects_continue && body.is_some() && !connection.is_http2())
             .then(|| Gate::new(opened, self.client.worker.shared.bounds.continue_wait));
         let gated = gate.is_some();
         let upload = Upload::new(body, gate, progress.clone(), connection.line.clone(), slot.clone());
@@ -240,6 +248,9 @@ impl Exchange {
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.uri.clone();
         *request.headers_mut() = outgoing.headers.clone();
+        if connection.is_http2() {
+            forward::turn_to_http2(&mut request);
+        }
         if gated {
             let open = Mutex::new(Some(open));
             hyper::ext::on_informational(&mut request, move |response| {
@@ -250,7 +261,7 @@ impl Exchange {
                 }
             });
         }
-        (request, outgoing.upgrade.is_some())
+        (request, outgoing.upgrade.is_some() && !connection.is_http2())
     }
 
     fn take_back(&mut self, unsent: Request<Upload>) {

@@ -1,9 +1,11 @@
 //! The headers that change between client and dyno, both ways. Pure but for the random request id.
 
+use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use uuid::Uuid;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -107,6 +109,44 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap, upgrade: Option<&HeaderV
     headers.append(VIA, HeaderValue::from_static(OUR_VIA));
 }
 
+/// Puts a request that was prepared for HTTP/1 into the form that HTTP/2 wants: the host in the target, and nothing
+/// about the connection. Trailers stay announced, because gRPC asks for that.
+pub(crate) fn turn_to_http2<B>(request: &mut Request<B>) {
+    let host = request.headers_mut().remove(HOST);
+    for name in [CONNECTION, UPGRADE, TRANSFER_ENCODING, EXPECT] {
+        request.headers_mut().remove(name);
+    }
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut parts = http::uri::Parts::default();
+    // A request without a host came over HTTP/1.0; HTTP/2 has no such thing.
+    parts.authority = Some(authority.unwrap_or_else(|| Authority::from_static("localhost")));
+    parts.scheme = Some(Scheme::HTTP);
+    parts.path_and_query = Some(path);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = Version::HTTP_2;
+}
+
+/// Whether the dyno said that it has not touched the request (RFC 9113, 8.7), which may then be sent again.
+pub(crate) fn is_refused_stream(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    cause.is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+/// Gathers the cookies that HTTP/2 clients may send piece by piece (RFC 9113, 8.2.3) into the one header of HTTP/1.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let joined: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&joined.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         for option in connection_options(headers) {
@@ -199,6 +239,22 @@ mod tests {
         assert!(asked(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).is_some());
         assert!(asked(&[("upgrade", "websocket")]).is_none());
         assert!(asked(&[("connection", "Upgrade"), ("upgrade", "h2c")]).is_none());
+    }
+
+    #[test]
+    fn cookies_in_pieces_become_one() {
+        let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2"), ("x", "y")]);
+        join_cookies(&mut map);
+        assert_eq!(map.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn a_request_for_http2_has_its_host_in_the_target() {
+        let mut request = Request::get("/x?y").header(HOST, "shop.example:80").header(TE, "trailers").body(()).unwrap();
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        turn_to_http2(&mut request);
+        assert_eq!(request.uri().to_string(), "http://shop.example:80/x?y");
+        assert_eq!(request.headers().keys().collect::<Vec<_>>(), [TE]);
     }
 
     #[test]

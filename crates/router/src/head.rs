@@ -25,7 +25,11 @@ pub(crate) struct Target {
     pub(crate) expects_continue: bool,
 }
 
-pub(crate) fn check(parts: &Parts) -> Result<Target, HeadFault> {
+pub(crate) fn check(parts: &Parts, headers_max: usize) -> Result<Target, HeadFault> {
+    // In HTTP/1 hyper has counted them before.
+    if parts.headers.len() > headers_max {
+        return Err(HeadFault { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, cause: "oversized header" });
+    }
     if parts.method == Method::CONNECT {
         return Err(bad_request("connect is not supported"));
     }
@@ -34,13 +38,22 @@ pub(crate) fn check(parts: &Parts) -> Result<Target, HeadFault> {
     if hosts.next().is_some() {
         return Err(bad_request("more than one host"));
     }
-    if host.is_none() && parts.version >= Version::HTTP_11 {
+    // HTTP/2 has the authority in the target; HTTP/1.1 needs a Host even then.
+    let needs_host = parts.version == Version::HTTP_11 || parts.uri.authority().is_none();
+    if host.is_none() && needs_host && parts.version >= Version::HTTP_11 {
         return Err(bad_request("no host"));
     }
     let host = host.map(|host| host.to_str()).transpose().ok().ok_or(bad_request("bad host"))?;
     // RFC 9112, 3.2.2: the absolute form of a request target replaces the Host that came with it.
     let authority = match parts.uri.authority() {
         Some(authority) if authority.as_str().contains('@') => return Err(bad_request("bad host")),
+        Some(authority) if parts.version == Version::HTTP_2 => {
+            // RFC 9113, 8.3.1: they must not differ.
+            if host.is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_str())) {
+                return Err(bad_request("more than one host"));
+            }
+            authority.as_str()
+        }
         Some(authority) => authority.as_str(),
         None => host.unwrap_or_default(),
     };
@@ -83,7 +96,7 @@ mod tests {
     }
 
     fn host(uri: &str, headers: &[(&str, &str)]) -> Result<String, &'static str> {
-        check(&parts(uri, headers)).map(|target| target.host).map_err(|fault| fault.cause)
+        check(&parts(uri, headers), 128).map(|target| target.host).map_err(|fault| fault.cause)
     }
 
     #[test]
@@ -105,7 +118,7 @@ mod tests {
 
     #[test]
     fn only_a_known_expectation_is_accepted() {
-        let expects = |value| check(&parts("/", &[("host", "a"), ("expect", value)])).map(|t| t.expects_continue);
+        let expects = |value| check(&parts("/", &[("host", "a"), ("expect", value)]), 128).map(|t| t.expects_continue);
         assert_eq!(expects("100-Continue"), Ok(true));
         assert_eq!(expects("tea").unwrap_err().status, StatusCode::EXPECTATION_FAILED);
     }

@@ -1,7 +1,6 @@
 //! One request: checked, matched with its app, exchanged with a dyno, answered.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +9,6 @@ use domain::error_code::ErrorCode;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::client_io::ClientLine;
 use crate::edge;
@@ -19,25 +17,27 @@ use crate::forward::{self, Forwarded};
 use crate::head;
 use crate::log_thread::unix_us;
 use crate::reply::{self, Problem, ReplyBody};
+use crate::request_body::RequestBody;
 use crate::request_log::Record;
-use crate::tls::Secured;
-use crate::worker::Worker;
+use crate::worker::{Origin, Worker};
 
 /// Answers for any host, for a load balancer in front.
 const HEALTH_PATH: &str = "/.well-known/berth/health";
 
-/// One client connection, as its requests see it.
+/// Where requests come from, as they see it.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
-    /// `None` over plain HTTP.
-    pub(crate) tls: Option<Secured>,
+    pub(crate) origin: Origin,
+    /// Of the connection in HTTP/1, of the stream in HTTP/2.
     pub(crate) line: Arc<ClientLine>,
+    pub(crate) http2: bool,
 }
 
-pub(crate) async fn handle(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
+pub(crate) async fn handle(
+    client: Rc<Client>,
+    request: Request<RequestBody>,
+) -> Result<Response<ReplyBody>, Infallible> {
     let shared = client.worker.shared.clone();
     let mut response = answer(&client, request).await;
     if shared.draining.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -46,7 +46,7 @@ pub(crate) async fn handle(client: Rc<Client>, request: Request<Incoming>) -> Re
     Ok(response)
 }
 
-async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<ReplyBody> {
+async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<ReplyBody> {
     let shared = &client.worker.shared;
     shared.requests_total.fetch_add(1, Ordering::Relaxed);
     let (mut parts, body) = request.into_parts();
@@ -55,7 +55,10 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
     if parts.uri.path() == HEALTH_PATH && framing_fault.is_none() {
         return reply::health(shared.draining.load(Ordering::Relaxed));
     }
-    let target = match head::check(&parts) {
+    if client.http2 {
+        forward::join_cookies(&mut parts.headers);
+    }
+    let target = match head::check(&parts, shared.bounds.headers_max) {
         Ok(target) => target,
         Err(fault) => {
             let problem = Problem { status: fault.status, code: Some(ErrorCode::H26), cause: Some(fault.cause) };
@@ -68,10 +71,10 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
         }
         return reply::problem(Problem::NO_SUCH_APP, &request_id, &parts.headers);
     };
-    let https = client.tls.is_some();
-    let tls = client.tls.as_ref();
+    let https = client.origin.tls.is_some();
+    let tls = client.origin.tls.as_ref();
     let misdirected = tls.is_some_and(|tls| tls.is_misdirected(&target.host, shared.table.certificates()));
-    let forwarded_for = forward::forwarded_for(&parts.headers, client.peer.ip());
+    let forwarded_for = forward::forwarded_for(&parts.headers, client.origin.peer.ip());
     let mut record = Record::new(
         shared.log.clone(),
         app.id,
@@ -107,7 +110,7 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
         authority: &target.authority,
         request_id: &request_id,
         forwarded_for: &forwarded_for,
-        local: client.local,
+        local: client.origin.local,
         https,
         unix_ms: unix_us() / 1000,
         chunked: has_body && body.size_hint().exact().is_none(),
@@ -118,7 +121,7 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<Rep
         uri: origin_form(&parts.uri),
         headers: parts.headers,
         body: has_body.then_some(body),
-        expects_continue: target.expects_continue && parts.version >= Version::HTTP_11,
+        expects_continue: target.expects_continue && parts.version == Version::HTTP_11,
         upgrade: upgrade.map(|protocol| (protocol, parts.extensions.remove::<hyper::upgrade::OnUpgrade>())),
     };
     let exchange = Exchange::new(client.clone(), app, outgoing, record);

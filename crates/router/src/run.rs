@@ -97,7 +97,7 @@ pub struct Router {
 impl Router {
     /// Loads the last table from disk and serves from it at once, whether or not there is a server.
     pub fn start(config: RouterConfig) -> Result<Self, RouterError> {
-        let RouterConfig { data_dir, instance, http, https, https_port, threads, bounds } = config;
+        let RouterConfig { data_dir, instance, http, https, https_port, http2_without_tls, threads, bounds } = config;
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
         let router_dir = data_dir.join("router");
         let (log, log_thread) =
@@ -113,6 +113,7 @@ impl Router {
             tls,
             handshakes: Handshakes::default(),
             https_port,
+            http2_without_tls,
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             requests_total: AtomicU64::new(0),

@@ -20,6 +20,9 @@ use crate::config::Bounds;
 /// The first byte of a TLS connection: a handshake record.
 const HANDSHAKE_RECORD: u8 = 0x16;
 
+/// HTTP/2's name in ALPN.
+const HTTP2: &[u8] = b"h2";
+
 /// For a client that speaks plain HTTP to the port for HTTPS.
 const PLAIN_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
     content-length: 53\r\nconnection: close\r\n\r\nThis port speaks HTTPS: use https:// in the address.\n";
@@ -31,6 +34,8 @@ pub(crate) struct Secured {
     pub(crate) host: Option<String>,
     /// As in the request log: `tls1.3`.
     pub(crate) version: &'static str,
+    /// What both sides agreed to speak.
+    pub(crate) http2: bool,
 }
 
 impl Secured {
@@ -63,7 +68,7 @@ pub(crate) fn configuration(certificates: Arc<Certificates>) -> Result<ServerCon
     config.ticketer = ring::Ticketer::new()?;
     // Tickets hold the sessions; nothing is kept here for clients that may never come back.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
@@ -106,7 +111,8 @@ impl Handshakes {
             Some(ProtocolVersion::TLSv1_2) => "tls1.2",
             _ => "tls1.3",
         };
-        let secured = Secured { host: connection.server_name().map(str::to_ascii_lowercase), version };
+        let http2 = connection.alpn_protocol() == Some(HTTP2);
+        let secured = Secured { host: connection.server_name().map(str::to_ascii_lowercase), version, http2 };
         Ok((stream, secured))
     }
 }

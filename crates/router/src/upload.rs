@@ -1,8 +1,6 @@
 //! The body of a request on its way from the client to the dyno.
 
 use std::cell::{Cell, RefCell};
-use std::error::Error as _;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use crate::dyno::Slot;
 use crate::dyno_io::Line;
+use crate::request_body::{RequestBody, RequestBodyError};
 
 #[derive(Debug, Error)]
 #[error("request body ended before it was whole")]
@@ -87,7 +85,7 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct Upload {
     /// `None` for a request without a body.
-    body: Option<Incoming>,
+    body: Option<RequestBody>,
     gate: Option<Gate>,
     progress: Rc<Progress>,
     line: Arc<Line>,
@@ -124,7 +122,7 @@ impl Gate {
 
 impl Upload {
     pub(crate) fn new(
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
         gate: Option<Gate>,
         progress: Rc<Progress>,
         line: Arc<Line>,
@@ -134,7 +132,7 @@ impl Upload {
     }
 
     /// Gives the body back from a request that was never sent.
-    pub(crate) fn into_body(self) -> Option<Incoming> {
+    pub(crate) fn into_body(self) -> Option<RequestBody> {
         self.body
     }
 
@@ -180,7 +178,10 @@ impl Body for Upload {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let phase = if is_malformed(&error) { Phase::BadChunk } else { Phase::Left };
+                let phase = match error {
+                    RequestBodyError::Malformed => Phase::BadChunk,
+                    RequestBodyError::Left => Phase::Left,
+                };
                 Poll::Ready(Some(Err(this.fail(phase))))
             }
         }
@@ -193,10 +194,4 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
-}
-
-/// Whether the client sent a broken chunk, as opposed to leaving.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }

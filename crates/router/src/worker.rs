@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,15 +21,21 @@ use tracing::debug;
 
 use crate::client_io::{ClientIo, ClientStream};
 use crate::config::Bounds;
+use crate::http2;
 use crate::listener;
 use crate::log_thread::LogSender;
 use crate::pool::Pool;
 use crate::proxy::{self, Client};
+use crate::request_body::RequestBody;
 use crate::table::Table;
 use crate::tls::{Handshakes, Secured};
 
 /// How often idle connections to dynos are looked at.
 const SWEEP_PERIOD: Duration = Duration::from_millis(250);
+
+const PREFACE_BEGIN: [u8; 3] = *b"PRI";
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
+const PREFACE_ATTEMPTS_MAX: u32 = 100;
 
 /// What all threads of the router share.
 #[derive(Debug)]
@@ -39,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) handshakes: Handshakes,
     /// Where clients find HTTPS.
     pub(crate) https_port: Option<u16>,
+    pub(crate) http2_without_tls: bool,
     pub(crate) draining: AtomicBool,
     pub(crate) connections: AtomicUsize,
     pub(crate) requests_total: AtomicU64,
@@ -136,14 +145,20 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, speaks: Speaks)
     }
     let Some(first_byte) = first_byte(&worker, &stream).await else { return };
     let bounds = &worker.shared.bounds;
-    let (stream, tls) = match speaks {
-        Speaks::Http => (ClientStream::Plain(stream), None),
+    let (stream, tls, http2) = match speaks {
+        Speaks::Http => {
+            let asked = worker.shared.http2_without_tls && begins_http2(first_byte, &stream).await;
+            (ClientStream::Plain(stream), None, asked)
+        }
         Speaks::Tls => {
             let Shared { tls, handshakes, .. } = &*worker.shared;
             // On the heap: a handshake's state is large and short-lived.
             let accepting = handshakes.accept(tls.clone(), stream, first_byte, bounds);
             match Box::pin(accepting).await {
-                Ok((stream, secured)) => (ClientStream::Tls(Box::new(stream)), Some(secured)),
+                Ok((stream, secured)) => {
+                    let http2 = secured.http2;
+                    (ClientStream::Tls(Box::new(stream)), Some(secured), http2)
+                }
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     return debug!(%error, cause, client = %peer, "No TLS with a client");
@@ -151,15 +166,22 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, speaks: Speaks)
             }
         }
     };
-    serve_http1(&worker, ClientIo::new(stream), Origin { peer, local, tls }).await;
+    let origin = Origin { peer, local, tls };
+    if http2 {
+        Box::pin(http2::serve(&worker, ClientIo::http2(stream), origin)).await;
+    } else {
+        serve_http1(&worker, ClientIo::http1(stream), origin).await;
+    }
     drop(open);
 }
 
 /// Where a client connection comes from, and over what.
-struct Origin {
-    peer: SocketAddr,
-    local: SocketAddr,
-    tls: Option<Secured>,
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    /// `None` over plain HTTP.
+    pub(crate) tls: Option<Secured>,
 }
 
 /// Waits for the first byte and leaves it where it is: until it comes, a connection costs nothing but its socket.
@@ -173,9 +195,29 @@ async fn first_byte(worker: &Worker, stream: &TcpStream) -> Option<u8> {
     matches!(peeked, Ok(Ok(1))).then_some(byte[0])
 }
 
+/// Whether the client begins with HTTP/2's preface, `PRI * …`: no method of HTTP/1 begins with its three letters.
+async fn begins_http2(first_byte: u8, stream: &TcpStream) -> bool {
+    let mut bytes = [0; PREFACE_BEGIN.len()];
+    if first_byte != PREFACE_BEGIN[0] {
+        return false;
+    }
+    for _attempt in 0..PREFACE_ATTEMPTS_MAX {
+        let count = stream.peek(&mut bytes).await.unwrap_or(0);
+        if count == 0 || bytes[..count] != PREFACE_BEGIN[..count] {
+            return false;
+        }
+        if count == PREFACE_BEGIN.len() {
+            return true;
+        }
+        // Two packets for three letters happen in tests only.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+    false
+}
+
 async fn serve_http1(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
-    let Origin { peer, local, tls } = origin;
-    let client = Rc::new(Client { worker: worker.clone(), peer, local, tls, line: io.line() });
+    let peer = origin.peer;
+    let client = Rc::new(Client { worker: worker.clone(), origin, line: io.line(), http2: false });
     let bounds = &worker.shared.bounds;
     let mut builder = http1::Builder::new();
     builder
@@ -184,7 +226,8 @@ async fn serve_http1(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
         .max_headers(bounds.headers_max)
         .max_buf_size(bounds.buffer_bytes_max)
         .half_close(false);
-    let service = service_fn(move |request| proxy::handle(client.clone(), request));
+    let service =
+        service_fn(move |request: Request<Incoming>| proxy::handle(client.clone(), request.map(RequestBody::http1)));
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let mut stage = worker.stage.clone();

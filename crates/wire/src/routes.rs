@@ -49,6 +49,17 @@ pub struct EdgeSettings {
     pub https_only: bool,
     /// `Strict-Transport-Security`, on answers over HTTPS that have none from the app.
     pub hsts: Option<Hsts>,
+    /// What its dynos speak.
+    pub dyno_protocol: DynoProtocol,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DynoProtocol {
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS and without asking first, as gRPC servers do. Upgrades (WebSocket) do not exist there.
+    H2c,
 }
 
 /// What browsers are told about plain HTTP (RFC 6797).

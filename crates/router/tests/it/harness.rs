@@ -153,7 +153,16 @@ impl TestRouter {
 pub(crate) fn config(dir: &Path, http: Vec<Listen>, bounds: Bounds) -> RouterConfig {
     let (data_dir, instance) = (dir.to_owned(), INSTANCE.to_owned());
     let threads = NonZeroUsize::new(2);
-    RouterConfig { data_dir, instance, http, https: Vec::new(), https_port: None, threads, bounds }
+    RouterConfig {
+        data_dir,
+        instance,
+        http,
+        https: Vec::new(),
+        https_port: None,
+        http2_without_tls: true,
+        threads,
+        bounds,
+    }
 }
 
 pub(crate) fn app(dynos: &[&TestDyno]) -> AppRoute {
@@ -210,6 +219,11 @@ impl TestDyno {
     /// An address where nothing listens.
     pub(crate) fn refusing() -> Self {
         Self::without_listener(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    }
+
+    /// A dyno that the test runs itself.
+    pub(crate) fn elsewhere(address: SocketAddr) -> Self {
+        Self::without_listener(address)
     }
 
     fn without_listener(address: SocketAddr) -> Self {

@@ -3,13 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;
+mod http2_peer;
+mod tls_client;
 
 mod bodies;
 mod codes;
+mod http2;
 mod proxying;
 mod shutdown;
 mod strictness;
 mod table;
 mod tls;
-mod tls_client;
 mod upgrades;

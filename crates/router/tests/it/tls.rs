@@ -131,7 +131,8 @@ fn plain_requests_are_sent_to_https_where_the_app_wants_that() {
     let authority = Authority::new();
     let mut router = TestRouter::start();
     let hsts = Some(Hsts { max_age_seconds: 300, include_subdomains: false, preload: false });
-    router.route(AppRoute { edge: EdgeSettings { https_only: true, hsts }, ..app(&[&dyno]) });
+    router
+        .route(AppRoute { edge: EdgeSettings { https_only: true, hsts, ..EdgeSettings::default() }, ..app(&[&dyno]) });
     router.certify(vec![authority.certify(1, &[HOST])]);
     let response = router.get("/x?y=1");
     assert_eq!(response.status(), 301);

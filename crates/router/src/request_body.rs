@@ -1,0 +1,70 @@
+//! The body of a request as it comes from the client, whichever protocol that speaks.
+
+use std::error::Error as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum RequestBodyError {
+    #[error("client left before the body was whole")]
+    Left,
+    #[error("client sent a broken chunk")]
+    Malformed,
+}
+
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    http2: bool,
+}
+
+impl RequestBody {
+    pub(crate) const fn http1(incoming: Incoming) -> Self {
+        Self { incoming, http2: false }
+    }
+
+    pub(crate) const fn http2(incoming: Incoming) -> Self {
+        Self { incoming, http2: true }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Err(error)) => Some(Err(fault(&error))),
+            // hyper ends the body of a cancelled HTTP/2 stream as if it were whole. Passed on, the dyno would take a
+            // part of an upload for all of it.
+            None if self.http2 && !self.incoming.is_end_stream() => Some(Err(RequestBodyError::Left)),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+fn fault(error: &hyper::Error) -> RequestBodyError {
+    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => RequestBodyError::Malformed,
+        _ => RequestBodyError::Left,
+    }
+}
