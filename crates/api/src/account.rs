@@ -1,16 +1,31 @@
 //! `GET /account`.
 
+use std::sync::Arc;
+
 use axum::Json;
+use axum::extract::{Path, State};
 use wire::platform_api as heroku;
 
 use crate::auth::Actor;
+use crate::error::{ApiError, ApiResult};
 use crate::present;
+use crate::state::ApiState;
 
 /// Heroku's hourly budget. Requests are not limited yet; the answer says that the whole budget is left.
-const RATE_LIMIT: u32 = 4500;
+pub(crate) const RATE_LIMIT: u32 = 4500;
 
 pub(crate) async fn info(actor: Actor) -> Json<heroku::Account> {
     Json(present::account(&actor.account))
+}
+
+/// By address or id. Nobody sees others than themselves: addresses must not be probed.
+pub(crate) async fn info_by_user(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<heroku::Account>> {
+    let found = state.store.find_account(&wanted)?.filter(|account| account.id == actor.id());
+    found.map(|account| Json(present::account(&account))).ok_or_else(|| ApiError::not_found("user"))
 }
 
 pub(crate) async fn rate_limits() -> Json<heroku::RateLimit> {

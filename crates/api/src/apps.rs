@@ -10,8 +10,10 @@ use http::{HeaderMap, StatusCode};
 use store::app::AppChange;
 use uuid::Uuid;
 use wire::platform_api as heroku;
+use wire::platform_api::catalogue::AppFilter;
 
 use crate::auth::Actor;
+use crate::catalogue::STACK_ALIASES;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::origin::Origin;
@@ -31,6 +33,20 @@ pub(crate) async fn list(
     page(&headers, "name", shown, |app| app.name.clone())
 }
 
+/// The apps among the given ids, for clients that hold only ids.
+pub(crate) async fn filter(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    origin: Origin,
+    headers: HeaderMap,
+    Body(body): Body<AppFilter>,
+) -> ApiResult<Response> {
+    let apps = state.store.apps()?;
+    let wanted = apps.iter().filter(|app| app.destroyed_at.is_none() && body.within.id.contains(&app.id.to_string()));
+    let shown = wanted.map(|app| present::app(&state, &origin, app)).collect::<ApiResult<Vec<_>>>()?;
+    page(&headers, "id", shown, |app| app.id.to_string())
+}
+
 pub(crate) async fn create(
     State(state): State<Arc<ApiState>>,
     actor: Actor,
@@ -41,6 +57,15 @@ pub(crate) async fn create(
         Some(name) => parse_name(name)?,
         None => parse_name(&generated_name(Uuid::new_v4()))?,
     };
+    if let Some(stack) = &body.stack {
+        check_stack(stack)?;
+    }
+    if let Some(region) = body.region.as_ref().filter(|region| **region != present::region().name) {
+        return Err(ApiError::invalid(format!(
+            "There is no region {region:?}: everything runs on this machine, whose region is called {}.",
+            present::region().name
+        )));
+    }
     let app = state.store.create_app(name, actor.id(), state.now()).await?;
     state.log_api(app.id, &format!("Initial release by user {}", actor.account.email));
     Ok((StatusCode::CREATED, Json(present::app(&state, &origin, &app)?)))
@@ -61,6 +86,9 @@ pub(crate) async fn update(
     Body(body): Body<heroku::AppUpdate>,
 ) -> ApiResult<Json<heroku::App>> {
     let name = body.name.as_deref().map(parse_name).transpose()?;
+    if let Some(stack) = &body.build_stack {
+        check_stack(stack)?;
+    }
     let change = AppChange { name, maintenance: body.maintenance, buildpacks: None };
     let app = state.store.update_app(app.id, change, state.now()).await?;
     Ok(Json(present::app(&state, &origin, &app)?))
@@ -74,6 +102,24 @@ pub(crate) async fn destroy(
     let shown = present::app(&state, &origin, &app)?;
     state.store.destroy_app(app.id, state.now()).await?;
     Ok(Json(shown))
+}
+
+/// Names of Heroku's stacks are accepted: whatever is deployed runs on the machine's own userland.
+fn check_stack(wanted: &str) -> ApiResult<()> {
+    let own = present::stack();
+    if wanted == "container" {
+        return Err(ApiError::invalid(
+            "The container stack is not available yet: deploy the source with `git push` or `berth deploy`.",
+        ));
+    }
+    if wanted == own.name || wanted == own.id.to_string() || STACK_ALIASES.contains(&wanted) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "There is no stack {wanted:?}. Stacks are: {}, {}.",
+        own.name,
+        STACK_ALIASES.join(", ")
+    )))
 }
 
 fn parse_name(text: &str) -> ApiResult<AppName> {

@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use domain::id::AccountId;
+use domain::id::{AccountId, TokenId};
 use domain::secret::Secret;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
@@ -23,6 +23,8 @@ use crate::state::ApiState;
 #[derive(Debug, Clone)]
 pub(crate) struct Actor {
     pub(crate) account: Account,
+    /// The token that spoke; none over the local socket and from a push's hook.
+    pub(crate) token: Option<TokenId>,
 }
 
 impl Actor {
@@ -61,15 +63,15 @@ pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, mut reques
 pub(crate) fn authenticate(state: &ApiState, headers: &HeaderMap, peer: Option<&Peer>) -> ApiResult<Actor> {
     if matches!(peer, Some(Peer::LocalAdministrator)) && !headers.contains_key(header::AUTHORIZATION) {
         let account = state.store.first_account()?.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account });
+        return Ok(Actor { account, token: None });
     }
     let token = token_of(headers).ok_or_else(ApiError::unauthorized)?;
     if let Some(account) = account_of_push(state, &token) {
         let account = state.store.account(account)?.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account });
+        return Ok(Actor { account, token: None });
     }
-    let account = state.store.authenticate(&token, state.now())?.ok_or_else(ApiError::unauthorized)?;
-    Ok(Actor { account })
+    let found = state.store.authenticate(&token, state.now())?.ok_or_else(ApiError::unauthorized)?;
+    Ok(Actor { account: found.account, token: Some(found.token) })
 }
 
 /// A token for the hook of one push: `push:<account>:<expiry>.<signature>`.

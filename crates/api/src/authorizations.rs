@@ -31,17 +31,53 @@ pub(crate) async fn create(
     Body(body): Body<heroku::AuthorizationCreate>,
 ) -> ApiResult<(StatusCode, Json<heroku::Authorization>)> {
     let now = state.now();
-    let expires_at = match body.expires_in {
+    let expires_at = match body.expires_in.as_ref().map(heroku::Seconds::get) {
         None => None,
-        Some(seconds) if seconds > 0 => Some(
+        Some(Some(seconds)) if seconds > 0 => Some(
             now.checked_add(SignedDuration::from_secs(seconds))
                 .map_err(|_range| ApiError::invalid("expires_in is too far in the future."))?,
         ),
-        Some(_) => return Err(ApiError::invalid("expires_in must be a positive number of seconds.")),
+        Some(Some(_) | None) => return Err(ApiError::invalid("expires_in must be a positive number of seconds.")),
     };
     let description = body.description.unwrap_or_else(|| "token".to_owned());
     let (token, text) = state.store.create_token(actor.id(), description, expires_at, now).await?;
     Ok((StatusCode::CREATED, Json(shown(&actor, &token, Some(&text), now))))
+}
+
+pub(crate) async fn info(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> ApiResult<Json<heroku::Authorization>> {
+    let token = find(&state, &actor, &id)?;
+    Ok(Json(shown(&actor, &token, None, state.now())))
+}
+
+pub(crate) async fn update(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Path(id): Path<String>,
+    Body(body): Body<heroku::AuthorizationUpdate>,
+) -> ApiResult<Json<heroku::Authorization>> {
+    let token = find(&state, &actor, &id)?;
+    if body.client.is_some() {
+        return Err(ApiError::invalid("Tokens of this server belong to accounts, not to OAuth clients."));
+    }
+    if let Some(description) = body.description {
+        state.store.describe_token(actor.id(), token.id, description).await?;
+    }
+    let token = find(&state, &actor, &token.id.to_string())?;
+    Ok(Json(shown(&actor, &token, None, state.now())))
+}
+
+pub(crate) async fn regenerate(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> ApiResult<Json<heroku::Authorization>> {
+    let token = find(&state, &actor, &id)?;
+    let text = state.store.regenerate_token(actor.id(), token.id).await?;
+    Ok(Json(shown(&actor, &token, Some(&text), state.now())))
 }
 
 pub(crate) async fn revoke(
@@ -49,11 +85,16 @@ pub(crate) async fn revoke(
     actor: Actor,
     Path(id): Path<String>,
 ) -> ApiResult<Json<heroku::Authorization>> {
-    let missing = || ApiError::not_found("authorization");
-    let id = TokenId::parse(&id).ok_or_else(missing)?;
-    let token = state.store.tokens(actor.id())?.into_iter().find(|token| token.id == id).ok_or_else(missing)?;
-    state.store.revoke_token(actor.id(), id, state.now()).await?;
+    let token = find(&state, &actor, &id)?;
+    state.store.revoke_token(actor.id(), token.id, state.now()).await?;
     Ok(Json(shown(&actor, &token, None, state.now())))
+}
+
+/// Finds one of the actor's tokens by id; `~` is the one that asks.
+fn find(state: &ApiState, actor: &Actor, id: &str) -> ApiResult<Token> {
+    let missing = || ApiError::not_found("authorization");
+    let id = if id == "~" { actor.token } else { TokenId::parse(id) }.ok_or_else(missing)?;
+    state.store.tokens(actor.id())?.into_iter().find(|token| token.id == id).ok_or_else(missing)
 }
 
 fn shown(actor: &Actor, token: &Token, text: Option<&Secret<String>>, now: Timestamp) -> heroku::Authorization {

@@ -50,6 +50,11 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_params", message)
     }
 
+    /// Heroku has it and this server does not. `reason` says why, and what to do instead.
+    pub fn unsupported(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not_supported", reason)
+    }
+
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_params", message)
     }

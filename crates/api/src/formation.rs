@@ -62,6 +62,19 @@ pub(crate) async fn sizes(State(state): State<Arc<ApiState>>) -> Json<Vec<heroku
     Json(state.config.sizes.iter().map(shown_size).collect())
 }
 
+pub(crate) async fn sizes_of_app(state: State<Arc<ApiState>>, _app: TheApp) -> Json<Vec<heroku::DynoSize>> {
+    sizes(state).await
+}
+
+pub(crate) async fn size(
+    State(state): State<Arc<ApiState>>,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<heroku::DynoSize>> {
+    let by_id = |size: &&DynoSize| present::size_id(&size.name).to_string() == wanted;
+    let found = dyno_size::find(&state.config.sizes, &wanted).or_else(|| state.config.sizes.iter().find(by_id));
+    found.map(|size| Json(shown_size(size))).ok_or_else(|| ApiError::not_found("dyno size"))
+}
+
 /// The rows whose process type the current code has.
 fn shown(state: &ApiState, app: &App) -> ApiResult<Vec<heroku::Formation>> {
     let slug = present::current_slug(state, app.id)?;
@@ -149,7 +162,7 @@ fn shown_size(size: &DynoSize) -> heroku::DynoSize {
         compute: u32::from(size.cpu_weight).div_ceil(100),
         cost: None,
         dedicated: size.dedicated,
-        generation: heroku::Generation::Plain("cedar".to_owned()),
+        generation: present::cedar(),
         id: present::size_id(&size.name),
         memory: size.memory.0 as f64 / (1024.0 * 1024.0 * 1024.0),
         name: size.name.clone(),

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod git;
 pub mod listen;
+pub mod refused;
 pub mod state;
 pub mod tls;
 pub mod url_signer;
@@ -15,11 +16,16 @@ mod apps;
 mod auth;
 mod authorizations;
 mod berth;
+mod buildpacks;
 mod builds;
+mod catalogue;
+mod collaborators;
 mod config_vars;
+mod conventions;
 mod dynos;
 mod extract;
 mod formation;
+mod keys;
 mod log_sessions;
 mod origin;
 mod present;
@@ -47,9 +53,48 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/account", get(account::info))
         .route("/account/rate-limits", get(account::rate_limits))
         .route("/users/~", get(account::info))
+        .route("/users/{account}", get(account::info_by_user))
+        .route("/account/keys", get(keys::list).post(keys::create))
+        .route("/account/keys/{key}", get(keys::info).delete(keys::remove))
+        .route("/account/features", get(catalogue::nothing))
+        .route("/account/features/{feature}", get(catalogue::no_feature))
+        .route("/account/app-transfers", get(catalogue::nothing))
+        .route("/stacks", get(catalogue::stacks))
+        .route("/stacks/{stack}", get(catalogue::stack))
+        .route("/regions", get(catalogue::regions))
+        .route("/regions/{region}", get(catalogue::region))
         .route("/apps", get(apps::list).post(apps::create))
         .route("/users/~/apps", get(apps::list))
         .route("/apps/{app}", get(apps::info).patch(apps::update).delete(apps::destroy))
+        .route("/filters/apps", post(apps::filter))
+        .route("/apps/{app}/available-stacks", get(catalogue::app_stacks))
+        .route("/apps/{app}/available-dyno-sizes", get(formation::sizes_of_app))
+        .route("/apps/{app}/features", get(catalogue::nothing_of_app))
+        .route("/apps/{app}/features/{feature}", get(catalogue::no_app_feature))
+        .route("/apps/{app}/collaborators", get(collaborators::list))
+        .route("/apps/{app}/collaborators/{who}", get(collaborators::info).delete(collaborators::remove))
+        .route("/apps/{app}/buildpack-installations", get(buildpacks::list).put(buildpacks::update))
+        .route("/apps/{app}/addons", get(catalogue::nothing_of_app))
+        .route("/apps/{app}/addon-attachments", get(catalogue::nothing_of_app))
+        .route("/apps/{app}/addons/{addon}", get(refused::no_add_on).delete(refused::no_add_on))
+        .route("/apps/{app}/addon-attachments/{attachment}", get(refused::no_attachment))
+        .route("/apps/{app}/telemetry-drains", get(catalogue::nothing_of_app))
+        .route("/addons", get(catalogue::nothing))
+        .route("/addons/{addon}", get(refused::no_add_on))
+        .route("/addons/{addon}/{part}", get(refused::no_add_on))
+        .route("/addon-attachments", get(catalogue::nothing))
+        .route("/addon-attachments/{attachment}", get(refused::no_attachment).delete(refused::no_attachment))
+        .route("/addon-services", get(catalogue::nothing))
+        .route("/addon-services/{service}", get(refused::no_add_on))
+        .route("/addon-services/{service}/plans", get(refused::no_add_on))
+        .route("/actions/addons/resolve", post(refused::no_add_on))
+        .route("/actions/addon-attachments/resolve", post(refused::no_attachment))
+        .route("/teams", get(catalogue::nothing))
+        .route("/teams/{team}", get(refused::no_team))
+        .route("/teams/{team}/{part}", get(refused::no_team))
+        .route("/spaces", get(catalogue::nothing))
+        .route("/spaces/{space}", get(refused::no_space))
+        .route("/spaces/{space}/{part}", get(refused::no_space))
         .route("/apps/{app}/config-vars", get(config_vars::list).patch(config_vars::update))
         .route("/apps/{app}/formation", get(formation::list).patch(formation::update_many))
         .route("/apps/{app}/formation/{kind}", get(formation::info).patch(formation::update_one))
@@ -69,8 +114,22 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/apps/{app}/releases/{release}/config-vars", get(config_vars::of_release))
         .route("/apps/{app}/log-sessions", post(log_sessions::create))
         .route("/dyno-sizes", get(formation::sizes))
+        .route("/dyno-sizes/{size}", get(formation::size))
         .route("/oauth/authorizations", get(authorizations::list).post(authorizations::create))
-        .route("/oauth/authorizations/{id}", delete(authorizations::revoke))
+        .route(
+            "/oauth/authorizations/{id}",
+            get(authorizations::info).patch(authorizations::update).delete(authorizations::revoke),
+        )
+        .route("/oauth/authorizations/{id}/actions/regenerate-tokens", post(authorizations::regenerate))
+        .route("/oauth/clients", get(catalogue::nothing))
+        .route("/oauth/clients/{client}", get(refused::no_oauth_client).delete(refused::no_oauth_client))
+        .route("/oauth/sessions", get(catalogue::nothing))
+        .route("/oauth/sessions/{session}", delete(refused::no_session))
+        // Paths of Heroku's other hosts, which its client is led here for.
+        .route("/favorites", get(catalogue::nothing))
+        .route("/user/notifications", get(catalogue::nothing))
+        .route("/apps/{app}/formation/{kind}/monitors", get(catalogue::nothing_of_app))
+        .merge(refused::routes())
         .route("/berth/status", get(berth::status))
         .route("/berth/gc", get(berth::garbage).post(berth::collect_garbage))
         .route("/berth/audit", get(berth::audit))
@@ -81,13 +140,15 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/runs", post(berth::create_run))
         .route("/berth/apps/{app}/runs/{dyno}", get(berth::run))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), auth::require_token));
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), auth::require_token))
+        .layer(middleware::from_fn(conventions::apply));
     let signed = Router::new()
         .route("/berth/sources/{source}", put(sources::upload).get(sources::download))
         .route("/berth/slugs/{slug}", put(slugs::upload).get(slugs::download))
         .route("/berth/streams/{stream}", get(streams::output))
         .route("/berth/logs/{app}", get(log_sessions::stream))
         .layer(DefaultBodyLimit::disable());
+    let public = Router::new().route("/api/v4/current-status", get(catalogue::current_status));
     let git = Router::new()
         .route("/{repository}/info/refs", get(git::info_refs))
         .route("/{repository}/git-upload-pack", post(git::upload_pack))
@@ -96,6 +157,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
     Router::new()
         .merge(authenticated)
         .merge(signed)
+        .merge(public)
         .merge(git)
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_route)

@@ -62,7 +62,11 @@ pub(crate) fn stack() -> heroku::IdName {
     heroku::IdName { id: STACK_ID, name: "debian-12".to_owned() }
 }
 
-fn cedar() -> heroku::Generation {
+pub(crate) fn region() -> heroku::IdName {
+    heroku::IdName { id: REGION_ID, name: "local".to_owned() }
+}
+
+pub(crate) fn cedar() -> heroku::Generation {
     heroku::Generation::Named { id: GENERATION_ID, name: "cedar".to_owned() }
 }
 
@@ -84,7 +88,7 @@ pub(crate) fn app(state: &ApiState, origin: &Origin, app: &App) -> ApiResult<her
         name: app.name.to_string(),
         organization: None,
         owner,
-        region: heroku::IdName { id: REGION_ID, name: "local".to_owned() },
+        region: region(),
         released_at: app.released_at.map(time),
         repo_size: None,
         slug_size: slug.map(|slug| slug.size_bytes),
@@ -136,7 +140,12 @@ pub(crate) fn formation(app: &App, slug: Option<&Slug>, formation: &Formation) -
 
 /// A stable id for a dyno size, from its name.
 pub(crate) fn size_id(name: &str) -> Uuid {
-    let digest = ring::digest::digest(&ring::digest::SHA256, format!("dyno-size {name}").as_bytes());
+    named_id("dyno-size", name)
+}
+
+/// A stable id for what has a name but no row.
+pub(crate) fn named_id(kind: &str, name: &str) -> Uuid {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{kind} {name}").as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest.as_ref()[..16]);
     uuid::Builder::from_random_bytes(bytes).into_uuid()

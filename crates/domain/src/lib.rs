@@ -17,4 +17,5 @@ pub mod release;
 pub mod restart_policy;
 pub mod rollout;
 pub mod secret;
+pub mod ssh_key;
 pub mod time_limits;

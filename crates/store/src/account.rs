@@ -27,6 +27,13 @@ pub struct Token {
     pub expires_at: Option<Timestamp>,
 }
 
+/// Whom a token stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    pub account: Account,
+    pub token: TokenId,
+}
+
 impl Store {
     pub fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
         self.read(|db| {
@@ -40,6 +47,13 @@ impl Store {
         self.read(|db| {
             let mut statement = db.prepare_cached("SELECT * FROM account ORDER BY created_at LIMIT 1")?;
             first(statement.query([])?, account)
+        })
+    }
+
+    pub fn find_account(&self, email_or_id: &str) -> Result<Option<Account>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT * FROM account WHERE email = ?1 OR id = ?1 LIMIT 1")?;
+            first(statement.query([email_or_id])?, account)
         })
     }
 
@@ -89,15 +103,17 @@ impl Store {
     }
 
     /// Gives the account that a token stands for, unless the token is unknown, revoked or expired.
-    pub fn authenticate(&self, token: &Secret<String>, now: Timestamp) -> Result<Option<Account>, StoreError> {
+    pub fn authenticate(&self, token: &Secret<String>, now: Timestamp) -> Result<Option<Authenticated>, StoreError> {
         let hash = token_hash(token);
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT account.* FROM token JOIN account ON account.id = token.account_id
+                "SELECT account.*, token.id AS token_id FROM token JOIN account ON account.id = token.account_id
                  WHERE token.hash = ?1 AND token.revoked_at IS NULL
                    AND (token.expires_at IS NULL OR token.expires_at > ?2)",
             )?;
-            first(statement.query(params![hash, Micros(now)])?, account)
+            first(statement.query(params![hash, Micros(now)])?, |row| {
+                Ok(Authenticated { account: account(row)?, token: parsed(row, "token_id", TokenId::parse)? })
+            })
         })
     }
 
@@ -116,6 +132,32 @@ impl Store {
                 })
             })
         })
+    }
+
+    pub async fn describe_token(&self, account: AccountId, id: TokenId, description: String) -> Result<(), StoreError> {
+        self.write(move |db| {
+            let changed = db.execute(
+                "UPDATE token SET description = ?3 WHERE id = ?1 AND account_id = ?2 AND revoked_at IS NULL",
+                params![id.to_string(), account.to_string(), description],
+            )?;
+            if changed == 0 { Err(StoreError::NotFound("authorization")) } else { Ok(()) }
+        })
+        .await
+    }
+
+    /// Gives a token a new text; the old one is worthless from then on.
+    pub async fn regenerate_token(&self, account: AccountId, id: TokenId) -> Result<Secret<String>, StoreError> {
+        let text = random_token()?;
+        let hash = token_hash(&text);
+        self.write(move |db| {
+            let changed = db.execute(
+                "UPDATE token SET hash = ?3 WHERE id = ?1 AND account_id = ?2 AND revoked_at IS NULL",
+                params![id.to_string(), account.to_string(), hash],
+            )?;
+            if changed == 0 { Err(StoreError::NotFound("authorization")) } else { Ok(()) }
+        })
+        .await?;
+        Ok(text)
     }
 
     /// Revokes one token; `false` if there is none of that id in the account.

@@ -16,6 +16,7 @@ mod sealed;
 pub mod setting;
 pub mod slug;
 pub mod source;
+pub mod ssh_key;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -28,7 +29,8 @@ use tokio::sync::{oneshot, watch};
 
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_control_plane.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_control_plane.sql"), include_str!("../migrations/0002_account.sql")];
 
 /// Read connections kept open; more may exist for a moment.
 const READERS_KEPT_MAX: usize = 4;

@@ -113,7 +113,8 @@ async fn secrets_are_not_in_the_database_file() {
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
         }
     }
-    assert_eq!(fixture.store.authenticate(&text, now()).unwrap(), Some(fixture.account.clone()));
+    let found = fixture.store.authenticate(&text, now()).unwrap().unwrap();
+    assert_eq!(found.account, fixture.account);
 }
 
 #[tokio::test]
@@ -124,8 +125,12 @@ async fn revoked_and_expired_tokens_are_refused() {
     let (token, text) = fixture.store.create_token(account, "ci".to_owned(), Some(soon), now()).await.unwrap();
     assert!(fixture.store.authenticate(&text, now()).unwrap().is_some());
     assert!(fixture.store.authenticate(&text, soon).unwrap().is_none());
+    let other = fixture.store.regenerate_token(account, token.id).await.unwrap();
+    assert!(fixture.store.authenticate(&text, now()).unwrap().is_none(), "a rotated token has one text");
+    assert_eq!(fixture.store.authenticate(&other, now()).unwrap().unwrap().token, token.id);
     assert!(fixture.store.revoke_token(account, token.id, now()).await.unwrap());
-    assert!(fixture.store.authenticate(&text, now()).unwrap().is_none());
+    assert!(fixture.store.authenticate(&other, now()).unwrap().is_none());
+    fixture.store.regenerate_token(account, token.id).await.unwrap_err();
     assert!(fixture.store.authenticate(&Secret::new(String::new()), now()).unwrap().is_none());
 }
 

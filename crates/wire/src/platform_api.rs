@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub mod berth;
+pub mod catalogue;
 
 /// The only media type of version 3; variants such as `3.sdk` are accepted and answered alike.
 pub const MEDIA_TYPE: &str = "application/vnd.heroku+json; version=3";
@@ -390,15 +391,41 @@ pub struct AuthorizationUser {
     pub id: Uuid,
 }
 
+/// A number of seconds; the `heroku` CLI sends it as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Seconds {
+    Number(i64),
+    Text(String),
+}
+
+impl Seconds {
+    /// `None` for text that is no number.
+    pub fn get(&self) -> Option<i64> {
+        match self {
+            Self::Number(seconds) => Some(*seconds),
+            Self::Text(text) => text.trim().parse().ok(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizationCreate {
     #[serde(default)]
     pub description: Option<String>,
     /// Seconds.
     #[serde(default)]
-    pub expires_in: Option<i64>,
+    pub expires_in: Option<Seconds>,
     #[serde(default)]
     pub scope: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuthorizationUpdate {
+    #[serde(default)]
+    pub client: Option<serde_json::Value>,
+    #[serde(default)]
+    pub description: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use wire::platform_api::{Account, Authorization, AuthorizationCreate};
+use wire::platform_api::{Account, Authorization, AuthorizationCreate, Seconds};
 
 use crate::api_client::{ApiClient, ApiClientError, path};
 use crate::context::{Context, UsageError};
@@ -95,7 +95,11 @@ pub struct Create {
 }
 
 pub(super) fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
-    let body = AuthorizationCreate { description: args.description.clone(), expires_in: args.expires_in, scope: None };
+    let body = AuthorizationCreate {
+        description: args.description.clone(),
+        expires_in: args.expires_in.map(Seconds::Number),
+        scope: None,
+    };
     let made: Authorization = context.client()?.post("/oauth/authorizations", &body)?;
     if context.out.json {
         return Ok(context.out.json(&made)?);

@@ -169,7 +169,7 @@ impl TestPlatform {
         version
     }
 
-    fn newest_serves(&self, app: &str) -> u64 {
+    pub(crate) fn newest_serves(&self, app: &str) -> u64 {
         let version = self.releases(app).last().unwrap()["version"].as_u64().unwrap();
         let (state, failure) = self.settled(app, version);
         assert_eq!(state, "serving", "{failure}");

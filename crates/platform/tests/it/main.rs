@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod heroku_cli;
 mod http;
 mod left_over;
 mod load;
@@ -24,6 +25,8 @@ mod bad_input;
 mod deploys;
 mod development_mode;
 mod git_push;
+mod heroku_apps;
+mod heroku_auth;
 mod isolation;
 mod limits;
 mod real_software;

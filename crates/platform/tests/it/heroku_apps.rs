@@ -1,0 +1,117 @@
+//! The `heroku` client and apps: what people type every day.
+
+use serde_json::json;
+
+use crate::platform::TestPlatform;
+use crate::source::Source;
+use crate::wait::wait_until;
+
+#[test]
+fn heroku_makes_shows_renames_and_destroys_apps() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    platform.heroku("create shop").shows("http://shop.localhost").shows("/shop.git");
+    platform.heroku("apps").shows("=== admin@localhost Apps").shows("shop");
+    let info = platform.heroku("apps:info -a shop");
+    info.shows("Owner:          admin@localhost").shows("Region:         local").shows("Stack:          debian-12");
+    assert_eq!(platform.heroku("apps:info -a shop --json").json()["app"]["name"], "shop");
+    platform.heroku("apps:rename store -a shop").shows("store.git");
+    platform.heroku_fails("apps:info -a shop").shows("Couldn't find that app");
+    platform.heroku_fails("create store").shows("already taken");
+    platform.heroku_fails("create other --team ours").shows("no teams");
+    platform.heroku_fails("create other --region eu").shows("There is no region");
+    platform.heroku("stack -a store").shows("* debian-12").shows("heroku-24");
+    platform.heroku("stack:set heroku-24 -a store").shows("done");
+    platform.heroku_fails("stack:set container -a store").shows("not available yet");
+    platform.heroku("regions").shows("This machine");
+    platform.heroku("status").shows("No known issues");
+    platform.heroku("access -a store").shows("admin@localhost").shows("owner");
+    platform.heroku_fails("access:add ada@example.com -a store").shows("authorizations:create");
+    platform.heroku("features -a store");
+    platform.heroku("labs -a store").shows("User Features admin@localhost");
+    platform.heroku("addons -a store").shows("No add-ons for app store");
+    platform.heroku_fails("addons:create heroku-postgresql -a store").shows("no add-ons yet");
+    platform.heroku("buildpacks:add https://example.com/pack.tgz -a store").shows("Buildpack added");
+    platform.heroku("buildpacks -a store").shows("https://example.com/pack.tgz");
+    platform.heroku("buildpacks:clear -a store").shows("Buildpacks cleared");
+    platform.heroku("teams");
+    platform.heroku_fails("spaces").shows("You do not have access to any spaces");
+    platform.heroku("maintenance:on -a store").shows("done");
+    assert_eq!(platform.heroku("maintenance -a store").out, "on");
+    platform.heroku("maintenance:off -a store");
+    platform.heroku_fails("apps:destroy -a store --confirm shop");
+    platform.heroku("apps:destroy -a store --confirm store").shows("done");
+    platform.heroku("apps").shows("You have no apps");
+}
+
+#[test]
+fn heroku_sets_and_shows_config_vars() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    platform.create("shop");
+    platform.heroku("config:set A=1 URL=postgres://u:p@h/db?x=y -a shop").shows("done, v2").shows("A:   1");
+    platform.heroku("config -a shop").shows("=== shop Config Vars").shows("postgres://u:p@h/db?x=y");
+    assert_eq!(platform.heroku("config:get A -a shop").out, "1");
+    assert_eq!(platform.heroku("config --json -a shop").json(), json!({"A": "1", "URL": "postgres://u:p@h/db?x=y"}));
+    platform.heroku("config --shell -a shop").shows("A=1");
+    platform.heroku("config:unset A -a shop").shows("done, v3");
+    platform.heroku_fails("config:set PORT=1 -a shop").shows("PORT");
+    platform.heroku_fails("config:set 1X=1 -a shop");
+    let mut edit = platform.heroku_command(&["config:edit", "-a", "shop"]);
+    // An editor that adds a line; the client asks before it saves.
+    let editor = platform.scratch().join("editor");
+    std::fs::write(&editor, "#!/bin/sh\nprintf '\\nB=\"two words\"\\n' >> \"$1\"\n").unwrap();
+    std::fs::set_permissions(&editor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let edited = crate::heroku_cli::answered(edit.env("EDITOR", &editor).env("VISUAL", &editor), "y\n");
+    assert_eq!(edited.code, Some(0), "{}", edited.both());
+    assert_eq!(platform.get("/apps/shop/config-vars")["B"], "two words");
+}
+
+#[test]
+fn heroku_scales_restarts_and_reads_releases_and_logs() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    platform.create("shop");
+    platform.heroku_fails("ps:scale web=2 -a shop").shows("no code yet");
+    let source = Source::app("python-web").process("worker: sleep 1000");
+    platform.serve("shop", &source);
+    platform.heroku("ps -a shop").shows("=== web (Standard-1X): ").shows("web.1: up");
+    platform.heroku("ps:scale web=2 worker=1 -a shop").shows("now running web at 2:Standard-1X, worker at 1");
+    assert_eq!(platform.heroku("ps:scale -a shop").out, "web=2:Standard-1X worker=1:Standard-1X");
+    platform.heroku("ps:scale worker-1 -a shop").shows("worker at 0");
+    platform.heroku("ps:type worker=standard-2x -a shop").shows("Standard-2X");
+    platform.heroku_fails("ps:scale cron=1 -a shop").shows("web, worker");
+    platform.heroku("ps:wait -a shop");
+    wait_until("two web dynos", || platform.dynos("shop").len() == 2);
+    assert_eq!(platform.heroku("ps --json -a shop").json().as_array().unwrap().len(), 2);
+    platform.heroku("ps:restart -a shop").shows("done");
+    platform.heroku("ps:restart web.1 -a shop").shows("done");
+    platform.heroku("ps:restart --process-type web -a shop").shows("done");
+    platform.heroku_fails("ps:restart web.9 -a shop").shows("Couldn't find that dyno");
+    platform.heroku("ps:stop --dyno-name web.2 -a shop").shows("done");
+
+    platform.heroku("config:set GREETING=hi -a shop").shows("v3");
+    platform.newest_serves("shop");
+    platform.heroku("releases -a shop").shows("Current: v3").shows("Set GREETING config var").shows("Deploy");
+    platform.heroku("releases:info v3 -a shop").shows("GREETING:").shows("By:                     admin@localhost");
+    platform.heroku("releases:output v2 -a shop");
+    platform.heroku("rollback v2 -a shop").shows("v4");
+    platform.newest_serves("shop");
+    assert!(platform.get("/apps/shop/config-vars").get("GREETING").is_none());
+    assert_eq!(platform.heroku("releases --json -a shop").json()[0]["version"], 4);
+
+    platform.logged("shop", "Rollback to v2");
+    platform.heroku("logs -a shop").shows("app[api]: Rollback to v2 by user admin@localhost");
+    let two = platform.heroku("logs -n 2 -a shop");
+    assert_eq!(two.out.lines().count(), 2, "{}", two.both());
+    let api = platform.heroku("logs --source app --dyno-name api -a shop");
+    assert!(api.out.lines().all(|line| line.contains("app[api]")), "{}", api.both());
+}
+
+#[test]
+fn heroku_follows_a_log_from_one_line_to_the_next() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    platform.python_web("shop");
+    let tail = crate::heroku_cli::Running::start(&mut platform.heroku_command(&["logs", "--tail", "-a", "shop"]));
+    tail.waits_for("Deploy");
+    platform.text("shop", "/count?lines=3&seconds=0");
+    tail.waits_for("heroku[router]: at=info method=GET path=\"/count?lines=3&seconds=0\"");
+    tail.end();
+}
