@@ -54,6 +54,7 @@ mod table_file;
 mod log_thread;
 mod random;
 mod request_log;
+mod worker_log;
 
 pub use crate::config::{Bounds, Listen, RouterConfig};
 pub use crate::run::{Router, RouterError, run};

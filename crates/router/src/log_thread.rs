@@ -1,9 +1,9 @@
-//! The request log: lines from all worker threads through one bounded channel to one thread that writes them.
+//! The request log: batches of lines from all worker threads through one bounded channel to one thread that writes them.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,84 +15,125 @@ use wire::segment::SegmentWriter;
 /// 64 MB: what a server that is away may miss before lines are lost.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 const SEGMENTS_MAX: u32 = 8;
-/// Lines that are written with one system call.
-const BATCH_LINES_MAX: usize = 1_024;
+/// Batches that wait, and that are written with one system call.
+const BATCHES_MAX: usize = 1_024;
 /// How often dropped lines are put on record: each time begins a file of its own.
 const SKIP_PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(crate) struct LogSender {
-    lines: SyncSender<Message>,
-    dropped: Arc<Dropped>,
+    batches: SyncSender<Message>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Debug)]
 enum Message {
-    Line(LogLine),
+    Batch(LogBatch),
     End,
 }
 
+/// Lines of one worker thread, in one piece of text.
+#[derive(Debug, Default)]
+pub(crate) struct LogBatch {
+    text: String,
+    lines: Vec<BatchLine>,
+}
+
 #[derive(Debug)]
-struct LogLine {
+struct BatchLine {
     unix_us: u64,
     app: Uuid,
-    text: String,
+    end: usize,
 }
 
 #[derive(Debug, Default)]
-struct Dropped {
-    total: AtomicU64,
-    /// Not yet skipped in the log.
+struct Counts {
+    /// Lines that were handed over and are not written yet.
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
+    /// Dropped, and not yet skipped in the log.
     pending: AtomicU64,
 }
 
+impl LogBatch {
+    /// Adds a line that `render` appends to the text.
+    pub(crate) fn push(&mut self, app: Uuid, render: impl FnOnce(&mut String)) {
+        render(&mut self.text);
+        self.lines.push(BatchLine { unix_us: unix_us(), app, end: self.text.len() });
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    pub(crate) const fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    fn write_to(&self, writer: &mut SegmentWriter) {
+        let mut begin = 0;
+        let mut name = Uuid::encode_buffer();
+        for line in &self.lines {
+            let app = line.app.as_hyphenated().encode_lower(&mut name);
+            writer.push(line.unix_us, app, &self.text.as_bytes()[begin..line.end]);
+            begin = line.end;
+        }
+    }
+}
+
 impl LogSender {
-    /// Never waits: a line that does not fit is dropped and counted.
-    pub(crate) fn send(&self, app: Uuid, text: String) {
-        if self.lines.try_send(Message::Line(LogLine { unix_us: unix_us(), app, text })).is_err() {
-            self.dropped.total.fetch_add(1, Ordering::Relaxed);
-            self.dropped.pending.fetch_add(1, Ordering::Relaxed);
+    /// Never waits: lines that do not fit are dropped and counted.
+    pub(crate) fn send(&self, batch: LogBatch, lines_max: usize) {
+        let count = batch.lines.len();
+        let fits = self.counts.waiting.fetch_add(count, Ordering::Relaxed) + count <= lines_max;
+        if !fits || self.batches.try_send(Message::Batch(batch)).is_err() {
+            self.counts.waiting.fetch_sub(count, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(count as u64, Ordering::Relaxed);
+            self.counts.pending.fetch_add(count as u64, Ordering::Relaxed);
         }
     }
 
     /// Ends the thread once it has written everything sent before. Waits for room, so not for worker threads.
     pub(crate) fn end(&self) {
         // A thread that is gone has ended.
-        self.lines.send(Message::End).unwrap_or_default();
+        self.batches.send(Message::End).unwrap_or_default();
     }
 
     pub(crate) fn dropped_total(&self) -> u64 {
-        self.dropped.total.load(Ordering::Relaxed)
+        self.counts.dropped.load(Ordering::Relaxed)
     }
 }
 
 /// Starts the thread; it ends at [`LogSender::end`].
-pub(crate) fn start(dir: &Path, lines_max: usize) -> io::Result<(LogSender, JoinHandle<()>)> {
+pub(crate) fn start(dir: &Path) -> io::Result<(LogSender, JoinHandle<()>)> {
     let writer = SegmentWriter::open(dir, SEGMENT_BYTES, SEGMENTS_MAX)?;
-    let (lines, receiver) = sync_channel(lines_max);
-    let dropped = Arc::new(Dropped::default());
-    let sender = LogSender { lines, dropped: dropped.clone() };
+    let (batches, receiver) = sync_channel(BATCHES_MAX);
+    let counts = Arc::new(Counts::default());
+    let sender = LogSender { batches, counts: counts.clone() };
     let thread =
-        thread::Builder::new().name("request-log".to_owned()).spawn(move || write(writer, &receiver, &dropped))?;
+        thread::Builder::new().name("request-log".to_owned()).spawn(move || write(writer, &receiver, &counts))?;
     Ok((sender, thread))
 }
 
-fn write(mut writer: SegmentWriter, messages: &Receiver<Message>, dropped: &Dropped) {
+fn write(mut writer: SegmentWriter, messages: &Receiver<Message>, counts: &Counts) {
     let mut failing = false;
     let mut skipped_at = Instant::now();
     let mut ended = false;
     while !ended {
         let first = messages.recv_timeout(SKIP_PERIOD);
         ended = matches!(first, Err(RecvTimeoutError::Disconnected));
-        for message in first.into_iter().chain(messages.try_iter().take(BATCH_LINES_MAX)) {
+        for message in first.into_iter().chain(messages.try_iter().take(BATCHES_MAX)) {
             match message {
-                Message::Line(line) => writer.push(line.unix_us, &line.app.to_string(), line.text.as_bytes()),
+                Message::Batch(batch) => {
+                    batch.write_to(&mut writer);
+                    counts.waiting.fetch_sub(batch.lines.len(), Ordering::Relaxed);
+                }
                 Message::End => ended = true,
             }
         }
         let mut written = writer.flush();
         if ended || skipped_at.elapsed() >= SKIP_PERIOD {
-            let skipped = dropped.pending.swap(0, Ordering::Relaxed);
+            let skipped = counts.pending.swap(0, Ordering::Relaxed);
             if skipped > 0 {
                 written = written.and(writer.skip(skipped));
             }
@@ -124,23 +165,26 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_dropped_and_the_gap_is_its_exact_count() {
         let dir = tempfile::tempdir().unwrap();
-        let (lines, receiver) = sync_channel(3);
-        let dropped = Arc::new(Dropped::default());
-        let sender = LogSender { lines, dropped: dropped.clone() };
-        for line in 0..10 {
-            sender.send(Uuid::nil(), format!("line {line}"));
+        let (batches, receiver) = sync_channel(100);
+        let counts = Arc::new(Counts::default());
+        let sender = LogSender { batches, counts: counts.clone() };
+        for batch in 0..5 {
+            let mut lines = LogBatch::default();
+            (0..2).for_each(|line| lines.push(Uuid::nil(), |text| text.push_str(&format!("line {batch} {line}"))));
+            // The second batch does not fit into what is left.
+            sender.send(lines, 3);
         }
-        assert_eq!(sender.dropped_total(), 7);
+        assert_eq!(sender.dropped_total(), 8);
         let writer = SegmentWriter::open(dir.path(), SEGMENT_BYTES, SEGMENTS_MAX).unwrap();
-        let thread = thread::spawn(move || write(writer, &receiver, &dropped));
+        let thread = thread::spawn(move || write(writer, &receiver, &counts));
         sender.end();
         thread.join().unwrap();
         let mut writer = SegmentWriter::open(dir.path(), SEGMENT_BYTES, SEGMENTS_MAX).unwrap();
         writer.push(1, "after", b"after");
         writer.flush().unwrap();
         let mut reader = SegmentReader::new(dir.path(), 0);
-        assert_eq!(reader.read().unwrap().records.len(), 3);
+        assert_eq!(reader.read().unwrap().records.len(), 2);
         let after = reader.read().unwrap();
-        assert_eq!((after.records.len(), after.lost), (1, 7));
+        assert_eq!((after.records.len(), after.lost), (1, 8));
     }
 }

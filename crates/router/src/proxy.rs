@@ -76,7 +76,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     let misdirected = tls.is_some_and(|tls| tls.is_misdirected(&target.host, shared.table.certificates()));
     let forwarded_for = forward::forwarded_for(&parts.headers, client.origin.peer.ip());
     let mut record = Record::new(
-        shared.log.clone(),
+        client.worker.log.clone(),
         app.id,
         parts.method.clone(),
         parts.uri.clone(),

@@ -1,6 +1,7 @@
 //! One line per request, in Heroku's format with `queue=` at the end.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use http::{Method, Uri};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::log_thread::LogSender;
+use crate::worker_log::WorkerLog;
 
 /// Longest path and longest `fwd` in a line, so that the fields behind them are never cut off.
 const PATH_BYTES_MAX: usize = 4_096;
@@ -18,7 +19,7 @@ const FORWARDED_BYTES_MAX: usize = 512;
 /// Collects what is known about one request and writes its line when dropped.
 #[derive(Debug)]
 pub(crate) struct Record {
-    log: LogSender,
+    log: Rc<WorkerLog>,
     app: Uuid,
     line: Line,
     service_started: Option<Instant>,
@@ -44,16 +45,57 @@ struct Line {
     failure: Option<Failure>,
 }
 
+/// Why a line says something else than `at=info`.
 #[derive(Debug, Clone, Copy)]
-struct Failure {
-    code: ErrorCode,
-    cause: Option<&'static str>,
+pub(crate) struct Failure {
+    pub(crate) code: ErrorCode,
+    pub(crate) cause: Option<&'static str>,
+}
+
+/// The same, wherever the texts are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LineView<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) forwarded: &'a str,
+    pub(crate) dyno: &'a str,
+    pub(crate) connect: Duration,
+    pub(crate) service: Duration,
+    pub(crate) queue: Duration,
+    pub(crate) status: u16,
+    pub(crate) bytes: u64,
+    pub(crate) https: bool,
+    pub(crate) tls_version: Option<&'static str>,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Line {
+    fn view(&self) -> LineView<'_> {
+        LineView {
+            method: self.method.as_str(),
+            path: self.path.path_and_query().map_or("/", |path| path.as_str()),
+            host: &self.host,
+            request_id: &self.request_id,
+            forwarded: &self.forwarded,
+            dyno: self.dyno.as_deref().unwrap_or_default(),
+            connect: self.connect,
+            service: self.service,
+            queue: self.queue,
+            status: self.status,
+            bytes: self.bytes,
+            https: self.https,
+            tls_version: self.tls_version,
+            failure: self.failure,
+        }
+    }
 }
 
 impl Record {
     /// Starts with the assumption that the client leaves: whoever answers it says otherwise.
     pub(crate) fn new(
-        log: LogSender,
+        log: Rc<WorkerLog>,
         app: Uuid,
         method: Method,
         path: Uri,
@@ -134,46 +176,72 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.dyno_finished();
-        self.log.send(self.app, render(&self.line));
+        self.log.line(self.app, |text| self.line.view().render(text));
     }
 }
 
-fn render(line: &Line) -> String {
-    let mut text = String::with_capacity(256);
-    match line.failure {
-        None => text.push_str("at=info"),
-        Some(Failure { code, cause }) => {
-            text.push_str(match code {
-                ErrorCode::H27 | ErrorCode::H28 => "sock=client ",
-                ErrorCode::H13 | ErrorCode::H18 => "sock=backend ",
-                _ => "",
-            });
-            let at = match code {
-                ErrorCode::H27 | ErrorCode::H28 => "warning",
-                ErrorCode::H80 | ErrorCode::H81 => "info",
-                _ => "error",
-            };
-            push(&mut text, format_args!("at={at} code={code} desc=\"{}\"", code.title()));
-            if let Some(cause) = cause {
-                push(&mut text, format_args!(" cause=\"{cause}\""));
-            }
+impl LineView<'_> {
+    pub(crate) fn render(&self, text: &mut String) {
+        match self.failure {
+            None => text.push_str("at=info"),
+            Some(failure) => failure.render(text),
+        }
+        text.extend([" method=", self.method, " path=\""]);
+        push_escaped(text, self.path, PATH_BYTES_MAX);
+        text.extend(["\" host=", self.host, " request_id=", self.request_id, " fwd=\""]);
+        push_escaped(text, self.forwarded, FORWARDED_BYTES_MAX);
+        text.extend(["\" dyno=", self.dyno, " connect="]);
+        push_number(text, self.connect.as_millis());
+        text.push_str("ms service=");
+        push_number(text, self.service.as_millis());
+        text.push_str("ms status=");
+        push_number(text, u128::from(self.status));
+        text.push_str(" bytes=");
+        push_number(text, u128::from(self.bytes));
+        text.push_str(if self.https { " protocol=https" } else { " protocol=http" });
+        if let Some(version) = self.tls_version {
+            text.extend([" tls_version=", version]);
+        }
+        text.push_str(" queue=");
+        push_number(text, self.queue.as_millis());
+        text.push_str("ms");
+    }
+}
+
+impl Failure {
+    fn render(&self, text: &mut String) {
+        let Self { code, cause } = *self;
+        text.push_str(match code {
+            ErrorCode::H27 | ErrorCode::H28 => "sock=client ",
+            ErrorCode::H13 | ErrorCode::H18 => "sock=backend ",
+            _ => "",
+        });
+        let at = match code {
+            ErrorCode::H27 | ErrorCode::H28 => "warning",
+            ErrorCode::H80 | ErrorCode::H81 => "info",
+            _ => "error",
+        };
+        push(text, format_args!("at={at} code={code} desc=\"{}\"", code.title()));
+        if let Some(cause) = cause {
+            text.extend([" cause=\"", cause, "\""]);
         }
     }
-    let path = line.path.path_and_query().map_or("/", |path| path.as_str());
-    push(&mut text, format_args!(" method={} path=\"", line.method));
-    push_escaped(&mut text, path, PATH_BYTES_MAX);
-    push(&mut text, format_args!("\" host={} request_id={} fwd=\"", line.host, line.request_id));
-    push_escaped(&mut text, &line.forwarded, FORWARDED_BYTES_MAX);
-    push(&mut text, format_args!("\" dyno={}", line.dyno.as_deref().unwrap_or_default()));
-    let (connect, service) = (line.connect.as_millis(), line.service.as_millis());
-    push(&mut text, format_args!(" connect={connect}ms service={service}ms"));
-    let protocol = if line.https { "https" } else { "http" };
-    push(&mut text, format_args!(" status={} bytes={} protocol={protocol}", line.status, line.bytes));
-    if let Some(version) = line.tls_version {
-        push(&mut text, format_args!(" tls_version={version}"));
+}
+
+/// As `{number}` would, without the machinery for widths and signs: there are five in every line.
+fn push_number(text: &mut String, number: u128) {
+    let Ok(mut left) = u64::try_from(number) else { return push(text, format_args!("{number}")) };
+    let mut digits = [0; 20];
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] = b"0123456789"[usize::try_from(left % 10).unwrap_or(0)];
+        left /= 10;
+        if left == 0 {
+            break;
+        }
     }
-    push(&mut text, format_args!(" queue={}ms", line.queue.as_millis()));
-    text
+    text.push_str(std::str::from_utf8(&digits[begin..]).unwrap_or_default());
 }
 
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -182,6 +250,10 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 /// Writes a value that the client chose so that it cannot end its quotes or its line.
 fn push_escaped(text: &mut String, value: &str, bytes_max: usize) {
+    let harmless = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    if value.len() <= bytes_max && value.bytes().all(harmless) {
+        return text.push_str(value);
+    }
     let end = text.len() + bytes_max;
     for character in value.chars() {
         if text.len() >= end {
@@ -201,6 +273,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn render(line: &Line) -> String {
+        let mut text = String::new();
+        line.view().render(&mut text);
+        text
+    }
+
+    #[test]
+    fn numbers_are_written_as_usual() {
+        for number in [0, 7, 10, 65_535, u128::from(u64::MAX), u128::MAX] {
+            let mut text = String::new();
+            push_number(&mut text, number);
+            assert_eq!(text, number.to_string());
+        }
+    }
 
     fn line() -> Line {
         Line {

@@ -100,8 +100,7 @@ impl Router {
         let RouterConfig { data_dir, instance, http, https, https_port, http2_without_tls, threads, bounds } = config;
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
         let router_dir = data_dir.join("router");
-        let (log, log_thread) =
-            log_thread::start(&router_dir.join("log"), bounds.log_lines_max).map_err(RouterError::RequestLog)?;
+        let (log, log_thread) = log_thread::start(&router_dir.join("log")).map_err(RouterError::RequestLog)?;
         let table = Table::default();
         let file = TableFile::open(&router_dir, &table).map_err(RouterError::Table)?;
         info!(table.generation = table.generation(), "Serving from the stored route table");

@@ -29,6 +29,7 @@ use crate::proxy::{self, Client};
 use crate::request_body::RequestBody;
 use crate::table::Table;
 use crate::tls::{Handshakes, Secured};
+use crate::worker_log::WorkerLog;
 
 /// How often idle connections to dynos are looked at.
 const SWEEP_PERIOD: Duration = Duration::from_millis(250);
@@ -74,6 +75,7 @@ pub(crate) enum Speaks {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Pool,
+    pub(crate) log: Rc<WorkerLog>,
     pub(crate) stage: watch::Receiver<Stage>,
     /// Client connections of this thread, and a bell for when the last one ends.
     open: Cell<usize>,
@@ -82,14 +84,17 @@ pub(crate) struct Worker {
 
 /// Serves until the drain is over.
 pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(TcpListener, Speaks)>, mut stage: watch::Receiver<Stage>) {
+    let log = Rc::new(WorkerLog::new(shared.log.clone(), shared.bounds.log_lines_max));
     let worker = Rc::new(Worker {
         shared,
+        log: log.clone(),
         pool: Pool::default(),
         stage: stage.clone(),
         open: Cell::new(0),
         idle: Notify::new(),
     });
     let sweeper = spawn_local(sweep(worker.clone()));
+    let logger = spawn_local(async move { log.hand_over().await });
     let accept = |(listener, speaks)| spawn_local(listener::accept(worker.clone(), listener, speaks));
     let acceptors: Vec<_> = listeners.into_iter().map(accept).collect();
     // The router that owns the sender is gone only when the process ends anyway.
@@ -105,6 +110,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(TcpListener, Speaks
         }
     }
     sweeper.abort();
+    logger.abort();
 }
 
 async fn sweep(worker: Rc<Worker>) {
