@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
-use crate::head_guard::{GuardFault, HeadGuard};
+use crate::head_guard::{GuardFault, Guarded, HeadGuard};
 use crate::http2_guard::{Flood, Http2Guard};
 
 /// What requests and the socket, which hyper owns, tell each other.
@@ -89,18 +89,26 @@ pub(crate) struct ClientIo {
     stream: ClientStream,
     line: Arc<ClientLine>,
     guard: Guard,
+    /// After a fault in a body nothing more is read.
+    cut: bool,
     /// Runs while a write waits for the client.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientIo {
     pub(crate) fn http1(stream: ClientStream) -> Self {
-        Self { stream, line: Arc::new(ClientLine::new()), guard: Guard::Http1(HeadGuard::new()), stall: None }
+        Self {
+            stream,
+            line: Arc::new(ClientLine::new()),
+            guard: Guard::Http1(HeadGuard::new()),
+            cut: false,
+            stall: None,
+        }
     }
 
     pub(crate) fn http2(stream: ClientStream) -> Self {
         let guard = Guard::Http2(Http2Guard::new(Instant::now()));
-        Self { stream, line: Arc::new(ClientLine::new()), guard, stall: None }
+        Self { stream, line: Arc::new(ClientLine::new()), guard, cut: false, stall: None }
     }
 
     pub(crate) fn line(&self) -> Arc<ClientLine> {
@@ -124,16 +132,26 @@ impl ClientIo {
 
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.cut {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let this = &mut *self;
         match &mut this.guard {
-            Guard::Http1(guard) => {
-                if let Some(fault) = guard.push(&buf.filled()[before..]) {
-                    // There is only ever one: the guard stops at it.
-                    this.line.fault.set(fault).unwrap_or_default();
+            Guard::Http1(guard) => match guard.push(&buf.filled()[before..]) {
+                Guarded::Sound => {}
+                // There is only ever one: the guard stops at it.
+                Guarded::Head(fault) => this.line.fault.set(fault).unwrap_or_default(),
+                Guarded::Body { sound_bytes } => {
+                    buf.set_filled(before + sound_bytes);
+                    this.cut = true;
+                    // An empty read would be the client's end.
+                    if sound_bytes == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
                 }
-            }
+            },
             Guard::Http2(guard) => {
                 if let Err(Flood(name)) = guard.push(&buf.filled()[before..], Instant::now()) {
                     return Poll::Ready(Err(io::Error::other(format!("client sent too many {name}"))));

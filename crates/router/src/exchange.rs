@@ -348,6 +348,9 @@ impl Exchange {
             drop(connection);
             return response.map(|_no_body| ReplyBody::Own(None));
         }
+        if forward::is_ambiguous(response.headers()) {
+            return self.fail_late(ErrorCode::H17);
+        }
         forward::prepare_response(response.headers_mut(), None);
         let (worker, line) = (self.client.worker.clone(), self.client.line.clone());
         let (parts, body) = response.into_parts();

@@ -72,6 +72,7 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderVa
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
     strip_hop_by_hop(headers);
+    strip_look_alikes(headers);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -96,6 +97,11 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderVa
     set(X_FORWARDED_PORT, &forwarded.local.port().to_string());
     set(X_REQUEST_START, &forwarded.unix_ms.to_string());
     headers.append(VIA, HeaderValue::from_static(OUR_VIA));
+}
+
+/// Whether a response says in two ways how long it is: the client might believe the other one.
+pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
 }
 
 /// Turns a dyno's headers into those for the client.
@@ -159,6 +165,24 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// Removes headers that CGI, and so WSGI and Rack, cannot tell from ours or from those that frame a message: there
+/// `X_Forwarded_Proto` and `X-Forwarded-Proto` are one variable.
+fn strip_look_alikes(headers: &mut HeaderMap) {
+    let is_look_alike = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && is_ours(&name.replace('_', "-"))
+    };
+    let names: Vec<HeaderName> = headers.keys().filter(is_look_alike).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    let known = KEPT.iter().chain(&HOP_BY_HOP).any(|kept| kept == name);
+    known || name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
 }
 
 fn connection_options(headers: &HeaderMap) -> Vec<String> {
@@ -231,6 +255,23 @@ mod tests {
         assert_eq!(map[X_FORWARDED_FOR], "1.2.3.4");
         assert_eq!(map[HOST], "shop.example");
         assert_eq!(map[CONTENT_LENGTH], "3");
+    }
+
+    #[test]
+    fn headers_that_cgi_takes_for_ours_are_removed() {
+        let map = prepared(
+            headers(&[
+                ("x_forwarded_proto", "https"),
+                ("content_length", "5"),
+                ("x_forwarded-for", "1"),
+                ("x_own", "1"),
+            ]),
+            None,
+        );
+        for name in ["x_forwarded_proto", "content_length", "x_forwarded-for"] {
+            assert!(!map.contains_key(name), "{name}");
+        }
+        assert_eq!(map["x_own"], "1");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Checks of a request's head that hyper leaves to its user, and the host that it names. Pure.
 
-use http::header::{EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, StatusCode, Version};
 
 /// Why a request is refused before it is looked at further.
@@ -30,9 +31,9 @@ pub(crate) fn check(parts: &Parts, headers_max: usize) -> Result<Target, HeadFau
     if parts.headers.len() > headers_max {
         return Err(HeadFault { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, cause: "oversized header" });
     }
-    if parts.method == Method::CONNECT {
-        return Err(bad_request("connect is not supported"));
-    }
+    check_method(&parts.method)?;
+    check_target(parts)?;
+    check_framing(parts)?;
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -67,6 +68,53 @@ pub(crate) fn check(parts: &Parts, headers_max: usize) -> Result<Target, HeadFau
         }
     };
     Ok(Target { authority: authority.to_owned(), host, expects_continue })
+}
+
+fn check_method(method: &Method) -> Result<(), HeadFault> {
+    const METHOD_BYTES_MAX: usize = 32;
+    let name = method.as_str();
+    let usual = name.len() <= METHOD_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    match *method {
+        Method::CONNECT => Err(bad_request("connect is not supported")),
+        // It would show a script what the browser hides from it.
+        Method::TRACE => Err(HeadFault { status: StatusCode::METHOD_NOT_ALLOWED, cause: "trace is not supported" }),
+        // Names are case-sensitive, but not every server agrees: `get` must not be two things.
+        _ if usual => Ok(()),
+        _ => Err(bad_request("bad method")),
+    }
+}
+
+/// Only what names a resource: a path, `*` for the server as a whole, or an address of the web.
+fn check_target(parts: &Parts) -> Result<(), HeadFault> {
+    let sound = match (parts.uri.scheme(), parts.uri.authority()) {
+        (None, None) => match parts.uri.path() {
+            "*" => parts.method == Method::OPTIONS,
+            path => path.starts_with('/'),
+        },
+        (Some(scheme), Some(_authority)) => *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    if sound { Ok(()) } else { Err(bad_request("bad target")) }
+}
+
+/// What says how long the body is, in one way only.
+fn check_framing(parts: &Parts) -> Result<(), HeadFault> {
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let digits = length.as_bytes();
+        // Leading zeros are octal to some.
+        let leading_zero = digits.len() > 1 && digits.starts_with(b"0");
+        if lengths.next().is_some() || leading_zero || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(bad_request("bad content length"));
+        }
+    }
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(bad_request("bad transfer encoding"));
+    }
+    Ok(())
 }
 
 /// The host in the form that the table uses; `None` if this cannot be a host.
@@ -113,6 +161,46 @@ mod tests {
         assert_eq!(host("/", &[]), Err("no host"));
         for broken in ["a b", "a/b", "a,b", "a@b", "a:b:1", "a:x", "a\"b", "[::1"] {
             assert_eq!(host("/", &[("host", broken)]), Err("bad host"), "{broken}");
+        }
+    }
+
+    #[test]
+    fn methods_and_targets_that_could_be_two_things_are_refused() {
+        let cause = |method: &str, uri: &str| {
+            let mut parts = parts(uri, &[("host", "a")]);
+            parts.method = method.parse().unwrap();
+            check(&parts, 128).err().map(|fault| fault.cause)
+        };
+        assert_eq!(cause("PROPFIND", "/"), None);
+        assert_eq!(cause("M-SEARCH", "/"), None);
+        assert_eq!(cause("OPTIONS", "*"), None);
+        assert_eq!(cause("GET", "HTTP://a/"), None);
+        assert_eq!(cause("get", "/"), Some("bad method"));
+        assert_eq!(cause("GET2", "/"), Some("bad method"));
+        assert_eq!(cause(&"A".repeat(33), "/"), Some("bad method"));
+        assert_eq!(cause("TRACE", "/"), Some("trace is not supported"));
+        assert_eq!(cause("CONNECT", "a:443"), Some("connect is not supported"));
+        assert_eq!(cause("GET", "*"), Some("bad target"));
+        assert_eq!(cause("GET", "a"), Some("bad target"));
+        assert_eq!(cause("GET", "a:80"), Some("bad target"));
+        assert_eq!(cause("GET", "ftp://a/"), Some("bad target"));
+    }
+
+    #[test]
+    fn a_body_has_one_length() {
+        let cause = |headers: &[(&str, &str)]| {
+            let headers: Vec<_> = headers.iter().copied().chain([("host", "a")]).collect();
+            check(&parts("/", &headers), 128).err().map(|fault| fault.cause)
+        };
+        assert_eq!(cause(&[("content-length", "0")]), None);
+        assert_eq!(cause(&[("content-length", "10")]), None);
+        assert_eq!(cause(&[("transfer-encoding", "Chunked")]), None);
+        for odd in ["+1", "01", "1, 1", "0x1", ""] {
+            assert_eq!(cause(&[("content-length", odd)]), Some("bad content length"), "{odd}");
+        }
+        assert_eq!(cause(&[("content-length", "1"), ("content-length", "1")]), Some("bad content length"));
+        for odd in ["gzip, chunked", "chunked, chunked", "identity", "chunked;q=1", "xchunked"] {
+            assert_eq!(cause(&[("transfer-encoding", odd)]), Some("bad transfer encoding"), "{odd}");
         }
     }
 

@@ -139,6 +139,19 @@ impl TestRouter {
         lines
     }
 
+    /// Ends the router, so that its log is whole, and gives all lines that were not read before.
+    pub(crate) fn drain_and_read_log(mut self) -> Vec<String> {
+        self.runtime.block_on(self.router.drain());
+        let mut lines = Vec::new();
+        loop {
+            let records = self.log.read().unwrap().records;
+            if records.is_empty() {
+                return lines;
+            }
+            lines.extend(records.into_iter().map(|record| String::from_utf8(record.text).unwrap()));
+        }
+    }
+
     pub(crate) fn drain(mut self) -> tempfile::TempDir {
         self.runtime.block_on(self.router.drain());
         self.dir

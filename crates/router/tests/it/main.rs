@@ -11,6 +11,7 @@ mod codes;
 mod http2;
 mod proxying;
 mod shutdown;
+mod smuggling;
 mod strictness;
 mod table;
 mod tls;
