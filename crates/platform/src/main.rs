@@ -6,6 +6,7 @@
 mod arguments;
 mod data_dir;
 mod dns_role;
+mod fronts;
 mod network;
 mod orphans;
 mod passed_sockets;

@@ -67,6 +67,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             host: Host::current(),
             slug_bytes_max: effective.slug_bytes_max,
             dyno_disk_bytes: effective.dyno_disk_bytes,
+            fronts: Arc::new(effective.fronts),
         },
         Arc::clone(&store),
         Arc::clone(&logs),

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use builder::build::BuildLimits;
 use domain::dyno_size::{ByteCount, DynoSize, default_sizes, find};
 use domain::time_limits::TimeLimits;
+use wire::routes::FrontPolicy;
 use wire::settings::Settings;
+
+use crate::fronts;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -20,6 +23,7 @@ pub(crate) struct Effective {
     pub(crate) upload_bytes_max: u64,
     pub(crate) dyno_disk_bytes: u64,
     pub(crate) sizes: Vec<DynoSize>,
+    pub(crate) fronts: FrontPolicy,
     pub(crate) settings: Settings,
 }
 
@@ -75,6 +79,7 @@ fn effective(settings: Settings) -> Result<Effective> {
         upload_bytes_max: given.upload_mib.unwrap_or(2048) * MIB,
         dyno_disk_bytes: given.dyno_disk_mib.unwrap_or(2048) * MIB,
         sizes,
+        fronts: fronts::policy(&settings.router)?,
         settings,
     })
 }

@@ -2,11 +2,13 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use builder::build::BuildLimits;
 use builder::host::Host;
 use domain::dyno_size::DynoSize;
 use domain::time_limits::TimeLimits;
+use wire::routes::FrontPolicy;
 
 #[derive(Debug, Clone)]
 pub struct ReconcilerConfig {
@@ -26,6 +28,8 @@ pub struct ReconcilerConfig {
     pub slug_bytes_max: u64,
     /// Ephemeral disk of one dyno in bytes.
     pub dyno_disk_bytes: u64,
+    /// Who stands in front of the router.
+    pub fronts: Arc<FrontPolicy>,
 }
 
 /// Where dynos get their addresses.

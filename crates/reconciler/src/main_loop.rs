@@ -240,7 +240,12 @@ impl MainLoop {
         self.wanted.send_if_modified(|wanted| {
             let same = wanted.as_ref().is_some_and(|now| *now.routes == table && *now.draining == draining);
             if !same {
-                *wanted = Some(Wanted { routes: Arc::new(table), draining: Arc::new(draining), ..Wanted::default() });
+                *wanted = Some(Wanted {
+                    routes: Arc::new(table),
+                    draining: Arc::new(draining),
+                    fronts: Arc::clone(&self.config.fronts),
+                    ..Wanted::default()
+                });
             }
             !same
         });

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use uuid::Uuid;
-use wire::routes::{AppRoute, CertificateRoute, RouteTable, RouterStatus};
+use wire::routes::{AppRoute, CertificateRoute, FrontPolicy, RouteTable, RouterStatus};
 
 /// Apps' routes by app: what should be in force.
 pub(crate) type Routes = BTreeMap<Uuid, AppRoute>;
@@ -49,6 +49,8 @@ pub(crate) struct Wanted {
     /// Dynos that drain: their requests are counted and their upgraded connections closed.
     pub(crate) draining: Arc<BTreeSet<Uuid>>,
     pub(crate) certificates: Arc<Certificates>,
+    /// The same for as long as this server runs.
+    pub(crate) fronts: Arc<FrontPolicy>,
 }
 
 /// Runs the link until `wanted` is closed.
@@ -129,7 +131,7 @@ async fn serve(
 async fn replace(client: &mut RouterClient, generation: u64, wanted: &Wanted) -> Result<(), ClientError> {
     let apps = wanted.routes.values().cloned().collect();
     let certificates = wanted.certificates.values().cloned().collect();
-    client.replace(RouteTable { generation, apps, certificates }).await
+    client.replace(RouteTable { generation, apps, certificates, fronts: (*wanted.fronts).clone() }).await
 }
 
 /// Publishes what is in force now, and ends the upgraded connections of dynos that drain, once.
@@ -166,7 +168,8 @@ async fn report(
 fn difference(before: &Wanted, after: &Wanted, base: u64) -> TableUpdate {
     let (changed, removed) = changes(&before.routes, &after.routes);
     let (changed_certificates, removed_certificates) = changes(&before.certificates, &after.certificates);
-    TableUpdate { base, generation: base + 1, changed, removed, changed_certificates, removed_certificates }
+    let generation = base + 1;
+    TableUpdate { base, generation, changed, removed, changed_certificates, removed_certificates, fronts: None }
 }
 
 /// What is new or different, and what is gone.

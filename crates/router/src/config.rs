@@ -43,7 +43,9 @@ pub struct Bounds {
     pub headers_max: usize,
     /// How long a client connection may take for a request head, or idle between requests, before it is closed.
     pub client_idle: Duration,
-    /// How long a TLS handshake may take.
+    /// The same for a connection from a front: longer than any of them keeps one (Cloudflare 900 s, ALB 60 s).
+    pub front_idle: Duration,
+    /// How long a TLS handshake or a PROXY header may take.
     pub handshake: Duration,
     /// TLS handshakes under way. At the bound, new connections are closed.
     pub handshakes_max: usize,
@@ -89,6 +91,7 @@ impl Default for Bounds {
             buffer_bytes_max: 64 * 1024,
             headers_max: 128,
             client_idle: Duration::from_secs(90),
+            front_idle: Duration::from_secs(1_000),
             handshake: Duration::from_secs(10),
             handshakes_max: 4_096,
             http2_streams_max: 100,

@@ -1,18 +1,19 @@
 //! The headers that change between client and dyno, both ways. Pure but for the random request id.
 
 use std::error::Error as _;
-use std::net::{IpAddr, SocketAddr};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use uuid::Uuid;
 
+use crate::front::Came;
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -35,21 +36,12 @@ pub(crate) fn request_id(headers: &HeaderMap) -> String {
     given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
-/// The addresses that the request came through, as they are told to the dyno: what came in, then the client's.
-pub(crate) fn forwarded_for(headers: &HeaderMap, client: IpAddr) -> String {
-    let came_in = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let client = client.to_canonical().to_string();
-    came_in.map(str::to_owned).chain([client]).collect::<Vec<_>>().join(", ")
-}
-
 /// What the router tells the dyno about a request.
 #[derive(Debug)]
 pub(crate) struct Forwarded<'a> {
     pub(crate) authority: &'a str,
     pub(crate) request_id: &'a str,
-    pub(crate) forwarded_for: &'a str,
-    pub(crate) local: SocketAddr,
-    pub(crate) https: bool,
+    pub(crate) came: &'a Came,
     pub(crate) unix_ms: u64,
     /// The client sends a body of a length that it has not told.
     pub(crate) chunked: bool,
@@ -92,9 +84,9 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderVa
     };
     set(HOST, forwarded.authority);
     set(X_REQUEST_ID, forwarded.request_id);
-    set(X_FORWARDED_FOR, forwarded.forwarded_for);
-    set(X_FORWARDED_PROTO, if forwarded.https { "https" } else { "http" });
-    set(X_FORWARDED_PORT, &forwarded.local.port().to_string());
+    set(X_FORWARDED_FOR, &forwarded.came.forwarded_for);
+    set(X_FORWARDED_PROTO, if forwarded.came.https { "https" } else { "http" });
+    set(X_FORWARDED_PORT, &forwarded.came.port.to_string());
     set(X_REQUEST_START, &forwarded.unix_ms.to_string());
     headers.append(VIA, HeaderValue::from_static(OUR_VIA));
 }
@@ -206,9 +198,7 @@ mod tests {
         let forwarded = Forwarded {
             authority: "shop.example",
             request_id: "id",
-            forwarded_for: "1.2.3.4",
-            local: "10.0.0.1:80".parse().unwrap(),
-            https: false,
+            came: &Came { forwarded_for: "1.2.3.4".to_owned(), https: false, port: 80 },
             unix_ms: 5,
             chunked: false,
         };
@@ -304,11 +294,5 @@ mod tests {
         assert!(kept("8601b555-6a83-4c12-8269-97c8e32cdb22"));
         assert!(!kept("short"));
         assert!(!kept("8601b555-6a83-4c12-8269-97c8e32cdb22 at=error"));
-    }
-
-    #[test]
-    fn the_client_is_appended_to_the_chain() {
-        let map = headers(&[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-for", "8.8.8.8")]);
-        assert_eq!(forwarded_for(&map, "::ffff:1.2.3.4".parse().unwrap()), "9.9.9.9, 8.8.8.8, 1.2.3.4");
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
         .max_header_list_size(u32::try_from(bounds.buffer_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(bounds.client_idle / 2)
         .keep_alive_timeout(bounds.client_idle / 2);
-    let peer = origin.peer;
+    let (peer, idle) = (origin.peer, origin.idle(bounds));
     let service = {
         let (worker, streams) = (worker.clone(), streams.clone());
         service_fn(move |request| answer(worker.clone(), origin.clone(), streams.clone(), request))
@@ -57,7 +57,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
             connection.as_mut().graceful_shutdown();
             Some(connection.await)
         }
-        () = streams.idle_for(bounds.client_idle) => {
+        () = streams.idle_for(idle) => {
             connection.as_mut().graceful_shutdown();
             timeout(bounds.close_wait, connection).await.ok()
         }

@@ -14,6 +14,7 @@ use crate::client_io::ClientLine;
 use crate::edge;
 use crate::exchange::{Exchange, Outgoing};
 use crate::forward::{self, Forwarded};
+use crate::front::{Came, NotThroughFront};
 use crate::head;
 use crate::log_thread::unix_us;
 use crate::reply::{self, Problem, ReplyBody};
@@ -71,10 +72,16 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         }
         return reply::problem(Problem::NO_SUCH_APP, &request_id, &parts.headers);
     };
-    let https = client.origin.tls.is_some();
     let tls = client.origin.tls.as_ref();
     let misdirected = tls.is_some_and(|tls| tls.is_misdirected(&target.host, shared.table.certificates()));
-    let forwarded_for = forward::forwarded_for(&parts.headers, client.origin.peer.ip());
+    let Origin { peer, local, front, fronts, .. } = &client.origin;
+    let came = fronts.judge(front.as_deref(), &mut parts.headers, *peer, *local, tls.is_some());
+    let through_front = came.is_ok();
+    let came = came.unwrap_or_else(|NotThroughFront| Came {
+        forwarded_for: peer.ip().to_canonical().to_string(),
+        https: tls.is_some(),
+        port: local.port(),
+    });
     let mut record = Record::new(
         client.worker.log.clone(),
         app.id,
@@ -82,23 +89,23 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         parts.uri.clone(),
         target.host,
         request_id.clone(),
-        forwarded_for.clone(),
+        came.forwarded_for.clone(),
     );
-    if let Some(tls) = tls {
-        record.over_https(Some(tls.version));
+    if came.https {
+        record.over_https(tls.map(|tls| tls.version));
     }
     if let Some(cause) = framing_fault {
         let problem = Problem::bad_request(cause);
         record.refuse(ErrorCode::H26, problem.status.as_u16(), problem.cause);
         return reply::problem(problem, &request_id, &parts.headers);
     }
-    if misdirected {
-        let problem = Problem::MISDIRECTED;
+    if misdirected || !through_front {
+        let problem = if misdirected { Problem::MISDIRECTED } else { Problem::NOT_THROUGH_FRONT };
         record.refuse(ErrorCode::H31, problem.status.as_u16(), problem.cause);
         return reply::problem(problem, &request_id, &parts.headers);
     }
     let view = app.view();
-    if !https && view.edge.https_only {
+    if !came.https && view.edge.https_only {
         let response = edge::to_https(&parts, &target.authority, shared.https_port);
         record.answered(response.status().as_u16());
         return response;
@@ -109,9 +116,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     let forwarded = Forwarded {
         authority: &target.authority,
         request_id: &request_id,
-        forwarded_for: &forwarded_for,
-        local: client.origin.local,
-        https,
+        came: &came,
         unix_ms: unix_us() / 1000,
         chunked: has_body && body.size_hint().exact().is_none(),
     };
@@ -129,7 +134,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         Ok(response) => response,
         Err(problem) => reply::problem(problem, &request_id, &asked_by),
     };
-    if https {
+    if came.https {
         edge::promise_https(&view.edge, response.headers_mut());
     }
     response

@@ -59,6 +59,10 @@ impl Problem {
     pub(crate) const MISDIRECTED: Self =
         Self { status: StatusCode::MISDIRECTED_REQUEST, code: Some(ErrorCode::H31), cause: None };
 
+    /// The request came to the router directly, or through somebody else's account at the same provider.
+    pub(crate) const NOT_THROUGH_FRONT: Self =
+        Self { status: StatusCode::FORBIDDEN, code: Some(ErrorCode::H31), cause: Some("not through the front") };
+
     pub(crate) const fn bad_request(cause: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: Some(ErrorCode::H26), cause: Some(cause) }
     }
@@ -94,7 +98,9 @@ impl Problem {
             ErrorCode::H21 => "The app refused the connection.",
             ErrorCode::H25 => "The app's answer was blocked because its head is too large.",
             ErrorCode::H26 => "The request is not valid HTTP as this server understands it.",
-            ErrorCode::H31 => "The connection was opened for another host. Try again on a new one.",
+            ErrorCode::H31 => {
+                "The request came to the wrong place, or over a connection that was opened for another host."
+            }
             ErrorCode::H34 => "None of the app's processes takes connections at the moment.",
             ErrorCode::H80 => "The app is in maintenance. Try again later.",
             ErrorCode::H81 => "The app exists, but nothing was deployed to it yet.",

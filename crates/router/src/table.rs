@@ -15,11 +15,13 @@ use wire::routes::{AppRoute, DynoRoute, RouteTable, TableUpdate};
 use crate::app::{App, AppView};
 use crate::certificates::Certificates;
 use crate::dyno::Dyno;
+use crate::front::Fronts;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     hosts: ArcSwap<HashMap<String, Arc<App>>>,
     certificates: Arc<Certificates>,
+    fronts: ArcSwap<Fronts>,
     state: Mutex<State>,
 }
 
@@ -52,6 +54,10 @@ impl Table {
         &self.certificates
     }
 
+    pub(crate) fn fronts(&self) -> Arc<Fronts> {
+        self.fronts.load_full()
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.lock().generation
     }
@@ -67,6 +73,7 @@ impl Table {
             generation: state.generation,
             apps: state.routes.values().cloned().collect(),
             certificates: self.certificates.snapshot(),
+            fronts: self.fronts.load().policy.clone(),
         }
     }
 
@@ -85,6 +92,9 @@ impl Table {
         if judged == Change::Applied {
             // First: a host that an app gets now must not be answered with another one's certificate.
             self.certificates.update(update.changed_certificates, &update.removed_certificates);
+            if let Some(policy) = update.fronts {
+                self.fronts.store(Arc::new(Fronts::new(policy)));
+            }
             self.apply(update.generation, update.changed, &update.removed);
         }
         judged
@@ -100,6 +110,7 @@ impl Table {
             state.routes.keys().filter(|&&id| !table.apps.iter().any(|route| route.app == id)).copied().collect()
         };
         self.certificates.replace(table.certificates);
+        self.fronts.store(Arc::new(Fronts::new(table.fronts)));
         self.apply(table.generation, table.apps, &removed);
         Change::Applied
     }

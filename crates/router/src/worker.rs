@@ -21,11 +21,13 @@ use tracing::debug;
 
 use crate::client_io::{ClientIo, ClientStream};
 use crate::config::Bounds;
+use crate::front::{Front, Fronts};
 use crate::http2;
 use crate::listener;
 use crate::log_thread::LogSender;
 use crate::pool::Pool;
 use crate::proxy::{self, Client};
+use crate::proxy_protocol::{self, Proxied};
 use crate::request_body::RequestBody;
 use crate::table::Table;
 use crate::tls::{Handshakes, Secured};
@@ -143,14 +145,26 @@ impl Drop for Open {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, speaks: Speaks) {
+pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Speaks) {
     let open = Open::new(worker.clone());
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let Some(first_byte) = first_byte(&worker, &stream).await else { return };
+    let Some(first) = first_byte(&worker, &stream).await else { return };
+    let fronts = worker.shared.table.fronts();
+    let mut origin = Origin { peer, local, tls: None, front: fronts.find(peer.ip(), false), fronts };
+    let mut first_byte = first;
     let bounds = &worker.shared.bounds;
+    if origin.fronts.find(peer.ip(), true).is_some() {
+        match timeout(bounds.handshake, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(proxied)) => origin.tell(proxied),
+            Ok(Err(error)) => return debug!(%error, client = %peer, "No PROXY header from a front that must send it"),
+            Err(_elapsed) => return debug!(client = %peer, "A front did not finish its PROXY header in time"),
+        }
+        let Some(behind) = self::first_byte(&worker, &stream).await else { return };
+        first_byte = behind;
+    }
     let (stream, tls, http2) = match speaks {
         Speaks::Http => {
             let asked = worker.shared.http2_without_tls && begins_http2(first_byte, &stream).await;
@@ -172,7 +186,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, speaks: Speaks)
             }
         }
     };
-    let origin = Origin { peer, local, tls };
+    origin.tls = tls;
     if http2 {
         Box::pin(http2::serve(&worker, ClientIo::http2(stream), origin)).await;
     } else {
@@ -188,6 +202,26 @@ pub(crate) struct Origin {
     pub(crate) local: SocketAddr,
     /// `None` over plain HTTP.
     pub(crate) tls: Option<Secured>,
+    /// Who is believed about the client.
+    pub(crate) front: Option<Arc<Front>>,
+    /// As they were when the connection came.
+    pub(crate) fronts: Arc<Fronts>,
+}
+
+impl Origin {
+    /// Takes what the PROXY protocol says: the client may be a front itself, as with Cloudflare before a load balancer.
+    fn tell(&mut self, proxied: Option<Proxied>) {
+        if let Some(Proxied { source, destination }) = proxied {
+            (self.peer, self.local) = (source, destination);
+            self.front = self.fronts.find(source.ip(), false);
+        }
+    }
+
+    /// How long the connection may be idle. A front decides by itself when it is done with one; if the router were
+    /// faster, a request could meet the closing of its connection.
+    pub(crate) fn idle(&self, bounds: &Bounds) -> Duration {
+        if self.front.is_some() { bounds.front_idle } else { bounds.client_idle }
+    }
 }
 
 /// Waits for the first byte and leaves it where it is: until it comes, a connection costs nothing but its socket.
@@ -222,13 +256,13 @@ async fn begins_http2(first_byte: u8, stream: &TcpStream) -> bool {
 }
 
 async fn serve_http1(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
-    let peer = origin.peer;
+    let (peer, idle) = (origin.peer, origin.idle(&worker.shared.bounds));
     let client = Rc::new(Client { worker: worker.clone(), origin, line: io.line(), http2: false });
     let bounds = &worker.shared.bounds;
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.client_idle)
+        .header_read_timeout(idle)
         .max_headers(bounds.headers_max)
         .max_buf_size(bounds.buffer_bytes_max)
         .half_close(false);

@@ -24,6 +24,39 @@ pub struct RouteTable {
     pub apps: Vec<AppRoute>,
     #[serde(default)]
     pub certificates: Vec<CertificateRoute>,
+    #[serde(default)]
+    pub fronts: FrontPolicy,
+}
+
+/// Who stands between clients and the router, and is believed about them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FrontPolicy {
+    pub fronts: Vec<FrontRoute>,
+    /// Requests that did not come through one of them are refused.
+    pub only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FrontRoute {
+    /// As in messages: `cloudflare`.
+    pub name: String,
+    /// Where it comes from, as `10.0.0.0/8`.
+    pub networks: Vec<String>,
+    /// The header with the client's address alone. Without one, `X-Forwarded-For` is read from the right.
+    pub client_header: Option<String>,
+    /// Its connections begin with the PROXY protocol. Then its requests are the client's own, and not believed.
+    pub proxy_protocol: bool,
+    /// What it adds to each request to show that it is this one, and not somebody else's at the same provider.
+    pub secret: Option<FrontSecret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontSecret {
+    pub header: String,
+    #[serde(with = "secret_text")]
+    pub value: Secret<String>,
 }
 
 /// How requests for one app's hosts are handled.
@@ -101,6 +134,9 @@ pub struct TableUpdate {
     pub changed_certificates: Vec<CertificateRoute>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed_certificates: Vec<Uuid>,
+    /// `None` leaves them as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fronts: Option<FrontPolicy>,
 }
 
 /// Why there are dynos to send requests to, or none: it decides between waiting and which error code.

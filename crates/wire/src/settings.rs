@@ -11,6 +11,7 @@ pub struct Settings {
     /// By the size's name: `[sizes."Standard-1X"]`.
     pub sizes: BTreeMap<String, SizeSettings>,
     pub network: NetworkSettings,
+    pub router: RouterSettings,
 }
 
 /// Time limits in seconds, fractions allowed.
@@ -52,4 +53,28 @@ pub struct NetworkSettings {
     pub host_ports: Vec<u16>,
     /// Private networks that dynos may reach, as `192.168.7.0/24`.
     pub allowed_networks: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouterSettings {
+    /// Fronts by name: `cloudflare`, `cloudfront`, `alb`, `nlb`.
+    pub fronts: Vec<String>,
+    /// Refuse what did not come through one of the fronts.
+    pub only_fronts: bool,
+    /// Fronts that have no name here, or more about those that have: `[[router.front]]`.
+    pub front: Vec<FrontSettings>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FrontSettings {
+    pub name: String,
+    /// Instead of the preset's.
+    pub networks: Vec<String>,
+    pub client_header: Option<String>,
+    pub proxy_protocol: Option<bool>,
+    pub secret_header: Option<String>,
+    /// A file that holds the value; only root need be able to read it.
+    pub secret_file: Option<std::path::PathBuf>,
 }

@@ -13,7 +13,9 @@ use router::client::{Pushed, RouterClient, TableUpdate};
 use router::{Bounds, Listen, Router, RouterConfig};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
-use wire::routes::{AppRoute, Availability, CertificateRoute, DynoRoute, EdgeSettings, RequestLimits, RouteTable};
+use wire::routes::{
+    AppRoute, Availability, CertificateRoute, DynoRoute, EdgeSettings, FrontPolicy, RequestLimits, RouteTable,
+};
 use wire::segment::SegmentReader;
 
 pub(crate) const INSTANCE: &str = "0123456789abcdef";
@@ -85,8 +87,12 @@ impl TestRouter {
     }
 
     pub(crate) fn replace(&mut self, apps: Vec<AppRoute>) {
+        self.replace_with(apps, FrontPolicy::default());
+    }
+
+    pub(crate) fn replace_with(&mut self, apps: Vec<AppRoute>, fronts: FrontPolicy) {
         self.generation += 1;
-        let table = RouteTable { generation: self.generation, apps, ..RouteTable::default() };
+        let table = RouteTable { generation: self.generation, apps, fronts, ..RouteTable::default() };
         self.runtime.block_on(self.server.replace(table)).unwrap();
     }
 

@@ -8,6 +8,7 @@ mod tls_client;
 
 mod bodies;
 mod codes;
+mod fronts;
 mod http2;
 mod proxying;
 mod shutdown;

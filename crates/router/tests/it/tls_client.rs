@@ -51,7 +51,15 @@ impl Authority {
 
 /// Opens a connection and finishes the handshake.
 pub(crate) fn open(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Result<TlsClient, std::io::Error> {
-    let mut socket = TcpStream::connect(address).unwrap();
+    open_over(TcpStream::connect(address).unwrap(), host, config)
+}
+
+/// The same over a socket that has carried something else before.
+pub(crate) fn open_over(
+    mut socket: TcpStream,
+    host: &str,
+    config: &Arc<ClientConfig>,
+) -> Result<TlsClient, std::io::Error> {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_nodelay(true).unwrap();
     let name = ServerName::try_from(host.to_owned()).unwrap();

@@ -1,0 +1,276 @@
+//! Who stands in front of the router, and what a request that came through it says about its client. Pure.
+//!
+//! A client can write any header. What `X-Forwarded-*` says is believed only of a front, and of its chain of addresses
+//! only as much as fronts wrote: from the right, up to the first address that is none of theirs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use domain::ip_network::IpNetwork;
+use domain::secret::Secret;
+use http::{HeaderMap, HeaderName};
+use tracing::error;
+use wire::routes::{FrontPolicy, FrontRoute};
+
+use crate::forward::{X_FORWARDED_FOR, X_FORWARDED_PORT, X_FORWARDED_PROTO};
+
+/// CloudFront's own name for what others call `X-Forwarded-Proto`.
+const CLOUDFRONT_PROTO: HeaderName = HeaderName::from_static("cloudfront-forwarded-proto");
+
+#[derive(Debug, Default)]
+pub(crate) struct Fronts {
+    pub(crate) policy: FrontPolicy,
+    fronts: Vec<Arc<Front>>,
+    /// Headers that only a front may write.
+    client_headers: Vec<HeaderName>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Front {
+    networks: Vec<IpNetwork>,
+    client_header: Option<HeaderName>,
+    pub(crate) proxy_protocol: bool,
+    secret: Option<(HeaderName, Secret<String>)>,
+}
+
+/// What is true about a request's client, as far as the router knows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Came {
+    /// The addresses that it came through; the last one is the client's.
+    pub(crate) forwarded_for: String,
+    pub(crate) https: bool,
+    /// Where the client connected to.
+    pub(crate) port: u16,
+}
+
+/// The request came around the front, or through somebody else's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotThroughFront;
+
+impl Fronts {
+    pub(crate) fn new(policy: FrontPolicy) -> Self {
+        let fronts: Vec<Arc<Front>> = policy.fronts.iter().map(|route| Arc::new(Front::new(route))).collect();
+        let client_headers = fronts.iter().filter_map(|front| front.client_header.clone()).collect();
+        Self { policy, fronts, client_headers }
+    }
+
+    /// The front that connects from this address. One that speaks the PROXY protocol is asked for by `proxy_protocol`.
+    pub(crate) fn find(&self, address: IpAddr, proxy_protocol: bool) -> Option<Arc<Front>> {
+        let mut fronts = self.fronts.iter().filter(|front| front.proxy_protocol == proxy_protocol);
+        fronts.find(|front| front.has(address)).cloned()
+    }
+
+    /// Finds out about the client and takes from the headers what must not reach a dyno. `peer` is the other end of the
+    /// connection, or who that is according to the PROXY protocol.
+    pub(crate) fn judge(
+        &self,
+        front: Option<&Front>,
+        headers: &mut HeaderMap,
+        peer: SocketAddr,
+        local: SocketAddr,
+        tls: bool,
+    ) -> Result<Came, NotThroughFront> {
+        let proven = front.is_some_and(|front| front.is_proven(headers));
+        for (name, _value) in self.fronts.iter().filter_map(|front| front.secret.as_ref()) {
+            headers.remove(name);
+        }
+        if let Some(front) = front
+            && proven
+        {
+            return Ok(self.believe(front, headers, peer, local, tls));
+        }
+        if self.policy.only || front.is_some() {
+            return Err(NotThroughFront);
+        }
+        // Apps take these at their word.
+        for name in &self.client_headers {
+            headers.remove(name);
+        }
+        let chain = chain(headers).into_iter().chain([peer.ip().to_canonical().to_string()]);
+        Ok(Came { forwarded_for: chain.collect::<Vec<_>>().join(", "), https: tls, port: local.port() })
+    }
+
+    fn believe(&self, front: &Front, headers: &HeaderMap, peer: SocketAddr, local: SocketAddr, tls: bool) -> Came {
+        let mut chain = chain(headers);
+        let told = front.client_header.as_ref().and_then(|name| address(headers.get(name)?.to_str().ok()?));
+        // What fronts added behind the client is of no use to the app.
+        while chain.last().and_then(|last| address(last)).is_some_and(|last| self.is_front(last)) {
+            chain.pop();
+        }
+        let last = chain.last().and_then(|last| address(last));
+        match told {
+            Some(told) if last != Some(told) => chain.push(told.to_string()),
+            None if chain.is_empty() => chain.push(peer.ip().to_canonical().to_string()),
+            Some(_) | None => {}
+        }
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let https = match text(&X_FORWARDED_PROTO).or_else(|| text(&CLOUDFRONT_PROTO)) {
+            // With several fronts, the last one knows the least about the client, but no other is known to be one.
+            Some(protocol) => protocol.rsplit(',').next().unwrap_or_default().trim().eq_ignore_ascii_case("https"),
+            None => tls,
+        };
+        let port = text(&X_FORWARDED_PORT).and_then(|port| port.trim().parse().ok());
+        let usual = if https == tls {
+            local.port()
+        } else if https {
+            443
+        } else {
+            80
+        };
+        Came { forwarded_for: chain.join(", "), https, port: port.unwrap_or(usual) }
+    }
+
+    fn is_front(&self, address: IpAddr) -> bool {
+        self.fronts.iter().any(|front| front.has(address))
+    }
+}
+
+impl Front {
+    /// The server checks settings before it sends them: what cannot be read here is a fault, and believed of nobody.
+    fn new(route: &FrontRoute) -> Self {
+        let networks = route.networks.iter().filter_map(|text| match text.parse() {
+            Ok(network) => Some(network),
+            Err(error) => {
+                error!(%error, front = route.name, "Cannot use a network of a front");
+                None
+            }
+        });
+        let header = |name: &str| HeaderName::try_from(name).ok();
+        let secret = route.secret.as_ref();
+        Self {
+            networks: networks.collect(),
+            client_header: route.client_header.as_deref().and_then(header),
+            proxy_protocol: route.proxy_protocol,
+            secret: secret.and_then(|secret| Some((header(&secret.header)?, secret.value.clone()))),
+        }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(address))
+    }
+
+    fn is_proven(&self, headers: &HeaderMap) -> bool {
+        let Some((name, expected)) = &self.secret else { return true };
+        let given = headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+        let expected = expected.expose().as_bytes();
+        // As long for a wrong byte at the beginning as for one at the end.
+        let wrong = given.iter().zip(expected).fold(0, |wrong, (given, expected)| wrong | (given ^ expected));
+        given.len() == expected.len() && wrong == 0
+    }
+}
+
+fn chain(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let addresses = values.flat_map(|value| value.split(',')).map(str::trim).filter(|address| !address.is_empty());
+    addresses.map(str::to_owned).collect()
+}
+
+/// Some fronts write the port, too.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let with_port = || text.parse::<SocketAddr>().map(|address| address.ip()).ok();
+    text.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use wire::routes::FrontSecret;
+
+    use super::*;
+
+    const FRONT: &str = "10.0.0.1:999";
+    const STRANGER: &str = "9.9.9.9:999";
+
+    fn fronts(route: FrontRoute, only: bool) -> Fronts {
+        let route = FrontRoute { networks: vec!["10.0.0.0/8".to_owned()], ..route };
+        Fronts::new(FrontPolicy { fronts: vec![route], only })
+    }
+
+    fn judged(
+        fronts: &Fronts,
+        peer: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> (Result<(String, bool, u16), NotThroughFront>, HeaderMap) {
+        let mut map = HeaderMap::new();
+        for &(name, value) in headers {
+            map.append(name, HeaderValue::from_static(value));
+        }
+        let peer: SocketAddr = peer.parse().unwrap();
+        let front = fronts.find(peer.ip(), false);
+        let came = fronts.judge(front.as_deref(), &mut map, peer, "192.0.2.1:8080".parse().unwrap(), false);
+        (came.map(|came| (came.forwarded_for, came.https, came.port)), map)
+    }
+
+    fn check(fronts: &Fronts, peer: &str, headers: &[(&'static str, &'static str)], expect: (&str, bool, u16)) {
+        let (came, _headers) = judged(fronts, peer, headers);
+        assert_eq!(came, Ok((expect.0.to_owned(), expect.1, expect.2)), "{peer} {headers:?}");
+    }
+
+    #[test]
+    fn a_stranger_is_believed_nothing_but_its_own_address() {
+        let fronts =
+            fronts(FrontRoute { client_header: Some("cf-connecting-ip".to_owned()), ..Default::default() }, false);
+        let headers = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("cf-connecting-ip", "1.1.1.1")];
+        check(&fronts, STRANGER, &headers, ("1.1.1.1, 9.9.9.9", false, 8080));
+        assert!(!judged(&fronts, STRANGER, &headers).1.contains_key("cf-connecting-ip"));
+        check(&fronts, STRANGER, &[], ("9.9.9.9", false, 8080));
+    }
+
+    #[test]
+    fn a_front_is_believed_up_to_the_first_address_that_is_no_front() {
+        let fronts = fronts(FrontRoute::default(), false);
+        check(&fronts, FRONT, &[("x-forwarded-for", "1.1.1.1")], ("1.1.1.1", false, 8080));
+        check(&fronts, FRONT, &[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.0.0.7")], ("6.6.6.6, 1.1.1.1", false, 8080));
+        check(&fronts, FRONT, &[("x-forwarded-for", "1.1.1.1:4321")], ("1.1.1.1:4321", false, 8080));
+        check(
+            &fronts,
+            FRONT,
+            &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.1.1.1")],
+            ("6.6.6.6, 1.1.1.1", false, 8080),
+        );
+        check(&fronts, FRONT, &[], ("10.0.0.1", false, 8080));
+    }
+
+    #[test]
+    fn a_front_tells_scheme_and_port() {
+        let fronts = fronts(FrontRoute::default(), false);
+        check(&fronts, FRONT, &[("x-forwarded-proto", "https")], ("10.0.0.1", true, 443));
+        check(&fronts, FRONT, &[("x-forwarded-proto", "http")], ("10.0.0.1", false, 8080));
+        check(
+            &fronts,
+            FRONT,
+            &[("x-forwarded-proto", "https"), ("x-forwarded-port", "8443")],
+            ("10.0.0.1", true, 8443),
+        );
+        check(&fronts, FRONT, &[("cloudfront-forwarded-proto", "https")], ("10.0.0.1", true, 443));
+    }
+
+    #[test]
+    fn the_header_for_the_client_wins() {
+        let fronts =
+            fronts(FrontRoute { client_header: Some("cf-connecting-ip".to_owned()), ..Default::default() }, false);
+        let headers = [("x-forwarded-for", "6.6.6.6"), ("cf-connecting-ip", "1.1.1.1")];
+        check(&fronts, FRONT, &headers, ("6.6.6.6, 1.1.1.1", false, 8080));
+        check(
+            &fronts,
+            FRONT,
+            &[("x-forwarded-for", "1.1.1.1"), ("cf-connecting-ip", "1.1.1.1")],
+            ("1.1.1.1", false, 8080),
+        );
+        check(&fronts, FRONT, &[("cf-connecting-ip", "2001:db8::1")], ("2001:db8::1", false, 8080));
+        check(&fronts, FRONT, &[("cf-connecting-ip", "nonsense")], ("10.0.0.1", false, 8080));
+    }
+
+    #[test]
+    fn nobody_goes_around_a_front_and_its_secret_goes_no_further() {
+        let secret = FrontSecret { header: "X-Front".to_owned(), value: Secret::new("word".to_owned()) };
+        let fronts = fronts(FrontRoute { secret: Some(secret), ..Default::default() }, true);
+        let (came, headers) = judged(&fronts, FRONT, &[("x-front", "word"), ("x-forwarded-for", "1.1.1.1")]);
+        assert_eq!(came.unwrap().0, "1.1.1.1");
+        assert!(!headers.contains_key("x-front"));
+        assert_eq!(judged(&fronts, FRONT, &[("x-front", "wore")]).0, Err(NotThroughFront));
+        assert_eq!(judged(&fronts, FRONT, &[]).0, Err(NotThroughFront));
+        assert_eq!(judged(&fronts, STRANGER, &[("x-front", "word")]).0, Err(NotThroughFront));
+    }
+}

@@ -1,0 +1,200 @@
+//! Proxies in front of the router: what they say is believed, what others say is not.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use domain::secret::Secret;
+use router::Bounds;
+use router::client::TableUpdate;
+use rustls::version::TLS13;
+use wire::routes::{AppRoute, EdgeSettings, FrontPolicy, FrontRoute, FrontSecret};
+
+use crate::harness::{Client, HOST, Request, TestDyno, TestRouter, app, bounds, ok, wait_until};
+use crate::tls_client::{Authority, open_over};
+
+fn here() -> FrontRoute {
+    FrontRoute { name: "test".to_owned(), networks: vec!["127.0.0.0/8".to_owned()], ..FrontRoute::default() }
+}
+
+fn elsewhere() -> FrontRoute {
+    FrontRoute { networks: vec!["192.0.2.0/24".to_owned()], ..here() }
+}
+
+fn start(dyno: &TestDyno, front: FrontRoute, only: bool) -> TestRouter {
+    start_with(dyno, front, only, bounds())
+}
+
+fn start_with(dyno: &TestDyno, front: FrontRoute, only: bool, bounds: Bounds) -> TestRouter {
+    let mut router = TestRouter::start_with(bounds);
+    router.route(app(&[dyno]));
+    let fronts = Some(FrontPolicy { fronts: vec![front], only });
+    router.update(TableUpdate { fronts, ..TableUpdate::default() });
+    router
+}
+
+fn mirror() -> TestDyno {
+    TestDyno::http(|request| ok(&request.head))
+}
+
+fn ask(client: &mut Client<impl std::io::Read + std::io::Write>, headers: &str) -> Request {
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{headers}\r\n"));
+    let response = client.response();
+    assert_eq!(response.status(), 200);
+    Request { head: response.body, body: Vec::new() }
+}
+
+const CLAIMS: &str = "x-forwarded-for: 6.6.6.6, 1.1.1.1\r\nx-forwarded-proto: https\r\nx-forwarded-port: 443\r\n\
+                      cf-connecting-ip: 1.1.1.1\r\n";
+
+#[test]
+fn a_front_is_believed_about_its_client_and_a_stranger_is_not() {
+    let dyno = mirror();
+    let client_header = Some("cf-connecting-ip".to_owned());
+    let mut router = start(&dyno, FrontRoute { client_header: client_header.clone(), ..here() }, false);
+    let seen = ask(&mut router.connect(), CLAIMS);
+    assert_eq!(seen.header("x-forwarded-for"), Some("6.6.6.6, 1.1.1.1"));
+    assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), (Some("https"), Some("443")));
+    assert_eq!(seen.header("cf-connecting-ip"), Some("1.1.1.1"));
+    let line = router.next_log_line();
+    assert!(line.contains(" fwd=\"6.6.6.6, 1.1.1.1\" ") && line.contains(" protocol=https queue="), "{line}");
+    router.drain();
+
+    let router = start(&dyno, FrontRoute { client_header, ..elsewhere() }, false);
+    let seen = ask(&mut router.connect(), CLAIMS);
+    assert_eq!(seen.header("x-forwarded-for"), Some("6.6.6.6, 1.1.1.1, 127.0.0.1"));
+    assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
+    assert_eq!(seen.header("cf-connecting-ip"), None);
+    router.drain();
+}
+
+#[test]
+fn the_scheme_that_a_front_tells_decides_about_the_redirect() {
+    let dyno = mirror();
+    let mut router = start(&dyno, here(), false);
+    router.route(AppRoute { edge: EdgeSettings { https_only: true, ..EdgeSettings::default() }, ..app(&[&dyno]) });
+    ask(&mut router.connect(), "x-forwarded-proto: https\r\n");
+    let mut client = router.connect();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx-forwarded-proto: http\r\n\r\n"));
+    assert_eq!(client.response().status(), 301);
+    router.drain();
+}
+
+#[test]
+fn nobody_goes_around_the_front_but_the_health_check() {
+    let dyno = mirror();
+    let mut router = start(&dyno, elsewhere(), true);
+    let response = router.get("/");
+    assert_eq!(response.status(), 403);
+    assert!(response.body.contains("H31"), "{}", response.body);
+    let line = router.next_log_line();
+    assert!(
+        line.starts_with("at=error code=H31 desc=\"Misdirected Request\" cause=\"not through the front\""),
+        "{line}"
+    );
+    assert_eq!(router.get("/.well-known/berth/health").status(), 200);
+    router.drain();
+}
+
+#[test]
+fn a_front_with_a_secret_must_send_it_and_the_dyno_does_not_see_it() {
+    let dyno = mirror();
+    let secret = FrontSecret { header: "X-Front-Secret".to_owned(), value: Secret::new("correct horse".to_owned()) };
+    let router = start(&dyno, FrontRoute { secret: Some(secret), ..here() }, false);
+    assert_eq!(router.get("/").status(), 403);
+    let seen = ask(&mut router.connect(), "x-front-secret: correct horse\r\nx-forwarded-for: 1.1.1.1\r\n");
+    assert_eq!((seen.header("x-forwarded-for"), seen.header("x-front-secret")), (Some("1.1.1.1"), None));
+    router.drain();
+}
+
+#[test]
+fn the_policy_is_in_the_table_on_disk() {
+    let dyno = mirror();
+    let mut router = start(&dyno, elsewhere(), true);
+    router.replace_with(vec![app(&[&dyno])], FrontPolicy { fronts: vec![elsewhere()], only: true });
+    let router = TestRouter::start_in(router.drain(), bounds());
+    assert_eq!(router.get("/").status(), 403);
+    router.drain();
+}
+
+#[test]
+fn a_connection_from_a_front_may_be_idle_for_longer() {
+    let dyno = mirror();
+    let bounds = Bounds { client_idle: Duration::from_millis(100), ..bounds() };
+    let router = start_with(&dyno, here(), false, bounds.clone());
+    let mut client = router.connect();
+    ask(&mut client, "");
+    // Others are closed meanwhile.
+    let stranger = start_with(&dyno, elsewhere(), false, bounds);
+    let mut other = stranger.connect();
+    ask(&mut other, "");
+    other.expect_end();
+    ask(&mut client, "");
+    router.drain();
+    stranger.drain();
+}
+
+#[test]
+fn the_proxy_protocol_tells_the_client_in_both_versions_with_and_without_tls() {
+    let dyno = mirror();
+    let authority = Authority::new();
+    let mut router = start(&dyno, FrontRoute { proxy_protocol: true, ..here() }, false);
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    let text = b"PROXY TCP4 1.2.3.4 5.6.7.8 1234 443\r\n".to_vec();
+    let binary = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[1, 2, 3, 4, 5, 6, 7, 8, 4, 210, 1, 187]].concat();
+    for header in [text, binary] {
+        let mut client = router.connect();
+        client.stream.write_all(&header).unwrap();
+        for _request in 0..2 {
+            let seen = ask(&mut client, "x-forwarded-for: 6.6.6.6\r\nx-forwarded-proto: https\r\n");
+            assert_eq!(seen.header("x-forwarded-for"), Some("6.6.6.6, 1.2.3.4"));
+            assert_eq!(
+                (seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")),
+                (Some("http"), Some("443"))
+            );
+        }
+        let mut socket = Client::connect(router.https_address).stream;
+        socket.write_all(&header).unwrap();
+        let mut client = open_over(socket, HOST, &authority.client(&[&TLS13])).unwrap();
+        let seen = ask(&mut client, "");
+        assert_eq!(seen.header("x-forwarded-for"), Some("1.2.3.4"));
+        assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), (Some("https"), Some("443")));
+    }
+    assert_eq!(router.next_log_lines(6).iter().filter(|line| line.contains("1.2.3.4\" ")).count(), 6);
+    router.drain();
+}
+
+#[test]
+fn a_front_behind_the_proxy_protocol_is_known_by_its_own_address() {
+    let dyno = mirror();
+    let mut router = start(&dyno, FrontRoute::default(), false);
+    let balancer = FrontRoute { proxy_protocol: true, ..here() };
+    let fronts = Some(FrontPolicy { fronts: vec![balancer, elsewhere()], only: true });
+    router.update(TableUpdate { fronts, ..TableUpdate::default() });
+    let mut client = router.connect();
+    client.send("PROXY TCP4 192.0.2.9 5.6.7.8 1234 443\r\n");
+    let seen = ask(&mut client, "x-forwarded-for: 1.1.1.1\r\n");
+    assert_eq!(seen.header("x-forwarded-for"), Some("1.1.1.1"));
+    let mut around = router.connect();
+    around.send(&format!("PROXY TCP4 9.9.9.9 5.6.7.8 1234 443\r\nGET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    assert_eq!(around.response().status(), 403);
+    router.drain();
+}
+
+#[test]
+fn a_connection_without_the_header_is_closed_unanswered() {
+    let dyno = mirror();
+    let bounds = Bounds { handshake: Duration::from_millis(200), ..bounds() };
+    let router = start_with(&dyno, FrontRoute { proxy_protocol: true, ..here() }, false, bounds);
+    for begin in ["GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n", "PROXY nonsense\r\n", "PROXY TCP4 1.2"] {
+        let mut client = router.connect();
+        client.send(begin);
+        assert_eq!(client.expect_end(), b"", "{begin:?}");
+    }
+    // The load balancer's own check speaks for itself.
+    let mut check = router.connect();
+    check.stream.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").unwrap();
+    check.send("GET /.well-known/berth/health HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(check.response().status(), 200);
+    wait_until(|| dyno.connections.load(std::sync::atomic::Ordering::SeqCst) == 0, "no request at the dyno");
+    router.drain();
+}
