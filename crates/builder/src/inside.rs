@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use domain::database_file::is_database_file;
 use thiserror::Error;
 use wire::build::{MANIFEST_FILE, Manifest, PLAN_FILE, Plan, Step};
 use wire::state_file;
@@ -173,8 +174,7 @@ impl Build<'_> {
     fn warn_of_database_files(&mut self) -> Result<(), InsideError> {
         let entries = fs::read_dir(&self.layout.app).map_err(at("read", &self.layout.app))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let is_database = |name: &String| [".sqlite3", ".sqlite", ".db"].iter().any(|end| name.ends_with(end));
-        let mut found: Vec<String> = names.filter(is_database).take(5).collect();
+        let mut found: Vec<String> = names.filter(|name| is_database_file(Path::new(name))).take(5).collect();
         found.sort();
         if found.is_empty() {
             return Ok(());

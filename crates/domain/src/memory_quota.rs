@@ -26,11 +26,11 @@ pub fn judge(used: ByteCount, quota: ByteCount) -> MemoryVerdict {
     }
 }
 
-/// The line that Heroku prints before `R14` and `R15`: `Process running mem=1028M(201.0%)`.
+/// The line that Heroku prints before `R14` and `R15`: `Process running mem=1028MB(103.3%)`.
 #[expect(clippy::cast_precision_loss, reason = "a percentage with one decimal")]
 pub fn usage_line(used: ByteCount, quota: ByteCount) -> String {
     let percent = used.0 as f64 * 100.0 / quota.0.max(1) as f64;
-    format!("Process running mem={}M({percent:.1}%)", used.0 / (1024 * 1024))
+    format!("Process running mem={}MB({percent:.1}%)", used.0 / (1024 * 1024))
 }
 
 #[cfg(test)]
@@ -48,8 +48,8 @@ mod tests {
     #[test]
     fn the_usage_line_is_herokus() {
         assert_eq!(
-            usage_line(ByteCount::mebibytes(1029), ByteCount::mebibytes(512)),
-            "Process running mem=1029M(201.0%)"
+            usage_line(ByteCount::mebibytes(1028), ByteCount::mebibytes(995)),
+            "Process running mem=1028MB(103.3%)"
         );
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::database_file::is_database_file;
 use domain::display_chain::display_chain;
 use domain::dyno::DynoState;
 use domain::dyno_size::ByteCount;
@@ -24,7 +25,7 @@ use wire::shim::{Environment, Exit, ExitReason, LOG_DIR, Mechanism, Request, Res
 
 use crate::launch_plan::millis;
 use crate::log::PlatformLog;
-use crate::readiness::{self, Probe};
+use crate::readiness::{self, Answer, Probe};
 
 /// Times to try to recover a lost shim, and to connect to one that is there, before giving the dyno up.
 const RECOVERIES_MAX: u32 = 3;
@@ -33,6 +34,9 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a process without a shim is looked at.
 const ORPHAN_PERIOD: Duration = Duration::from_millis(250);
+/// What `R12` probably means: most servers stop by themselves, uWSGI starts anew unless it is told otherwise.
+const SIGTERM_HINT: &str = "The process went on after SIGTERM: it must handle the signal by finishing its work and \
+                            exiting (uWSGI reloads on SIGTERM unless `die-on-term` is set)";
 
 /// A fact about a dyno, for the main loop.
 #[derive(Debug)]
@@ -222,12 +226,13 @@ impl DynoTask {
             ready_needed = false;
         }
         let mut stop_wanted = self.state == DynoState::Stopping;
+        let mut database_seen = false;
         loop {
             let connection = match self.connect().await {
                 Ok(connection) => connection,
                 Err(fact) => return fact,
             };
-            match self.serve(connection, orders, &mut ready_needed, &mut stop_wanted).await {
+            match self.serve(connection, orders, &mut ready_needed, &mut stop_wanted, &mut database_seen).await {
                 Ended::Exit(exit) => return Fact::Exited { exit },
                 Ended::Disconnected => {
                     recoveries += 1;
@@ -270,6 +275,7 @@ impl DynoTask {
         orders: &mut mpsc::UnboundedReceiver<Order>,
         ready_needed: &mut bool,
         stop_wanted: &mut bool,
+        database_seen: &mut bool,
     ) -> Ended {
         if *stop_wanted && let Err(ended) = self.ask(&mut connection, &self.stop_request()).await {
             return ended;
@@ -288,14 +294,14 @@ impl DynoTask {
                     Err(_lost) => return Ended::Disconnected,
                 },
                 Some(order) = orders.recv() => Event::Order(order),
-                status = &mut ready, if *ready_needed => Event::Ready(status),
+                answer = &mut ready, if *ready_needed => Event::Ready(answer),
                 _now = memory.tick(), if self.quota.is_some() => Event::Memory,
             };
             let asked = match event {
-                Event::Ready(status) => {
+                Event::Ready(answer) => {
                     *ready_needed = false;
-                    if let (Some(status), Some((_address, host))) = (status, &self.probe)
-                        && let Some(hint) = readiness::hint(status, host)
+                    if let (Some(answer), Some((_address, host))) = (answer, &self.probe)
+                        && let Some(hint) = readiness::hint(&answer, host)
                     {
                         self.log.dyno(self.app, &self.name, &hint);
                     }
@@ -316,7 +322,12 @@ impl DynoTask {
                         Ok(())
                     }
                 }
-                Event::Memory => self.check_memory(&mut connection).await,
+                Event::Memory => {
+                    if !*database_seen {
+                        *database_seen = self.warn_of_database().await;
+                    }
+                    self.check_memory(&mut connection).await
+                }
             };
             if let Err(ended) = asked {
                 return ended;
@@ -324,8 +335,8 @@ impl DynoTask {
         }
     }
 
-    /// Gives the status of the first answered probe; `None` for what is ready as soon as it runs.
-    async fn wait_until_ready(&self, last_probe: &mut Probe) -> Option<u16> {
+    /// Gives the answer to the first answered probe; `None` for what is ready as soon as it runs.
+    async fn wait_until_ready(&self, last_probe: &mut Probe) -> Option<Answer> {
         match &self.probe {
             None => None,
             Some((address, host)) => Some(readiness::wait(*address, host, |probe| last_probe.clone_from(probe)).await),
@@ -349,10 +360,7 @@ impl DynoTask {
 
     async fn explain_boot_timeout(&self, connection: &mut Connection) -> Result<(), Ended> {
         let say = |text: &str| self.log.dyno(self.app, &self.name, text);
-        say(&format!(
-            "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {} seconds of launch",
-            self.boot.as_secs()
-        ));
+        say(&boot_timeout_line(self.boot));
         if let Response::Listening { addresses } = self.ask(connection, &Request::Listening).await?
             && let Some((wanted, host)) = &self.probe
         {
@@ -390,6 +398,23 @@ impl DynoTask {
         }
     }
 
+    /// A database on the ephemeral disk looks like it works until the dyno restarts. Says so, if there is one.
+    async fn warn_of_database(&self) -> bool {
+        let run_dir = self.run_dir.clone();
+        let search = move || client::find_written(&run_dir, is_database_file);
+        let Ok(Some(path)) = tokio::task::spawn_blocking(search).await else { return false };
+        let shown: String = path.to_string_lossy().chars().filter(|c| !c.is_control()).take(200).collect();
+        self.log.dyno(
+            self.app,
+            &self.name,
+            &format!(
+                "Warning: this dyno writes the database file /app/{shown}, which is lost when the dyno restarts; \
+                 use a database server, named by DATABASE_URL"
+            ),
+        );
+        true
+    }
+
     /// What the shim could not say itself.
     fn tell_end(&self, exit: &Exit) {
         let say = |text: &str| self.log.dyno(self.app, &self.name, text);
@@ -403,10 +428,10 @@ impl DynoTask {
             ExitReason::DiskFull => say("The process wrote more to its ephemeral disk than it may, and was stopped"),
             ExitReason::DeadlinePassed => say("The process ran longer than it may, and was stopped"),
             ExitReason::Unknown => say("The process ended, and nobody saw how: its supervisor was lost with it"),
+            ExitReason::StopTimedOut => say(SIGTERM_HINT),
             ExitReason::Exited
             | ExitReason::Signalled
             | ExitReason::Stopped
-            | ExitReason::StopTimedOut
             | ExitReason::Killed
             | ExitReason::NotStarted => {}
         }
@@ -423,7 +448,7 @@ impl DynoTask {
 
 enum Event {
     Order(Order),
-    Ready(Option<u16>),
+    Ready(Option<Answer>),
     Memory,
 }
 
@@ -437,6 +462,11 @@ async fn final_probe(address: SocketAddr, host: &str) -> Probe {
     let probing = readiness::wait(address, host, |probe| seen = probe.clone());
     drop(tokio::time::timeout(Duration::from_secs(3), probing).await);
     seen
+}
+
+fn boot_timeout_line(boot: Duration) -> String {
+    let seconds = boot.as_secs_f64();
+    format!("Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} seconds of launch")
 }
 
 /// Names what is wrong with the sockets that a process listens on, and the remedy.
@@ -472,7 +502,18 @@ fn not_started() -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use domain::time_limits::TimeLimits;
+
     use super::*;
+
+    #[test]
+    fn the_boot_timeout_is_herokus() {
+        assert_eq!(
+            boot_timeout_line(TimeLimits::default().boot),
+            "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch"
+        );
+        assert!(boot_timeout_line(Duration::from_millis(2500)).contains("within 2.5 seconds of"));
+    }
 
     fn check(addresses: &[&str], expect: &str) {
         let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();

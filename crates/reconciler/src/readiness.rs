@@ -25,21 +25,27 @@ const HEAD_BYTES_MAX: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Probe {
     NotListening,
-    Answered {
-        status: u16,
-    },
+    Answered(Answer),
     /// Connected, but what came back is not HTTP, or nothing came.
     NotHttp(String),
 }
 
-/// Probes until the dyno is ready and gives the status. `seen` hears of every attempt, for the boot timeout's words.
-pub(crate) async fn wait(address: SocketAddr, host: &str, mut seen: impl FnMut(&Probe)) -> u16 {
+/// What the app answered, as far as it shows how visitors will fare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Where it sends the visitor.
+    pub(crate) location: Option<String>,
+}
+
+/// Probes until the dyno is ready and gives the answer. `seen` hears of every attempt, for the boot timeout's words.
+pub(crate) async fn wait(address: SocketAddr, host: &str, mut seen: impl FnMut(&Probe)) -> Answer {
     let mut pause = PAUSE_MIN;
     loop {
         let probe = probe(address, host).await;
         seen(&probe);
-        if let Probe::Answered { status } = probe {
-            return status;
+        if let Probe::Answered(answer) = probe {
+            return answer;
         }
         sleep(pause).await;
         pause = (pause * 3 / 2).min(PAUSE_MAX);
@@ -57,7 +63,7 @@ async fn probe(address: SocketAddr, host: &str) -> Probe {
     let exchange = async {
         stream.write_all(request.as_bytes()).await?;
         let mut head = Vec::new();
-        while !head.contains(&b'\n') && head.len() < HEAD_BYTES_MAX {
+        while !is_whole(&head) && head.len() < HEAD_BYTES_MAX {
             if stream.read_buf(&mut head).await? == 0 {
                 break;
             }
@@ -65,13 +71,19 @@ async fn probe(address: SocketAddr, host: &str) -> Probe {
         Ok::<_, std::io::Error>(head)
     };
     match timeout(ANSWER_TIMEOUT, exchange).await {
-        Ok(Ok(head)) => read_status(&head),
+        Ok(Ok(head)) => read_answer(&head),
         Ok(Err(error)) => Probe::NotHttp(format!("it closed the connection ({error})")),
         Err(_elapsed) => Probe::NotHttp(format!("it sent no answer within {} s", ANSWER_TIMEOUT.as_secs())),
     }
 }
 
-fn read_status(head: &[u8]) -> Probe {
+/// Whether the head of the answer has ended, or never will: what does not begin as HTTP has no head.
+fn is_whole(head: &[u8]) -> bool {
+    let blank_line = |end: &[u8]| head.windows(end.len()).any(|bytes| bytes == end);
+    blank_line(b"\r\n\r\n") || blank_line(b"\n\n") || (head.contains(&b'\n') && !head.starts_with(b"HTTP/"))
+}
+
+fn read_answer(head: &[u8]) -> Probe {
     if head.is_empty() {
         return Probe::NotHttp("it closed the connection without an answer".to_owned());
     }
@@ -80,7 +92,7 @@ fn read_status(head: &[u8]) -> Probe {
     let version = words.next().unwrap_or_default();
     let status = words.next().and_then(|word| word.parse::<u16>().ok()).filter(|status| (100..600).contains(status));
     match status {
-        Some(status) if version.starts_with("HTTP/1.") => Probe::Answered { status },
+        Some(status) if version.starts_with("HTTP/1.") => Probe::Answered(Answer { status, location: location(head) }),
         Some(_) | None => {
             let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
             Probe::NotHttp(format!("its answer is not HTTP: {shown:?}"))
@@ -88,16 +100,46 @@ fn read_status(head: &[u8]) -> Probe {
     }
 }
 
-/// What a surprising status of the probe probably means, for the app's log.
-pub(crate) fn hint(status: u16, host: &str) -> Option<String> {
+fn location(head: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(head);
+    let fields = text.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let mut values = fields.filter(|(name, _value)| name.eq_ignore_ascii_case("location"));
+    values.next().map(|(_name, value)| value.trim().chars().filter(|c| !c.is_control()).take(200).collect())
+}
+
+/// What a surprising answer to the probe probably means and what to do about it, for the app's log.
+pub(crate) fn hint(answer: &Answer, host: &str) -> Option<String> {
+    let status = answer.status;
     let cause = match status {
-        400 => format!("frameworks that check hosts (Django's ALLOWED_HOSTS) must accept {host}"),
-        301 | 302 | 307 | 308 => return None,
-        403 => format!("the app refuses a plain visitor at / of {host}: check host, CSRF and IP rules"),
+        400 => format!("apps that check hosts must accept {host} (Django: add it to ALLOWED_HOSTS, from a config var)"),
+        301 | 302 | 303 | 307 | 308 => redirect_cause(answer.location.as_deref()?, host)?,
+        403 => format!(
+            "the app refuses a plain visitor at / of {host}: check its rules for hosts (Rails: config.hosts), \
+             addresses and logins"
+        ),
         500..=599 => "visitors will see this error until the app is repaired".to_owned(),
         _fine => return None,
     };
     Some(format!("The first request, GET / with Host: {host}, was answered with {status}; {cause}."))
+}
+
+/// Sending visitors elsewhere on the same site, as to a login, is fine. Sending them to where they are is a loop, and to
+/// another host away from this app.
+fn redirect_cause(location: &str, host: &str) -> Option<String> {
+    let (_scheme, rest) = location.split_once("://")?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let same = authority.eq_ignore_ascii_case(host) || authority.strip_suffix(":443") == Some(host);
+    match (same, path) {
+        (true, "") => Some(format!(
+            "it sends visitors to {location}, where they are: the app must believe the header X-Forwarded-Proto \
+             (Django: SECURE_PROXY_SSL_HEADER = (\"HTTP_X_FORWARDED_PROTO\", \"https\"); Rails: config.assume_ssl)"
+        )),
+        (true, _elsewhere) => None,
+        (false, _path) => Some(format!(
+            "it sends visitors of {host} away to {location}: give this app the domain {authority}, or change the host \
+             that it holds for its own"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -106,16 +148,36 @@ mod tests {
 
     #[test]
     fn only_http_makes_a_dyno_ready() {
-        assert_eq!(read_status(b"HTTP/1.1 200 OK\r\n"), Probe::Answered { status: 200 });
-        assert_eq!(read_status(b"HTTP/1.0 404\r\n"), Probe::Answered { status: 404 });
+        let plain = |status| Probe::Answered(Answer { status, location: None });
+        assert_eq!(read_answer(b"HTTP/1.1 200 OK\r\n"), plain(200));
+        assert_eq!(read_answer(b"HTTP/1.0 404\r\n"), plain(404));
         for garbage in [b"".as_slice(), b"SSH-2.0-x\r\n", b"HTTP/1.1 xx\r\n", b"HTTP/2 200\n", b"HTTP/1.1 99 x\n"] {
-            assert!(matches!(read_status(garbage), Probe::NotHttp(_)), "{garbage:?}");
+            assert!(matches!(read_answer(garbage), Probe::NotHttp(_)), "{garbage:?}");
         }
     }
 
     #[test]
     fn a_refused_host_is_explained() {
-        assert!(hint(400, "shop.example").is_some_and(|text| text.contains("ALLOWED_HOSTS")));
-        assert_eq!(hint(200, "shop.example"), None);
+        check(b"HTTP/1.1 400 Bad Request\r\n\r\n", Some("ALLOWED_HOSTS"));
+        check(b"HTTP/1.1 403 Forbidden\r\n\r\n", Some("config.hosts"));
+        check(b"HTTP/1.1 200 OK\r\n\r\n", None);
+    }
+
+    #[test]
+    fn a_redirect_is_explained_unless_it_stays_on_the_site() {
+        let to = |location: &str| format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\n\r\n").into_bytes();
+        check(&to("https://shop.example/"), Some("X-Forwarded-Proto"));
+        check(&to("https://shop.example"), Some("X-Forwarded-Proto"));
+        check(&to("https://www.shop.example/"), Some("the domain www.shop.example"));
+        check(&to("https://shop.example/login?next=/"), None);
+        check(&to("/login"), None);
+    }
+
+    fn check(head: &[u8], expect: Option<&str>) {
+        assert!(is_whole(head));
+        let Probe::Answered(answer) = read_answer(head) else { panic!("{head:?}") };
+        let text = hint(&answer, "shop.example");
+        assert_eq!(text.is_some(), expect.is_some(), "{text:?}");
+        assert!(text.unwrap_or_default().contains(expect.unwrap_or_default()), "{answer:?}");
     }
 }

@@ -5,9 +5,11 @@ mod connection;
 mod launch;
 mod observe;
 mod orphan;
+mod written;
 
 pub use clean_up::{CleanUpError, clean_up};
 pub use connection::{Connection, ConnectionError};
 pub use launch::{LaunchError, launch, recover};
 pub use observe::{Observed, observe};
 pub use orphan::{OrphanError, OrphanSignal, signal_orphan};
+pub use written::find_written;

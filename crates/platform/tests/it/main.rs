@@ -21,6 +21,7 @@ mod turn;
 mod wait;
 
 mod adoption;
+mod app_faults;
 mod bad_input;
 mod deploys;
 mod development_mode;

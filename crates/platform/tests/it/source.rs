@@ -11,7 +11,16 @@ pub(crate) struct Source {
 impl Source {
     /// A directory of `tests/apps`.
     pub(crate) fn app(name: &str) -> Self {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps").join(name);
+        Self::directory(&Path::new("tests/apps").join(name))
+    }
+
+    /// A directory of the builder's test apps.
+    pub(crate) fn builder_app(name: &str) -> Self {
+        Self::directory(&Path::new("../builder/testdata/apps").join(name))
+    }
+
+    fn directory(below: &Path) -> Self {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(below);
         let entries = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
         let read = |path: &Path| std::fs::read(path).unwrap();
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();

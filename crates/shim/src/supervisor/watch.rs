@@ -220,8 +220,7 @@ fn perform(action: Action, pidfd: &OwnedFd, cgroups: &Cgroups, log: &mut LogPump
             pidfd_send_signal(pidfd, Signal::TERM).ok();
         }
         Action::KillAfterGrace { grace_ms } => {
-            let grace = seconds(grace_ms);
-            log.say(&format!("Error R12 (Exit timeout) -> Process failed to exit within {grace} of SIGTERM"));
+            log.say(&exit_timeout_line(grace_ms));
             log.say("Stopping process with SIGKILL");
             kill(pidfd, cgroups);
         }
@@ -250,6 +249,10 @@ fn send_signal(pidfd: &OwnedFd, signal: i32) -> Response {
     }
 }
 
+fn exit_timeout_line(grace_ms: u64) -> String {
+    format!("Error R12 (Exit timeout) -> Process failed to exit within {} of SIGTERM", seconds(grace_ms))
+}
+
 /// `30 seconds`, `1 second`, `0.25 seconds`.
 fn seconds(milliseconds: u64) -> String {
     match (milliseconds / 1000, milliseconds % 1000) {
@@ -270,5 +273,19 @@ pub(crate) fn not_started(last_log_sequence: u64) -> Exit {
         cpu_us: 0,
         memory_peak_bytes: 0,
         last_log_sequence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_timeout_is_herokus() {
+        assert_eq!(
+            exit_timeout_line(30_000),
+            "Error R12 (Exit timeout) -> Process failed to exit within 30 seconds of SIGTERM"
+        );
+        assert!(exit_timeout_line(250).contains("within 0.25 seconds of"));
     }
 }
