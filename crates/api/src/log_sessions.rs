@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use telemetry::filter::Filter;
-use telemetry::line::LogLine;
+use telemetry::line::{LogLine, tail_overflow_text};
 use telemetry::log_store::{Followed, LogStoreError};
 use uuid::Uuid;
 use wire::platform_api as heroku;
@@ -116,10 +116,9 @@ pub(crate) async fn stream(
 fn followed_events(followed: &Followed) -> String {
     let mut text = String::new();
     if followed.lost > 0 {
-        text.push_str(&format!(
-            "data: Error L11 (Tail buffer overflow) -> This tail session dropped {} messages.\n\n",
-            followed.lost
-        ));
+        let now = followed.lines.first().map_or(followed.lost_since_unix_us, |line| line.unix_us);
+        let told = tail_overflow_text(followed.lost, followed.lost_since_unix_us, now);
+        text.push_str(&format!("data: {told}\n\n"));
     }
     text.push_str(&events(&followed.lines));
     text
@@ -144,4 +143,19 @@ fn plain(value: Option<&str>) -> Option<String> {
 
 fn signed_text(app: Uuid, lines: u32, tail: bool, source: Option<&str>, dyno: Option<&str>) -> String {
     format!("logs/{app}/{lines}/{tail}/{}/{}", source.unwrap_or(""), dyno.unwrap_or(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_tail_is_told_what_it_missed_and_since_when() {
+        let followed = Followed { lines: Vec::new(), lost: 1101, lost_since_unix_us: 1_767_323_045_000_000 };
+        assert_eq!(
+            followed_events(&followed),
+            "data: 2026-01-02T03:04:05.000000+00:00 heroku[logplex]: Error L11 (Tail buffer overflow) -> \
+             This tail session dropped 1101 messages since 2026-01-02T03:04:05Z\n\n"
+        );
+    }
 }

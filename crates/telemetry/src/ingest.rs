@@ -7,16 +7,21 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::inotify;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, warn};
 use uuid::Uuid;
 use wire::segment::{SegmentReader, SegmentRecord};
 
-use crate::line::{NewLine, Origin, RingPosition};
+use crate::line::{NewLine, Origin, RingPosition, overflow_line};
 use crate::log_store::LogStore;
+
+/// How often lines that found no room on the disk are tried again.
+const ROOM_PERIOD: Duration = Duration::from_secs(1);
 
 /// Where the lines of a ring go.
 #[derive(Debug, Clone)]
@@ -27,6 +32,17 @@ pub enum RingTarget {
     Build { output: Uuid, mask: Mask },
     /// The router: the tag of each record is the app whose stream it belongs to.
     Router,
+}
+
+impl RingTarget {
+    /// The stream that remembers how far the ring was copied. The router's ring feeds many, so it has one of its own.
+    fn position_stream(&self, ring: Uuid) -> Uuid {
+        match self {
+            Self::Process { stream, .. } => *stream,
+            Self::Build { output, .. } => *output,
+            Self::Router => ring,
+        }
+    }
 }
 
 /// Hides secrets in a line.
@@ -78,9 +94,14 @@ impl Ingest {
 }
 
 struct Ring {
+    dir: PathBuf,
     reader: SegmentReader,
     target: RingTarget,
     watch: i32,
+    /// When the last line that was copied was written.
+    read_until_unix_us: Option<u64>,
+    /// The disk was full: what the ring holds is copied later.
+    waits_for_room: bool,
 }
 
 struct Task {
@@ -93,10 +114,13 @@ struct Task {
 enum Event {
     Command(Option<Command>),
     Written,
+    RetryDue,
 }
 
 impl Task {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut retry = interval(ROOM_PERIOD);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let event = tokio::select! {
                 command = commands.recv() => Event::Command(command),
@@ -104,15 +128,20 @@ impl Task {
                     Ok(()) => Event::Written,
                     Err(_closed) => return,
                 },
+                _now = retry.tick(), if self.rings.values().any(|ring| ring.waits_for_room) => Event::RetryDue,
             };
             match event {
                 Event::Command(None) => return,
                 Event::Command(Some(command)) => self.handle(command),
                 Event::Written => {
                     for ring in self.written_rings() {
-                        self.copy(ring);
+                        // One that waits for room is read when there may be some, not at each line of its writer.
+                        if self.rings.get(&ring).is_some_and(|ring| !ring.waits_for_room) {
+                            self.copy(ring);
+                        }
                     }
                 }
+                Event::RetryDue => self.copy_waiting(),
             }
             // One busy ring must not starve the rest of the runtime.
             tokio::task::yield_now().await;
@@ -138,10 +167,16 @@ impl Task {
                         break;
                     }
                 }
-                if let Some(ring) = self.rings.remove(&ring) {
-                    self.by_watch.remove(&ring.watch);
+                if let Some(known) = self.rings.remove(&ring) {
+                    let rest = last_sequence.saturating_sub(known.reader.position());
+                    if known.waits_for_room && rest > 0 {
+                        // Its directory goes, so these lines will not come again.
+                        let since = known.read_until_unix_us.unwrap_or(0);
+                        self.store.count_dropped(known.target.position_stream(ring), rest, since);
+                    }
+                    self.by_watch.remove(&known.watch);
                     // The directory may be gone already, and the watch with it.
-                    let _gone = inotify::remove_watch(&self.watcher, ring.watch);
+                    let _gone = inotify::remove_watch(&self.watcher, known.watch);
                 }
                 let _nobody_waits = done.send(());
             }
@@ -150,21 +185,20 @@ impl Task {
 
     fn watch(&mut self, id: Uuid, dir: &Path, target: RingTarget) -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
-        let after = match &target {
-            RingTarget::Build { output, .. } => self.store.position(*output, id).map_err(io::Error::other)?,
-            RingTarget::Process { stream, .. } => self.store.position(*stream, id).map_err(io::Error::other)?,
-            RingTarget::Router => self.router_position(id),
-        };
+        let copied = self.store.position(target.position_stream(id), id).map_err(io::Error::other)?;
         let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
         let watch = inotify::add_watch(&self.watcher, dir, flags)?;
-        self.rings.insert(id, Ring { reader: SegmentReader::new(dir, after), target, watch });
+        let ring = Ring {
+            dir: dir.to_owned(),
+            reader: SegmentReader::new(dir, copied.sequence),
+            target,
+            watch,
+            read_until_unix_us: (copied.sequence > 0).then_some(copied.unix_us),
+            waits_for_room: false,
+        };
+        self.rings.insert(id, ring);
         self.by_watch.insert(watch, id);
         Ok(())
-    }
-
-    /// The router's ring feeds many streams; a stream of its own remembers how far it was copied.
-    fn router_position(&self, ring: Uuid) -> u64 {
-        self.store.position(ring, ring).unwrap_or(0)
     }
 
     fn written_rings(&self) -> Vec<Uuid> {
@@ -187,8 +221,9 @@ impl Task {
 
     /// Copies what is new in one ring.
     fn copy(&mut self, id: Uuid) {
-        let Some(ring) = self.rings.get_mut(&id) else { return };
         loop {
+            let Some(ring) = self.rings.get_mut(&id) else { return };
+            let before = ring.reader.position();
             let batch = match ring.reader.read() {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -197,21 +232,14 @@ impl Task {
                 }
             };
             let Some(newest) = batch.records.last() else { return };
+            let newest_unix_us = newest.unix_us;
             let newest = RingPosition { ring: id, sequence: newest.sequence };
+            let since = ring.read_until_unix_us.unwrap_or(batch.records[0].unix_us);
             let lost = (batch.lost > 0).then(|| {
-                let at = batch.records[0].unix_us;
-                let text = format!(
-                    "Error L10 (output buffer overflow): {} messages dropped since {}.",
-                    batch.lost,
-                    rfc3339(at)
-                );
-                NewLine {
-                    unix_us: at,
-                    origin: Origin::Heroku,
-                    process: "logplex".to_owned(),
-                    text: text.into_bytes(),
-                    copied_from: None,
-                }
+                let first = &batch.records[0];
+                // The number of the last line that was lost: a batch that is read again is not told twice.
+                let place = RingPosition { ring: id, sequence: first.sequence - 1 };
+                NewLine { copied_from: Some(place), ..overflow_line(batch.lost, since, first.unix_us) }
             });
             let mut by_stream: HashMap<Uuid, Vec<NewLine>> = HashMap::new();
             match &ring.target {
@@ -245,7 +273,7 @@ impl Task {
                         });
                     }
                     let mark = NewLine {
-                        unix_us: 0,
+                        unix_us: newest_unix_us,
                         origin: Origin::Heroku,
                         process: "router".to_owned(),
                         text: Vec::new(),
@@ -254,11 +282,45 @@ impl Task {
                     by_stream.insert(id, lost.into_iter().chain([mark]).collect());
                 }
             }
-            for (stream, lines) in by_stream {
-                if let Err(error) = self.store.append(stream, &lines) {
-                    warn!(stream = %stream, %error, "cannot store log lines");
+            if !self.store_lines(id, by_stream) {
+                if let Some(ring) = self.rings.get_mut(&id) {
+                    ring.reader = SegmentReader::new(&ring.dir, before);
+                    ring.waits_for_room = true;
                 }
+                return;
             }
+            let Some(ring) = self.rings.get_mut(&id) else { return };
+            ring.waits_for_room = false;
+            ring.read_until_unix_us = Some(newest_unix_us);
+        }
+    }
+
+    /// Stores a batch; false if it must be read again because the disk is full.
+    ///
+    /// The stream that remembers the ring's position comes last: after a restart, too, nothing is taken for copied that
+    /// another stream lacks. What is already there is left out when it comes again.
+    fn store_lines(&self, ring: Uuid, mut by_stream: HashMap<Uuid, Vec<NewLine>>) -> bool {
+        let position = self.rings.get(&ring).map_or(ring, |known| known.target.position_stream(ring));
+        let last = by_stream.remove(&position).map(|lines| (position, lines));
+        for (stream, lines) in by_stream.into_iter().chain(last) {
+            let Err(error) = self.store.append_or_nothing(stream, &lines) else { continue };
+            if error.is_full_disk() {
+                debug!(%stream, %error, "cannot store log lines yet");
+                return false;
+            }
+            // Of this stream alone: it must not hold up the others that the ring feeds.
+            warn!(%stream, %error, "cannot store log lines");
+            self.store.count_dropped(stream, lines.len() as u64, lines[0].unix_us);
+        }
+        true
+    }
+
+    /// Tries once more to copy the rings that found no room.
+    fn copy_waiting(&mut self) {
+        let waiting: Vec<Uuid> =
+            self.rings.iter().filter(|(_id, ring)| ring.waits_for_room).map(|(id, _ring)| *id).collect();
+        for ring in waiting {
+            self.copy(ring);
         }
     }
 }
@@ -290,15 +352,8 @@ fn copied(ring: Uuid, process: &str, record: SegmentRecord) -> NewLine {
     }
 }
 
-fn rfc3339(unix_us: u64) -> String {
-    let micros = i64::try_from(unix_us).unwrap_or(0);
-    jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use wire::segment::SegmentWriter;
 
     use super::*;
@@ -347,6 +402,139 @@ mod tests {
         );
     }
 
+    fn task(store: &Arc<LogStore>) -> Task {
+        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+        let watcher = pipe::Receiver::from_owned_fd_unchecked(inotify::init(flags).unwrap()).unwrap();
+        Task { store: Arc::clone(store), watcher, rings: HashMap::new(), by_watch: HashMap::new() }
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_dated_from_the_last_line_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ring, app) = (Uuid::new_v4(), Uuid::new_v4());
+        let store = Arc::new(LogStore::new(&dir.path().join("logs"), StreamLimits::default()));
+        let mut writer = SegmentWriter::open(&dir.path().join("ring"), 1000, 2).unwrap();
+        let mut task = task(&store);
+        let target = RingTarget::Process { stream: app, output: None, process: "web.1".to_owned() };
+        task.handle(Command::Add { ring, dir: dir.path().join("ring"), target: target.clone() });
+        let mut second = 0;
+        let mut write = |lines: u64| {
+            for _line in 0..lines {
+                second += 1;
+                writer.push(second * 1_000_000, "out", b"line");
+                writer.flush().unwrap();
+            }
+        };
+        // Each told loss with the time of the line that stands before it.
+        let told = || {
+            let lines = store.last_lines(app, &Filter::default(), 10_000).unwrap();
+            let losses = lines.windows(2).filter(|two| two[1].process == "logplex");
+            losses.map(|two| (two[0].unix_us / 1_000_000, two[1].text.clone())).collect::<Vec<_>>()
+        };
+        write(1);
+        task.copy(ring);
+        write(500);
+        task.copy(ring);
+        // A new server knows the time from the stream.
+        let mut restarted = self::task(&store);
+        write(500);
+        restarted.handle(Command::Add { ring, dir: dir.path().join("ring"), target });
+        let told = told();
+        assert_eq!(told.len(), 2, "{told:?}");
+        for (second, text) in told {
+            let since = jiff::Timestamp::from_second(i64::try_from(second).unwrap()).unwrap();
+            assert!(text.ends_with(&format!(" messages dropped since {since}.")), "{second}: {text}");
+        }
+    }
+
+    /// A file system of its own, so small that it can be filled.
+    struct SmallDisk(PathBuf);
+
+    impl SmallDisk {
+        fn mount(at: PathBuf) -> Self {
+            std::fs::create_dir(&at).unwrap();
+            let none = rustix::mount::MountFlags::empty();
+            rustix::mount::mount(c"tmpfs", &at, c"tmpfs", none, c"size=512k").unwrap();
+            Self(at)
+        }
+
+        fn fill(&self) {
+            use std::io::Write as _;
+            let mut ballast = std::fs::File::create(self.0.join("ballast")).unwrap();
+            while ballast.write_all(&[0; 4096]).is_ok() {}
+        }
+
+        fn make_room(&self) {
+            std::fs::remove_file(self.0.join("ballast")).unwrap();
+        }
+    }
+
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_that_find_no_room_come_later_or_are_counted() {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var("CI").is_err(), "needs root to mount a small file system");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (ring, app) = (Uuid::new_v4(), Uuid::new_v4());
+        let disk = SmallDisk::mount(dir.path().join("logs"));
+        let store = Arc::new(LogStore::new(&disk.0, StreamLimits::default()));
+        let mut writer = SegmentWriter::open(&dir.path().join("ring"), 1 << 20, 3).unwrap();
+        let mut task = task(&store);
+        let target = RingTarget::Process { stream: app, output: None, process: "web.1".to_owned() };
+        task.handle(Command::Add { ring, dir: dir.path().join("ring"), target });
+        let mut written = 0;
+        let mut write = |lines: u64| {
+            for _line in 0..lines {
+                written += 1;
+                writer.push(1_000_000, "out", format!("{written} {}", "x".repeat(200)).as_bytes());
+            }
+            writer.flush().unwrap();
+        };
+        write(1);
+        task.copy(ring);
+        disk.fill();
+        write(300);
+        task.copy(ring);
+        assert!(task.rings[&ring].waits_for_room);
+        // A line of the platform's own is in no ring.
+        let own = NewLine { text: vec![b'p'; 9000], ..NewLine::platform(jiff::Timestamp::UNIX_EPOCH, "api", "") };
+        assert!(store.append(app, &[own]).unwrap_err().is_full_disk());
+        task.copy_waiting();
+        assert!(task.rings[&ring].waits_for_room);
+
+        disk.make_room();
+        task.copy_waiting();
+        assert!(!task.rings[&ring].waits_for_room);
+        let lines = || store.last_lines(app, &Filter::default(), 10_000).unwrap();
+        assert!(lines().windows(2).all(|two| two[1].sequence == two[0].sequence + 1), "readers see no loss");
+        let numbers: Vec<u64> =
+            lines().iter().filter_map(|line| line.text.split(' ').next().unwrap().parse().ok()).collect();
+        assert_eq!(numbers, (1..=301).collect::<Vec<_>>());
+        let told = || -> Vec<String> {
+            lines().into_iter().filter(|line| line.process == "logplex").map(|line| line.text).collect()
+        };
+        let one = "Error L10 (output buffer overflow): 1 messages dropped since 1970-01-01T00:00:00Z.";
+        assert_eq!(told(), [one]);
+
+        // A process that ends while there is no room takes its ring with it.
+        disk.fill();
+        write(300);
+        task.copy(ring);
+        let (done, _finished) = oneshot::channel();
+        task.handle(Command::Finish { ring, last_sequence: 601, done });
+        disk.make_room();
+        store.append(app, &[NewLine::platform(jiff::Timestamp::UNIX_EPOCH, "api", "after")]).unwrap();
+        let many = "Error L10 (output buffer overflow): 300 messages dropped since 1970-01-01T00:00:01Z.";
+        assert_eq!(told(), [one, many]);
+    }
+
     #[tokio::test]
     async fn router_lines_go_to_the_app_that_they_name() {
         let dir = tempfile::tempdir().unwrap();
@@ -361,6 +549,6 @@ mod tests {
         ingest.add(ring, &dir.path().join("ring"), RingTarget::Router);
         assert_eq!(lines_of(&store, app, 2).await, ["router: at=info a", "router: at=info c"]);
         assert_eq!(lines_of(&store, other, 1).await, ["router: at=info b"]);
-        assert_eq!(store.position(ring, ring).unwrap(), 3);
+        assert_eq!(store.position(ring, ring).unwrap().sequence, 3);
     }
 }

@@ -92,6 +92,37 @@ impl LogLine {
     }
 }
 
+/// `L10`: lines were lost between the one written at `since_unix_us` and the one that follows.
+pub(crate) fn overflow_line(lost: u64, since_unix_us: u64, unix_us: u64) -> NewLine {
+    let since = rfc3339(since_unix_us);
+    let text = format!("Error L10 (output buffer overflow): {lost} messages dropped since {since}.");
+    NewLine {
+        unix_us,
+        origin: Origin::Heroku,
+        process: "logplex".to_owned(),
+        text: text.into_bytes(),
+        copied_from: None,
+    }
+}
+
+/// `L11`, as a whole line: a reader of the tail was too slow.
+pub fn tail_overflow_text(lost: u64, since_unix_us: u64, unix_us: u64) -> String {
+    let since = rfc3339(since_unix_us);
+    let line = LogLine {
+        sequence: 0,
+        unix_us,
+        origin: Origin::Heroku,
+        process: "logplex".to_owned(),
+        text: format!("Error L11 (Tail buffer overflow) -> This tail session dropped {lost} messages since {since}"),
+    };
+    line.to_heroku_text()
+}
+
+fn rfc3339(unix_us: u64) -> String {
+    let micros = i64::try_from(unix_us).unwrap_or(0);
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
 pub(crate) fn unix_us(at: Timestamp) -> u64 {
     u64::try_from(at.as_microsecond()).unwrap_or(0)
 }
@@ -150,6 +181,20 @@ mod tests {
             text: "hello".to_owned(),
         };
         assert_eq!(line.to_heroku_text(), "2026-01-02T03:04:05.123456+00:00 app[web.1]: hello");
+    }
+
+    #[test]
+    fn lost_lines_are_told_as_on_heroku() {
+        let line = overflow_line(500, 1_767_323_045_123_456, 1_767_323_046_000_000);
+        assert_eq!(
+            String::from_utf8(line.text).unwrap(),
+            "Error L10 (output buffer overflow): 500 messages dropped since 2026-01-02T03:04:05.123456Z."
+        );
+        assert_eq!(
+            tail_overflow_text(1101, 1_767_323_045_000_000, 1_767_323_046_000_000),
+            "2026-01-02T03:04:06.000000+00:00 heroku[logplex]: Error L11 (Tail buffer overflow) -> \
+             This tail session dropped 1101 messages since 2026-01-02T03:04:05Z"
+        );
     }
 
     #[test]

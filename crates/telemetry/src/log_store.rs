@@ -11,7 +11,7 @@ use uuid::Uuid;
 use wire::segment::{SegmentReader, SegmentWriter};
 
 use crate::filter::Filter;
-use crate::line::{END_TAG, LogLine, NewLine, from_record, tag};
+use crate::line::{END_TAG, LogLine, NewLine, from_record, overflow_line, tag};
 
 #[derive(Debug, Error)]
 pub enum LogStoreError {
@@ -35,6 +35,14 @@ pub enum LogStoreError {
     },
 }
 
+impl LogStoreError {
+    /// Whether it passes as soon as somebody makes room.
+    pub fn is_full_disk(&self) -> bool {
+        let (Self::Open { source, .. } | Self::Write { source, .. } | Self::Read { source, .. }) = self;
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// How much of each stream is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
@@ -54,6 +62,8 @@ pub struct LogStore {
     dir: PathBuf,
     limits: StreamLimits,
     streams: Mutex<HashMap<Uuid, Arc<Stream>>>,
+    /// By stream; told in its next line.
+    dropped: Mutex<HashMap<Uuid, Dropped>>,
 }
 
 #[derive(Debug)]
@@ -61,8 +71,23 @@ struct Stream {
     dir: PathBuf,
     writer: Mutex<SegmentWriter>,
     /// The last line copied from each ring.
-    positions: Mutex<HashMap<Uuid, u64>>,
+    positions: Mutex<HashMap<Uuid, Copied>>,
     state: watch::Sender<StreamState>,
+}
+
+/// How far a ring was copied into a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    pub sequence: u64,
+    /// When that line was written.
+    pub unix_us: u64,
+}
+
+/// Lines that could not be stored and will not come again (`L10`).
+#[derive(Debug, Clone, Copy)]
+struct Dropped {
+    lines: u64,
+    since_unix_us: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,33 +98,67 @@ struct StreamState {
 
 impl LogStore {
     pub fn new(dir: &Path, limits: StreamLimits) -> Self {
-        Self { dir: dir.to_owned(), limits, streams: Mutex::new(HashMap::new()) }
+        Self { dir: dir.to_owned(), limits, streams: Mutex::new(HashMap::new()), dropped: Mutex::new(HashMap::new()) }
     }
 
-    /// Appends lines to a stream. Lines copied from a ring that are already there are left out.
+    /// Appends lines to a stream. Where they cannot be stored, the stream's next line tells how many were dropped.
     pub fn append(&self, stream: Uuid, lines: &[NewLine]) -> Result<(), LogStoreError> {
+        let appended = self.append_or_nothing(stream, lines);
+        if let (Err(_), Some(first)) = (&appended, lines.first()) {
+            self.count_dropped(stream, lines.len() as u64, first.unix_us);
+        }
+        appended
+    }
+
+    /// Appends all these lines or, where there is an error, none: for a caller who tries again. Lines copied from a ring
+    /// that are already there are left out.
+    pub fn append_or_nothing(&self, key: Uuid, lines: &[NewLine]) -> Result<(), LogStoreError> {
         if lines.is_empty() {
             return Ok(());
         }
-        let stream = self.open(stream)?;
+        let stream = self.open(key)?;
         let mut writer = stream.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut positions = stream.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        for line in lines {
+        let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        let told = dropped.map(|dropped| overflow_line(dropped.lines, dropped.since_unix_us, lines[0].unix_us));
+        let mut copied: HashMap<Uuid, Copied> = HashMap::new();
+        for line in told.iter().chain(lines) {
             if let Some(place) = line.copied_from {
-                let last = positions.entry(place.ring).or_insert(0);
-                if place.sequence <= *last {
+                let last = copied.get(&place.ring).or(positions.get(&place.ring)).copied().unwrap_or_default();
+                if place.sequence <= last.sequence {
                     continue;
                 }
-                *last = place.sequence;
+                copied.insert(place.ring, Copied { sequence: place.sequence, unix_us: line.unix_us });
             }
             writer.push(line.unix_us, &tag(line), &line.text);
         }
-        let flushed = writer.flush();
+        writer.flush_or_take_back().map_err(|source| LogStoreError::Write { path: stream.dir.clone(), source })?;
         let last = writer.last_sequence();
+        positions.extend(copied);
+        if let Some(told) = dropped {
+            self.forget_dropped(key, told.lines);
+        }
         drop(positions);
         drop(writer);
         stream.state.send_modify(|state| state.last = last);
-        flushed.map_err(|source| LogStoreError::Write { path: stream.dir.clone(), source })
+        Ok(())
+    }
+
+    /// Counts lines of a stream that nobody will bring again.
+    pub fn count_dropped(&self, stream: Uuid, lines: u64, since_unix_us: u64) {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        dropped.entry(stream).or_insert(Dropped { lines: 0, since_unix_us }).lines += lines;
+    }
+
+    /// These were told; others may have been dropped meanwhile.
+    fn forget_dropped(&self, stream: Uuid, told: u64) {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = dropped.get_mut(&stream) {
+            left.lines = left.lines.saturating_sub(told);
+            if left.lines == 0 {
+                dropped.remove(&stream);
+            }
+        }
     }
 
     /// Ends a stream: followers get the rest and then nothing more. Idempotent.
@@ -119,11 +178,11 @@ impl LogStore {
         flushed.map_err(|source| LogStoreError::Write { path: stream.dir.clone(), source })
     }
 
-    /// The number of the last line that was copied from `ring` into `stream`; 0 if none was.
-    pub fn position(&self, stream: Uuid, ring: Uuid) -> Result<u64, LogStoreError> {
+    /// The last line that was copied from `ring` into `stream`; number 0 if none was.
+    pub fn position(&self, stream: Uuid, ring: Uuid) -> Result<Copied, LogStoreError> {
         let stream = self.open(stream)?;
         let positions = stream.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(positions.get(&ring).copied().unwrap_or(0))
+        Ok(positions.get(&ring).copied().unwrap_or_default())
     }
 
     /// The last `lines_max` lines that match.
@@ -152,7 +211,7 @@ impl LogStore {
         let stream = self.open(stream)?;
         let reader = SegmentReader::new(&stream.dir, after);
         let state = stream.state.subscribe();
-        Ok(Follower { reader, state, filter, path: stream.dir.clone(), ended: false })
+        Ok(Follower { reader, state, filter, path: stream.dir.clone(), ended: false, read_until_unix_us: None })
     }
 
     /// The number of the newest line.
@@ -206,8 +265,10 @@ fn open_stream(dir: PathBuf, limits: StreamLimits) -> Result<Stream, LogStoreErr
         for record in &batch.records {
             ended |= record.tag == END_TAG;
             if let Some((_line, Some(place))) = from_record(record) {
-                let last = positions.entry(place.ring).or_insert(0);
-                *last = place.sequence.max(*last);
+                let last: &mut Copied = positions.entry(place.ring).or_default();
+                if place.sequence > last.sequence {
+                    *last = Copied { sequence: place.sequence, unix_us: record.unix_us };
+                }
             }
         }
     }
@@ -223,6 +284,8 @@ pub struct Follower {
     filter: Filter,
     path: PathBuf,
     ended: bool,
+    /// When the last line that was read was written.
+    read_until_unix_us: Option<u64>,
 }
 
 /// What a follower gets at once.
@@ -231,6 +294,8 @@ pub struct Followed {
     pub lines: Vec<LogLine>,
     /// Lines that were gone before they could be read (`L11`).
     pub lost: u64,
+    /// When the last line before them was written; 0 if nothing was lost.
+    pub lost_since_unix_us: u64,
 }
 
 impl Follower {
@@ -253,8 +318,11 @@ impl Follower {
                 .map(|(line, _place)| line)
                 .filter(|line| self.filter.matches(line))
                 .collect::<Vec<_>>();
+            let before = self.read_until_unix_us.or_else(|| batch.records.first().map(|record| record.unix_us));
+            self.read_until_unix_us = batch.records.last().map(|record| record.unix_us);
             if !lines.is_empty() || batch.lost > 0 {
-                return Ok(Some(Followed { lines, lost: batch.lost }));
+                let lost_since_unix_us = before.filter(|_time| batch.lost > 0).unwrap_or(0);
+                return Ok(Some(Followed { lines, lost: batch.lost, lost_since_unix_us }));
             }
         }
         Ok(None)
@@ -322,7 +390,7 @@ mod tests {
         store.append(key, &[copied(1), copied(2)]).unwrap();
         drop(store);
         let store = LogStore::new(dir.path(), StreamLimits::default());
-        assert_eq!(store.position(key, ring).unwrap(), 2);
+        assert_eq!(store.position(key, ring).unwrap(), Copied { sequence: 2, unix_us: 1 });
         store.append(key, &[copied(2), copied(3)]).unwrap();
         let lines = store.last_lines(key, &Filter::default(), 10).unwrap();
         assert_eq!(texts(&lines), ["line 1", "line 2", "line 3"]);

@@ -39,6 +39,8 @@ pub struct SegmentWriter {
     file_bytes: u64,
     next_sequence: u64,
     buffer: Vec<u8>,
+    /// The number of the buffer's first record.
+    buffer_start: u64,
 }
 
 impl SegmentWriter {
@@ -66,6 +68,7 @@ impl SegmentWriter {
             file_bytes,
             next_sequence,
             buffer: Vec::new(),
+            buffer_start: next_sequence,
         })
     }
 
@@ -73,6 +76,9 @@ impl SegmentWriter {
     pub fn push(&mut self, unix_us: u64, tag: &str, text: &[u8]) {
         let text = &text[..text.len().min(RECORD_TEXT_BYTES_MAX)];
         debug_assert!(!text.contains(&b'\n'), "a record is one line");
+        if self.buffer.is_empty() {
+            self.buffer_start = self.next_sequence;
+        }
         self.buffer.extend_from_slice(format!("{} {unix_us} {tag} ", self.next_sequence).as_bytes());
         self.buffer.extend_from_slice(text);
         self.buffer.push(b'\n');
@@ -89,24 +95,46 @@ impl SegmentWriter {
 
     /// Writes the buffer with one `write`. On an error (full disk) the buffer is dropped and its records are lost by number.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
+        if let Err(error) = self.write_buffer() {
+            // The next record starts a file of its own, after the gap.
+            self.rotate()?;
+            return Err(error);
         }
+        self.rotate_if_full()
+    }
+
+    /// As [`Self::flush`], but on an error the numbers of the dropped records are free again: for a writer who will push
+    /// them once more, so that no reader sees a loss.
+    pub fn flush_or_take_back(&mut self) -> io::Result<()> {
+        if let Err(error) = self.write_buffer() {
+            self.next_sequence = self.buffer_start;
+            // A reader may have seen the part that was cut off, so what comes next goes to another file. Without room
+            // for one the old one serves, too.
+            self.rotate().ok();
+            return Err(error);
+        }
+        // Nothing is lost where the next file cannot be made: this one grows, and the next flush tries again.
+        self.rotate_if_full().ok();
+        Ok(())
+    }
+
+    /// Writes the buffer and empties it. What was written in part is cut off again.
+    fn write_buffer(&mut self) -> io::Result<()> {
         let written = self.file.write_all(&self.buffer);
         let size_bytes = self.buffer.len() as u64;
         self.buffer.clear();
         self.buffer.shrink_to(64 * 1024);
         if let Err(error) = written {
-            // What was written in part is cut off; the next record starts a file of its own, after the gap.
             self.file.set_len(self.file_bytes)?;
-            self.rotate()?;
+            self.file.seek(SeekFrom::End(0))?;
             return Err(error);
         }
         self.file_bytes += size_bytes;
-        if self.file_bytes >= self.segment_bytes {
-            self.rotate()?;
-        }
         Ok(())
+    }
+
+    fn rotate_if_full(&mut self) -> io::Result<()> {
+        if self.file_bytes >= self.segment_bytes { self.rotate() } else { Ok(()) }
     }
 
     /// The sequence number of the last record pushed; 0 before the first.

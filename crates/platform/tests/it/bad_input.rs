@@ -191,6 +191,14 @@ fn a_full_disk_stops_nothing_that_runs() {
     assert!(status == 507 || status == 200, "{status} {answer}");
 
     fs::remove_file(&ballast).unwrap();
+    // What could not be stored meanwhile is told by number.
+    wait_until("every line is there or counted", || {
+        platform.text("shop", "/say?text=room");
+        let lines = platform.logs("shop");
+        let counted = lines.iter().filter_map(|line| line.split_once("Error L10 (output buffer overflow): "));
+        let counted = counted.map(|(_head, rest)| rest.split(' ').next().unwrap().parse::<usize>().unwrap());
+        lines.iter().filter(|line| line.contains("app[web.1]: line ")).count() + counted.sum::<usize>() >= 100
+    });
     platform.serve("shop", &source.version("2"));
     platform.shows("shop", "version=2 ");
     let seen = load.finish();
