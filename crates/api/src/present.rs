@@ -21,9 +21,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::origin::Origin;
 use crate::state::ApiState;
 
-/// The one region and the stacks have fixed ids: their names never change meaning.
+/// The one region has a fixed id: its name never changes meaning.
 const REGION_ID: Uuid = Uuid::from_u128(0x6265_7274_6800_4000_8000_7265_6769_6f6e);
-const STACK_ID: Uuid = Uuid::from_u128(0x6265_7274_6800_4000_8000_0000_7374_6163);
 const GENERATION_ID: Uuid = Uuid::from_u128(0x6265_7274_6800_4000_8000_0000_6365_6461);
 
 /// How long an output URL in an answer may be used.
@@ -59,7 +58,8 @@ pub(crate) fn account(account: &Account) -> heroku::Account {
 }
 
 pub(crate) fn stack() -> heroku::IdName {
-    heroku::IdName { id: STACK_ID, name: "debian-12".to_owned() }
+    let name = shim::host::stack();
+    heroku::IdName { id: named_id("stack", name), name: name.to_owned() }
 }
 
 pub(crate) fn region() -> heroku::IdName {

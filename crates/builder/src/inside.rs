@@ -106,7 +106,7 @@ fn build(layout: &Layout, environment: BTreeMap<String, String>, output: &mut dy
         fs::create_dir_all(home).map_err(at("make", Path::new(home)))?;
     }
     let mut build = Build { layout: layout.clone(), plan, environment, manifest: Manifest::default(), output };
-    build.manifest.stack = "debian-12".to_owned();
+    shim::host::stack().clone_into(&mut build.manifest.stack);
     for note in build.plan.notes.clone() {
         build.say(&note)?;
     }

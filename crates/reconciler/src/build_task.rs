@@ -76,7 +76,7 @@ impl BuildTask {
         let dyno = match self.earlier_attempt().await? {
             Some(dyno) => dyno,
             None => {
-                say(&format!("-----> Building on {}", stack()));
+                say(&format!("-----> Building on {}", shim::host::stack()));
                 let prepared = self.prepare(self.source().await?).await?;
                 self.start(&prepared).await?
             }
@@ -292,17 +292,4 @@ fn fetch(url: &str, to: &Path) -> Result<(), String> {
     let mut file = File::create(to).map_err(|error| failed(&error))?;
     io::copy(&mut reader, &mut file).map_err(|error| failed(&error))?;
     Ok(())
-}
-
-fn stack() -> String {
-    std::fs::read_to_string("/etc/os-release")
-        .ok()
-        .and_then(|text| {
-            let field = |name: &str| {
-                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-                Some(line.trim_matches('"').to_owned())
-            };
-            Some(format!("{}-{}", field("ID=")?, field("VERSION_ID=")?))
-        })
-        .unwrap_or_else(|| "this machine's userland".to_owned())
 }

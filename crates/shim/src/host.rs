@@ -15,8 +15,11 @@ use crate::cgroup;
 mod gateway;
 pub mod ipv4_net;
 mod rules;
+mod stack;
 
 use ipv4_net::Ipv4Net;
+
+pub use stack::stack;
 
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 

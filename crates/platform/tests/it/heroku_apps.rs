@@ -12,14 +12,14 @@ fn heroku_makes_shows_renames_and_destroys_apps() {
     platform.heroku("create shop").shows("http://shop.localhost").shows("/shop.git");
     platform.heroku("apps").shows("=== admin@localhost Apps").shows("shop");
     let info = platform.heroku("apps:info -a shop");
-    info.shows("Owner:          admin@localhost").shows("Region:         local").shows("Stack:          debian-12");
+    info.shows("Owner:          admin@localhost").shows("Region:         local").shows(&format!("Stack:          {}", shim::host::stack()));
     assert_eq!(platform.heroku("apps:info -a shop --json").json()["app"]["name"], "shop");
     platform.heroku("apps:rename store -a shop").shows("store.git");
     platform.heroku_fails("apps:info -a shop").shows("Couldn't find that app");
     platform.heroku_fails("create store").shows("already taken");
     platform.heroku_fails("create other --team ours").shows("no teams");
     platform.heroku_fails("create other --region eu").shows("There is no region");
-    platform.heroku("stack -a store").shows("* debian-12").shows("heroku-24");
+    platform.heroku("stack -a store").shows(&format!("* {}", shim::host::stack())).shows("heroku-24");
     platform.heroku("stack:set heroku-24 -a store").shows("done");
     platform.heroku_fails("stack:set container -a store").shows("not available yet");
     platform.heroku("regions").shows("This machine");
