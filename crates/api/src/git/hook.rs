@@ -132,13 +132,16 @@ async fn refuse_unsupported(commit: &str) -> Result<(), PushError> {
                 .to_owned(),
         ));
     }
-    let attributes = git(&["show", &format!("{commit}:.gitattributes")]).await?;
-    if String::from_utf8_lossy(&attributes.stdout).contains("filter=lfs") {
-        return Err(PushError::Refused(
-            "This repository keeps files in Git LFS (.gitattributes). A push brings only their pointers: \
+    // Each directory may have attributes of its own.
+    let search =
+        ["grep", "--name-only", "--fixed-strings", "-e", "filter=lfs", commit, "--", ":(glob)**/.gitattributes"];
+    let attributes = git(&search).await?.stdout;
+    if let Some(found) = String::from_utf8_lossy(&attributes).lines().next() {
+        let path = found.split_once(':').map_or(found, |(_commit, path)| path);
+        return Err(PushError::Refused(format!(
+            "This repository keeps files in Git LFS ({path}). A push brings only their pointers: \
              deploy the working directory with `berth deploy`, which uploads the real files."
-                .to_owned(),
-        ));
+        )));
     }
     Ok(())
 }

@@ -25,7 +25,9 @@ impl<'a> Repository<'a> {
 
     fn commit(&self, source: &Source) -> String {
         for (name, content) in &source.files {
-            std::fs::write(self.directory.join(name), content).unwrap();
+            let path = self.directory.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
         }
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", "a change"]);
@@ -129,6 +131,7 @@ fn a_push_without_the_right_token_is_refused() {
 #[test]
 fn submodules_and_lfs_are_refused_by_name() {
     let Some(platform) = TestPlatform::start() else { return };
+    let lfs = "*.psd filter=lfs diff=lfs merge=lfs -text\n";
     for (app, file, content, word) in [
         (
             "modules",
@@ -136,7 +139,8 @@ fn submodules_and_lfs_are_refused_by_name() {
             "[submodule \"lib\"]\n\tpath = lib\n\turl = https://example.com/lib\n",
             "submodules",
         ),
-        ("large-files", ".gitattributes", "*.psd filter=lfs diff=lfs merge=lfs -text\n", "Git LFS"),
+        ("large-files", ".gitattributes", lfs, "Git LFS (.gitattributes)"),
+        ("large-files-below", "art/raw/.gitattributes", lfs, "Git LFS (art/raw/.gitattributes)"),
     ] {
         platform.create(app);
         let repository = Repository::new(&platform, app);
