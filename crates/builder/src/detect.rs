@@ -11,7 +11,7 @@ use crate::version::Wanted;
 mod wanted;
 
 /// Longest list of buildpacks.
-const BUILDPACKS_MAX: usize = 10;
+const BUILDPACKS_MAX: usize = 20;
 
 /// One thing that takes part in a build.
 #[derive(Debug, Clone, PartialEq, Eq)]

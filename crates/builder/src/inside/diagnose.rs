@@ -1,5 +1,7 @@
 //! Known causes in the last lines of a failed tool, each with its remedy. Pure; a table more than an algorithm.
 
+use std::ops::Range;
+
 /// A cause is known when every needle stands in one line, in lower case.
 const KNOWN: [(&[&str], &str); 18] = [
     (
@@ -77,12 +79,13 @@ const KNOWN: [(&[&str], &str); 18] = [
 ];
 
 /// Words after which a failed look-up or connection names its host.
-const HOST_MARKERS: [&str; 8] = [
+const HOST_MARKERS: [&str; 9] = [
     "getaddrinfo enotfound ",
     "getaddrinfo eai_again ",
     "could not resolve host: ",
     "couldn't resolve host name: ",
     "could not resolve hostname ",
+    "failed to resolve address for ",
     "failed to fetch: `https://",
     "error sending request for url (https://",
     "connect econnrefused ",
@@ -90,7 +93,7 @@ const HOST_MARKERS: [&str; 8] = [
 
 /// What to tell the user, most telling first, each once.
 pub(super) fn diagnose(lines: &[&str]) -> Vec<String> {
-    let lower: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
+    let lower: Vec<String> = lines.iter().map(|line| line.to_ascii_lowercase()).collect();
     let mut advice: Vec<String> = KNOWN
         .iter()
         .filter(|(needles, _remedy)| lower.iter().any(|line| needles.iter().all(|needle| line.contains(needle))))
@@ -101,7 +104,8 @@ pub(super) fn diagnose(lines: &[&str]) -> Vec<String> {
         let asked = package.map_or_else(String::new, |package| format!(" The package that asked: {package}."));
         advice.push(format!("The host {host} cannot be reached from builds.{asked}"));
     }
-    if let Some(url) = lower.iter().find_map(|line| git_url(line)) {
+    let url = lower.iter().zip(lines).find_map(|(lower, line)| line.get(git_url(lower)?));
+    if let Some(url) = url {
         advice.push(format!(
             "The git dependency {url} could not be fetched: check its address and that builds may read it."
         ));
@@ -131,7 +135,8 @@ fn asking_package(line: &str) -> Option<String> {
     Some(name.trim().to_owned())
 }
 
-fn git_url(line: &str) -> Option<&str> {
+/// Where in a line, which is in lower case, the address of a git repository stands that could not be fetched.
+fn git_url(line: &str) -> Option<Range<usize>> {
     let failed =
         ["git operation failed", "failed to clone", "failed to fetch", "unable to update", "fatal: unable to access"];
     let at = line
@@ -139,9 +144,13 @@ fn git_url(line: &str) -> Option<&str> {
         .or_else(|| line.find("git+ssh"))
         .or_else(|| failed.iter().any(|words| line.contains(words)).then(|| line.find("https://")).flatten())?;
     let relevant = failed.iter().any(|words| line.contains(words)) || line.contains("git+");
-    let rest = line.get(at..).filter(|rest| relevant && (rest.contains(".git") || rest.starts_with("git+")))?;
-    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '`' | '\'' | '"' | ')' | ',')).unwrap_or(rest.len());
-    rest.get(..end)
+    // cargo says this of repositories only: its registries have a name.
+    let cargo = line.trim_start().starts_with("unable to update https://");
+    let rest =
+        line.get(at..).filter(|rest| relevant && (cargo || rest.contains(".git") || rest.starts_with("git+")))?;
+    let ends = |c: char| c.is_whitespace() || matches!(c, '`' | '\'' | '"' | ')' | ',') || (cargo && "?#".contains(c));
+    let end = rest.find(ends).unwrap_or(rest.len());
+    Some(at..at + end)
 }
 
 #[cfg(test)]
@@ -185,6 +194,10 @@ mod tests {
         check(
             &["fatal: unable to access 'https://git.invalid/x.git/': Could not resolve host: git.invalid"],
             "https://git.invalid/x.git/",
+        );
+        check(
+            &["error: failed to get `ours` as a dependency", "  Unable to update https://git.invalid/Team/ours?rev=01"],
+            "The git dependency https://git.invalid/Team/ours could",
         );
     }
 

@@ -226,9 +226,9 @@ impl Build<'_> {
             return self.say("Skipping collectstatic: django.contrib.staticfiles is not installed");
         }
         let remedy = if said("STATIC_ROOT") {
-            "STATIC_ROOT is not set, so Django does not know where to collect static files.\nAdd to your settings: STATIC_ROOT = BASE_DIR / \"staticfiles\"\nOr skip this step: heroku config:set DISABLE_COLLECTSTATIC=1"
+            "STATIC_ROOT is not set, so Django does not know where to collect static files.\nAdd to your settings: STATIC_ROOT = BASE_DIR / \"staticfiles\"\nOr skip this step: berth config:set DISABLE_COLLECTSTATIC=1"
         } else {
-            "collectstatic failed: see the traceback above.\nRun it locally with the same config vars, or skip it: heroku config:set DISABLE_COLLECTSTATIC=1"
+            "collectstatic failed: see the traceback above.\nRun it locally with the same config vars, or skip it: berth config:set DISABLE_COLLECTSTATIC=1"
         };
         self.explain(&outcome)?;
         Err(InsideError::Refused(remedy.replace('\n', "\n !     ")))

@@ -1,4 +1,4 @@
-//! The Go toolchain, where one is installed: bound read-only, because a Go program needs none at run time.
+//! The Go toolchain, where one is installed: seen read-only, because a Go program needs none at run time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,10 +28,15 @@ impl Runtimes<'_> {
             return Err(RuntimeError::NotInstalled("Go toolchain"));
         }
         let resolution = resolve("Go", wanted, &versions)?;
-        let source =
-            found.into_iter().find(|(version, _root)| *version == resolution.version).map(|(_version, root)| root);
-        let root = self.layout.runtime(&format!("go-{}", resolution.version));
-        Ok(Provided { toolchain: Toolchain { version: resolution.version.to_string(), root, runtime: None }, source })
+        let chosen = found.into_iter().find(|(version, _root)| *version == resolution.version);
+        let Some((version, place)) = chosen else { return Err(RuntimeError::NotInstalled("Go toolchain")) };
+        // Every sandbox sees `/usr`, and Debian's toolchain reaches out of its directory by relative links.
+        let (root, source) = if place.starts_with("/usr") {
+            (place, None)
+        } else {
+            (self.layout.runtime(&format!("go-{version}")), Some(place))
+        };
+        Ok(Provided { toolchain: Toolchain { version: version.to_string(), root, runtime: None }, source })
     }
 }
 

@@ -121,6 +121,15 @@ impl TestApp {
         }
     }
 
+    /// With nothing fetched or copied yet, as on a machine that builds for the first time.
+    pub(crate) fn with_fresh_runtimes(mut self) -> Self {
+        let own = self.dirs.runtimes();
+        fs::remove_file(&own).unwrap();
+        fs::create_dir(&own).unwrap();
+        self.layout.runtimes = own;
+        self
+    }
+
     pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
         self.source.insert(path.to_owned(), (text.as_bytes().to_vec(), 0o644));
         self

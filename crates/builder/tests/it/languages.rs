@@ -70,6 +70,24 @@ fn a_rust_app_is_built_with_its_target_directory_in_the_cache() {
 }
 
 #[test]
+fn a_go_app_is_built_and_its_only_command_serves() {
+    let app = TestApp::named("go-plain");
+    let built = app.build();
+    built.says("-----> Go app detected").says("Using Go 1.").says("-----> go install ./...");
+    assert_eq!(built.command("web"), "./bin/hello");
+    assert_eq!(app.run_dyno(built.slug(), "./bin/hello"), "hello from Go\n");
+}
+
+#[test]
+fn registry_django_without_a_procfile_is_served_by_the_gunicorn_that_it_brings() {
+    let app = TestApp::named("django-default");
+    let built = app.build();
+    assert_eq!(built.command("web"), "gunicorn mysite.wsgi");
+    let checked = app.run_dyno(built.slug(), "gunicorn --check-config mysite.wsgi && echo fine");
+    assert!(checked.ends_with("fine\n"), "{checked}");
+}
+
+#[test]
 fn registry_locks_of_every_python_tool_are_understood() {
     let pipenv = TestApp::named("python-pipenv");
     let built = pipenv.build();

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the harness fails a test by panicking")]
 
+mod classic_buildpacks;
 mod examples;
 mod harness;
 mod languages;

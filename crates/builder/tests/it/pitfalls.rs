@@ -17,6 +17,31 @@ fn registry_a_version_file_of_the_app_does_not_hijack_the_tools() {
     assert!(app.run_dyno(built.slug(), "python -V").starts_with("Python 3.12."));
 }
 
+/// 1: nor do the shims of a version manager, which come first on many machines and fail inside such an app.
+#[test]
+fn registry_shims_that_come_first_in_the_hosts_path_are_never_run() {
+    let mut app = TestApp::named("version-file")
+        .file(
+            "package.json",
+            r#"{"name":"x","version":"1.0.0","engines":{"node":"20.x"},"scripts":{"build":"node -v"}}"#,
+        )
+        .with_fresh_runtimes();
+    let shims = app.data.path().join("manager/shims");
+    let mark = app.data.path().join("a-shim-ran");
+    std::fs::create_dir_all(&shims).unwrap();
+    for name in ["python", "python3", "uv", "pip", "pip3", "node", "npm"] {
+        let shim = shims.join(name);
+        std::fs::write(&shim, format!("#!/bin/sh\necho {name} >> {}\nexit 127\n", mark.display())).unwrap();
+        std::fs::set_permissions(&shim, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = app.host.environment.get("PATH").cloned().unwrap_or_default();
+    app.host.environment.insert("PATH".to_owned(), format!("{}:{path}", shims.display()));
+    let built = app.build();
+    built.says("Using Python 3.12.").says("Using Node ");
+    assert!(app.run_dyno(built.slug(), "python -V").starts_with("Python 3.12."));
+    assert!(!mark.exists(), "{:?}", std::fs::read_to_string(mark));
+}
+
 /// 2: what cannot be had is refused before anything runs, with what can be.
 #[test]
 fn registry_a_python_that_nobody_has_is_refused_with_the_list() {
@@ -162,6 +187,18 @@ fn registry_an_install_script_that_cannot_download_is_named_with_its_host() {
     built.fails().says("The host files.invalid cannot be reached from builds. The package that asked: fetcher.");
 }
 
+/// 7: node-gyp finds the headers of the Node in use, and has nothing to download.
+#[test]
+fn registry_a_script_finds_the_headers_of_its_node() {
+    let app = TestApp::named("node-postbuild");
+    let built = app.build();
+    let said = app.text_in(built.slug(), "nodedir.txt");
+    assert!(said.starts_with("headers at /") && said.contains("/node-22."), "{said}");
+    // Heroku's own name for the script stands in for the usual one.
+    assert_eq!(app.text_in(built.slug(), "ran.txt"), "heroku-postbuild\n");
+    built.says("-----> Running heroku-postbuild (npm)").says_not("Running build");
+}
+
 /// 8: every Node brings the npm that runs on it.
 #[test]
 fn registry_a_fetched_node_uses_its_own_npm() {
@@ -231,7 +268,26 @@ fn registry_a_git_dependency_that_fails_is_shown_by_its_address() {
     app.build().fails().says("The git dependency git+https://git.invalid/team/ours.git");
 }
 
-/// 15, 16, 20: they build; what is wrong with them shows when they run.
+#[test]
+fn a_cargo_git_dependency_that_fails_is_shown_by_its_address() {
+    let built = TestApp::named("rust-git-dependency").build();
+    built.fails().says("The git dependency https://git.invalid/team/ours could not be fetched");
+    built.says("The host git.invalid cannot be reached from builds.");
+}
+
+/// 21: closed networks have a mirror of uv's interpreters, which downloads before and during a build use.
+#[test]
+fn the_mirror_for_pythons_reaches_whoever_downloads_one() {
+    let mut app = TestApp::empty()
+        .file("Procfile", "web: x")
+        .executable("bin/post_compile", "#!/bin/sh\necho \"mirror is $UV_PYTHON_INSTALL_MIRROR\"\n");
+    let mirror = "https://mirror.internal/pythons";
+    app.host.environment.insert("UV_PYTHON_INSTALL_MIRROR".to_owned(), mirror.to_owned());
+    app.build().says("mirror is https://mirror.internal/pythons");
+    assert_eq!(app.host.client_environment()["UV_PYTHON_INSTALL_MIRROR"], mirror);
+}
+
+/// 15, 16, 20: they build; what is wrong with them shows when they run, in the platform's own tests.
 #[test]
 fn registry_apps_that_misbehave_at_run_time_build() {
     for name in ["port-ignored", "host-checking", "sigterm-ignored"] {

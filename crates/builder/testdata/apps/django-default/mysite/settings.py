@@ -1,0 +1,3 @@
+SECRET_KEY = "not a secret"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "mysite.urls"
