@@ -6,6 +6,7 @@
 
 pub mod hook;
 
+use std::convert::Infallible;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,22 +17,21 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use store::app::App;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use crate::auth::{self, Actor};
+use crate::discard::discard;
 use crate::error::{ApiError, ApiResult};
 use crate::listen::Peer;
 use crate::state::ApiState;
-
-/// Largest pack that a push may bring, in bytes.
-const PUSH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Largest negotiation of a fetch, in bytes.
 const FETCH_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -103,7 +103,12 @@ pub(crate) async fn receive_pack(
     command
         .arg("-c")
         .arg(format!("core.hooksPath={}", hooks.display()))
-        .args(["-c", &format!("receive.maxInputSize={PUSH_BYTES_MAX}"), "-c", "receive.fsckObjects=true"])
+        .args([
+            "-c",
+            &format!("receive.maxInputSize={}", state.config.push_bytes_max),
+            "-c",
+            "receive.fsckObjects=true",
+        ])
         .args(["receive-pack", "--stateless-rpc"])
         .arg(&directory)
         .env(hook::EXECUTABLE, &state.config.berth_executable)
@@ -164,23 +169,38 @@ fn run(mut command: Command, body: Body, content_type: &str) -> ApiResult<Respon
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(cannot_run(&io::Error::other("git has no pipes")));
     };
-    tokio::spawn(feed(child, stdin, body));
-    Ok(answer(content_type, Body::from_stream(tokio_util::io::ReaderStream::new(stdout))))
+    let (request_read, request_is_read) = oneshot::channel();
+    tokio::spawn(feed(child, stdin, body, request_read));
+    let output = tokio_util::io::ReaderStream::new(stdout);
+    // The answer's end waits for the request's: a client that still sends would miss what git said.
+    let end = stream::once(request_is_read).filter_map(|_sender_is_gone| async { None });
+    Ok(answer(content_type, Body::from_stream(output.chain(end))))
 }
 
-async fn feed(mut child: Child, mut stdin: tokio::process::ChildStdin, body: Body) {
+/// Gives git its input. `request_read` is dropped when nothing more is read from the client.
+async fn feed(
+    mut child: Child,
+    mut stdin: tokio::process::ChildStdin,
+    body: Body,
+    request_read: oneshot::Sender<Infallible>,
+) {
     let mut stream = body.into_data_stream();
     while let Some(chunk) = stream.next().await {
-        let written = match chunk {
-            Ok(chunk) => stdin.write_all(&chunk).await,
-            Err(error) => Err(io::Error::other(error)),
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                debug!(%error, "a git client ended early");
+                break;
+            }
         };
-        if let Err(error) = written {
-            debug!(%error, "a git client or git itself ended early");
+        if let Err(error) = stdin.write_all(&chunk).await {
+            debug!(%error, "git has read enough");
+            discard(&mut stream).await;
             break;
         }
     }
     drop(stdin);
+    drop(request_read);
     if let Err(error) = child.wait().await {
         warn!(%error, "cannot wait for git");
     }

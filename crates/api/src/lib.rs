@@ -22,6 +22,7 @@ mod catalogue;
 mod collaborators;
 mod config_vars;
 mod conventions;
+mod discard;
 mod dynos;
 mod extract;
 mod formation;

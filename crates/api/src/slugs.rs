@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use domain::id::SlugId;
 use domain::name::ProcessType;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use store::slug::Slug;
 use wire::platform_api as heroku;
 
@@ -67,12 +67,13 @@ pub(crate) async fn upload(
     State(state): State<Arc<ApiState>>,
     Path(id): Path<String>,
     Query(signature): Query<Signature>,
+    headers: HeaderMap,
     body: Body,
 ) -> ApiResult<StatusCode> {
     let id = SlugId::parse(&id).ok_or_else(|| ApiError::not_found("slug"))?;
     state.signer.check(&format!("slug/{id}/put"), signature.expires, &signature.sig, state.now())?;
     let arrived = state.config.data_dir.join("sources").join(format!("slug-{id}"));
-    receive(body, &arrived, state.config.upload_bytes_max).await?;
+    receive(&headers, body, &arrived, state.config.upload_bytes_max).await?;
     let internal = |error: std::io::Error| ApiError::internal("cannot store a slug", &error);
     let sha = sha256(&arrived).await.map_err(internal)?;
     let size_bytes = tokio::fs::metadata(&arrived).await.map_err(internal)?.len();

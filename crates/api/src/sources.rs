@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use domain::dyno_size::ByteCount;
 use domain::id::SourceId;
 use futures_util::StreamExt as _;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use wire::platform_api as heroku;
 
 use crate::auth::Actor;
+use crate::discard::discard;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
 use crate::origin::Origin;
@@ -62,11 +63,12 @@ pub(crate) async fn upload(
     State(state): State<Arc<ApiState>>,
     UrlPath(id): UrlPath<String>,
     Query(signature): Query<Signature>,
+    headers: HeaderMap,
     body: Body,
 ) -> ApiResult<StatusCode> {
     let id = SourceId::parse(&id).ok_or_else(|| ApiError::not_found("source"))?;
     state.signer.check(&format!("source/{id}/put"), signature.expires, &signature.sig, state.now())?;
-    receive(body, &path(&state, id), state.config.upload_bytes_max).await?;
+    receive(&headers, body, &path(&state, id), state.config.upload_bytes_max).await?;
     Ok(StatusCode::OK)
 }
 
@@ -85,22 +87,36 @@ pub(crate) fn path(state: &ApiState, id: SourceId) -> PathBuf {
     state.config.data_dir.join("sources").join(id.to_string())
 }
 
-/// Writes an upload to `path`: whole, or not at all.
-pub(crate) async fn receive(body: Body, path: &Path, bytes_max: u64) -> ApiResult<()> {
+/// Writes an upload to `path`: whole, or not at all. A refused one is read to its end, so that its sender learns why.
+pub(crate) async fn receive(headers: &HeaderMap, body: Body, path: &Path, bytes_max: u64) -> ApiResult<()> {
+    let announced = body.size_hint().lower();
+    if announced > bytes_max && headers.contains_key(header::EXPECT) {
+        // Who asks first has sent nothing yet, and will not.
+        return Err(too_large(bytes_max));
+    }
+    let mut stream = body.into_data_stream();
+    let received =
+        if announced > bytes_max { Err(too_large(bytes_max)) } else { write_whole(&mut stream, path, bytes_max).await };
+    if received.is_err() {
+        discard(&mut stream).await;
+    }
+    received
+}
+
+async fn write_whole(stream: &mut BodyDataStream, path: &Path, bytes_max: u64) -> ApiResult<()> {
     // A second attempt may come while the first one is still noticing that it was cut off.
     let temporary = path.with_extension(format!("{}.part", Uuid::new_v4()));
-    let received = receive_to(body, &temporary, bytes_max).await;
-    if received.is_err() {
+    let written = write_to(stream, &temporary, bytes_max).await;
+    if written.is_err() {
         // The first error is the one that counts.
         drop(tokio::fs::remove_file(&temporary).await);
     }
-    received?;
+    written?;
     tokio::fs::rename(&temporary, path).await.map_err(|error| disk_error(&error))
 }
 
-async fn receive_to(body: Body, temporary: &Path, bytes_max: u64) -> ApiResult<()> {
+async fn write_to(stream: &mut BodyDataStream, temporary: &Path, bytes_max: u64) -> ApiResult<()> {
     let mut file = tokio::fs::File::create(temporary).await.map_err(|error| disk_error(&error))?;
-    let mut stream = body.into_data_stream();
     let mut received: u64 = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_cut| {
@@ -108,14 +124,18 @@ async fn receive_to(body: Body, temporary: &Path, bytes_max: u64) -> ApiResult<(
         })?;
         received += chunk.len() as u64;
         if received > bytes_max {
-            return Err(ApiError::too_large(format!(
-                "The upload is larger than the limit of {}. Leave out what the app does not need (.slugignore).",
-                ByteCount(bytes_max)
-            )));
+            return Err(too_large(bytes_max));
         }
         file.write_all(&chunk).await.map_err(|error| disk_error(&error))?;
     }
     file.flush().await.map_err(|error| disk_error(&error))
+}
+
+fn too_large(bytes_max: u64) -> ApiError {
+    ApiError::too_large(format!(
+        "The upload is larger than the limit of {}. Leave out what the app does not need (.slugignore).",
+        ByteCount(bytes_max)
+    ))
 }
 
 fn disk_error(error: &io::Error) -> ApiError {

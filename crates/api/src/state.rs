@@ -29,6 +29,8 @@ pub struct ApiConfig {
     /// What is reduced on this machine, one sentence each; empty with full isolation.
     pub reduced: Vec<String>,
     pub full_isolation: bool,
+    /// Largest pack of a `git push`, in bytes.
+    pub push_bytes_max: u64,
 }
 
 /// Questions about the running platform that only its other parts can answer.

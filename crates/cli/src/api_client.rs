@@ -51,6 +51,14 @@ pub(crate) enum ApiClientError {
         #[source]
         source: io::Error,
     },
+    #[error("the upload to {server} broke off after {sent_bytes} of {size_bytes} bytes; nothing was built")]
+    Upload {
+        server: String,
+        sent_bytes: u64,
+        size_bytes: u64,
+        #[source]
+        source: Box<ureq::Error>,
+    },
     #[error("the connection to {server} broke")]
     Broken {
         server: String,
@@ -84,6 +92,9 @@ impl ApiClientError {
             }
             Self::Format { .. } => Some("Check the address: BERTH_HOST, or `berth login URL`.".to_owned()),
             Self::Authority { .. } => Some("Log in again with `berth login URL --ca FILE`.".to_owned()),
+            Self::Upload { .. } => {
+                Some("Try again; if it breaks off each time, the server's log says why (`berth status`).".to_owned())
+            }
             Self::Refused { .. } | Self::Broken { .. } => None,
         }
     }
@@ -181,9 +192,22 @@ impl ApiClient {
     }
 
     /// Sends a file to a URL that carries its own authority; the token is not sent along.
-    pub(crate) fn upload(&self, url: &str, mut content: impl Read, size_bytes: u64) -> ApiResult<()> {
+    ///
+    /// The server is asked first whether it takes so much: what it would refuse is not sent.
+    pub(crate) fn upload(&self, url: &str, content: impl Read, size_bytes: u64) -> ApiResult<()> {
         let request = self.patient.put(url).header(header::CONTENT_LENGTH, size_bytes);
-        self.checked(request.send(SendBody::from_reader(&mut content))).map(drop)
+        let request = request.header(header::EXPECT, "100-continue");
+        let mut content = Counted { content, read_bytes: 0 };
+        let answer = request.send(SendBody::from_reader(&mut content));
+        match answer {
+            Err(source) if content.read_bytes > 0 => Err(ApiClientError::Upload {
+                server: self.server.to_string(),
+                sent_bytes: content.read_bytes,
+                size_bytes,
+                source: Box::new(source),
+            }),
+            answer => self.checked(answer).map(drop),
+        }
     }
 
     /// Opens a stream whose URL carries its own authority.
@@ -260,6 +284,20 @@ impl ApiClient {
                 drop(writeln!(io::stderr(), " !    {text}"));
             }
         }
+    }
+}
+
+/// Counts what was read, to tell a server that cannot be reached from one that left in the middle.
+struct Counted<R> {
+    content: R,
+    read_bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = self.content.read(buffer)?;
+        self.read_bytes += size as u64;
+        Ok(size)
     }
 }
 

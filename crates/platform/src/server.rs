@@ -93,6 +93,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             upload_bytes_max: effective.upload_bytes_max,
             reduced: prepared.reduced,
             full_isolation: prepared.full,
+            push_bytes_max: effective.push_bytes_max,
         },
         signer: UrlSigner::new(&url_secret(&master_key)),
         platform: Arc::new(platform),

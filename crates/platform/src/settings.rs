@@ -25,6 +25,7 @@ pub(crate) struct Effective {
     pub(crate) sizes: Vec<DynoSize>,
     pub(crate) fronts: FrontPolicy,
     pub(crate) settings: Settings,
+    pub(crate) push_bytes_max: u64,
 }
 
 pub(crate) fn read(data_dir: &Path) -> Result<Effective> {
@@ -80,6 +81,7 @@ fn effective(settings: Settings) -> Result<Effective> {
         dyno_disk_bytes: given.dyno_disk_mib.unwrap_or(2048) * MIB,
         sizes,
         fronts: fronts::policy(&settings.router)?,
+        push_bytes_max: given.push_mib.unwrap_or(1024) * MIB,
         settings,
     })
 }

@@ -31,6 +31,7 @@ pub struct LimitSettings {
     pub slug_mib: Option<u64>,
     pub upload_mib: Option<u64>,
     pub dyno_disk_mib: Option<u64>,
+    pub push_mib: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

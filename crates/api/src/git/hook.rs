@@ -9,6 +9,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::display_chain::display_chain;
 use futures_util::StreamExt as _;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::combinators::BoxBody;
@@ -47,6 +48,8 @@ enum PushError {
     Connect(#[source] io::Error),
     #[error("the connection to the Berth server broke; the build goes on: `berth releases` shows how it ends")]
     Http(#[from] hyper::Error),
+    #[error("the pushed files could not be uploaded to the Berth server; nothing was built")]
+    Upload(#[source] Box<PushError>),
     #[error("the server's answer cannot be read")]
     Json(#[from] serde_json::Error),
     #[error("cannot make a request")]
@@ -58,7 +61,7 @@ pub async fn pre_receive() -> ExitCode {
     match receive().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!(" !     {error}"));
+            say(&format!(" !     {}", display_chain(&error)));
             say(" !     Push rejected.");
             ExitCode::FAILURE
         }
@@ -182,11 +185,19 @@ impl Server {
         Ok(sender.send_request(request).await?)
     }
 
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: BoxBody<Bytes, io::Error>,
+    ) -> Result<(StatusCode, Bytes), PushError> {
+        let response = self.request(method, path, body).await?;
+        Ok((response.status(), response.into_body().collect().await?.to_bytes()))
+    }
+
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, PushError> {
         let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed();
-        let response = self.request(method, path, body).await?;
-        let status = response.status();
-        let bytes = response.into_body().collect().await?.to_bytes();
+        let (status, bytes) = self.exchange(method, path, body).await?;
         check(status, &bytes)?;
         Ok(serde_json::from_slice(&bytes)?)
     }
@@ -202,9 +213,9 @@ impl Server {
             .map_err(PushError::Git)?;
         let stdout = archive.stdout.take().ok_or_else(|| PushError::Git(io::Error::other("no output")))?;
         let chunks = tokio_util::io::ReaderStream::new(stdout).map(|chunk| chunk.map(Frame::data));
-        let response = self.request(Method::PUT, path, BodyExt::boxed(StreamBody::new(chunks))).await?;
-        let status = response.status();
-        check(status, &response.into_body().collect().await?.to_bytes())?;
+        let sent = self.exchange(Method::PUT, path, BodyExt::boxed(StreamBody::new(chunks))).await;
+        let (status, answer) = sent.map_err(|error| PushError::Upload(Box::new(error)))?;
+        check(status, &answer)?;
         let archived = archive.wait().await.map_err(PushError::Git)?;
         if archived.success() { Ok(()) } else { Err(PushError::Refused(format!("git cannot archive {commit}"))) }
     }

@@ -144,6 +144,25 @@ fn a_refused_upload_says_why() {
 }
 
 #[test]
+fn what_the_server_would_refuse_is_not_sent_at_all() {
+    let server = server();
+    server.on("PUT /put", [Reply::error(507, "insufficient_storage", "The server's disk is full.").early()]);
+    let ended = client(&server, &["deploy"]).file("large", &"x".repeat(1 << 20)).end();
+    assert_eq!((ended.code, server.seen("PUT /put").len()), (Some(1), 1), "{ended:?}");
+    assert!(ended.stderr.ends_with(" !    The server's disk is full.\n"), "{ended:?}");
+}
+
+#[test]
+fn an_upload_that_breaks_off_is_not_taken_for_a_server_that_is_down() {
+    let server = server();
+    server.on("PUT /put", [Reply::text("").never()]);
+    let ended = client(&server, &["deploy"]).end();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains(" broke off after ") && ended.stderr.contains("nothing was built"), "{ended:?}");
+    assert!(!ended.stderr.contains("berth up"), "{ended:?}");
+}
+
+#[test]
 fn json_is_the_only_thing_on_stdout() {
     let server = server();
     let ended = client(&server, &["deploy", "--json"]).end();

@@ -41,6 +41,10 @@ enum End {
     Cut,
     /// The body stays open until the client leaves.
     Open,
+    /// The answer comes before the request's body was read, and the connection closes over it.
+    Early,
+    /// The connection closes without an answer.
+    Never,
 }
 
 impl Reply {
@@ -66,12 +70,25 @@ impl Reply {
         self
     }
 
+    pub(crate) fn never(mut self) -> Self {
+        self.end = End::Never;
+        self
+    }
+
+    pub(crate) fn early(mut self) -> Self {
+        self.end = End::Early;
+        self
+    }
+
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
     fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
+        if self.end == End::Never {
+            return Ok(());
+        }
         let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\ntransfer-encoding: chunked\r\n", self.status);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -83,8 +100,8 @@ impl Reply {
             stream.write_all(b"\r\n")?;
         }
         match self.end {
-            End::Whole => stream.write_all(b"0\r\n\r\n"),
-            End::Cut => Ok(()),
+            End::Whole | End::Early => stream.write_all(b"0\r\n\r\n"),
+            End::Cut | End::Never => Ok(()),
             // Ends when the client closes.
             End::Open => stream.read(&mut [0]).map(drop),
         }
@@ -160,7 +177,8 @@ pub(crate) fn wait_until(mut condition: impl FnMut() -> bool, what: &str) {
 }
 
 fn serve(mut stream: TcpStream, routes: &Mutex<Routes>, seen: &Mutex<Vec<Request>>) {
-    let Some(request) = read_request(&stream) else { return };
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let Some(mut request) = read_head(&mut reader) else { return };
     let reply = {
         let mut routes = routes.lock().unwrap();
         match routes.get_mut(&request.line) {
@@ -169,13 +187,15 @@ fn serve(mut stream: TcpStream, routes: &Mutex<Routes>, seen: &Mutex<Vec<Request
             None => Reply::error(404, "not_found", &format!("no answer is written down for {}", request.line)),
         }
     };
+    if reply.end != End::Early && read_body(&mut reader, &mut stream, &mut request).is_err() {
+        return;
+    }
     seen.lock().unwrap().push(request);
     // A client that leaves early is part of some tests.
     let _client_left = reply.write(&mut stream);
 }
 
-fn read_request(stream: &TcpStream) -> Option<Request> {
-    let mut reader = BufReader::new(stream);
+fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let line = line.strip_suffix(" HTTP/1.1\r\n")?.to_owned();
@@ -186,10 +206,16 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
         let Some((name, value)) = header.trim_end().split_once(": ") else { break };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Request { line, headers, body })
+    Some(Request { line, headers, body: Vec::new() })
+}
+
+fn read_body(reader: &mut BufReader<TcpStream>, stream: &mut TcpStream, request: &mut Request) -> io::Result<()> {
+    if request.headers.contains_key("expect") {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    let length = request.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    request.body.resize(length, 0);
+    reader.read_exact(&mut request.body)
 }
 
 pub(crate) struct Client {

@@ -1,12 +1,15 @@
 //! What people and programs send by mistake or on purpose: refused with words that help, and nothing breaks.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
 use crate::api::path_of;
+use crate::git_push::Repository;
 use crate::http::Connection;
 use crate::load::Load;
 use crate::platform::TestPlatform;
@@ -34,6 +37,103 @@ fn an_upload_that_is_cut_off_counts_for_nothing() {
     assert_eq!(put.status, 200, "{}", put.text());
     let build = platform.ask("POST", "/apps/shop/builds", &body);
     assert_eq!(platform.follow("shop", &build).state, "serving");
+}
+
+/// Bytes on disk under a directory.
+fn disk_bytes(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => disk_bytes(&entry.path()),
+        // Files come and go while we look.
+        Ok(_file) => entry.metadata().map_or(0, |metadata| metadata.blocks() * 512),
+        Err(_gone) => 0,
+    });
+    sizes.sum()
+}
+
+/// What uploads and pushes are kept in. Nothing of what was refused may stay there.
+fn kept_bytes(platform: &TestPlatform) -> u64 {
+    ["sources", "repos"].map(|name| disk_bytes(&platform.data().join(name))).iter().sum()
+}
+
+/// A file that does not compress.
+fn noise(path: &Path, mebibytes: u64) {
+    let mut random = File::open("/dev/urandom").unwrap().take(mebibytes << 20);
+    std::io::copy(&mut random, &mut File::create(path).unwrap()).unwrap();
+}
+
+/// Pushes what must be refused: git's own report, our words in it, and nothing kept.
+fn check_refused_push(platform: &TestPlatform, repository: &Repository<'_>, words: &[&str]) {
+    // The first visitor makes the repository.
+    repository.git(&["ls-remote", &repository.remote]);
+    let (before, releases) = (kept_bytes(platform), platform.releases("shop").len());
+    let (pushed, text) = repository.push("main");
+    assert!(!pushed, "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in {text}");
+    }
+    for misleading in ["RPC failed", "unexpected disconnect", "broke", "the build goes on"] {
+        assert!(!text.contains(misleading), "{misleading:?} in {text}");
+    }
+    assert!(platform.text("shop", "/").starts_with("version=1 "));
+    assert_eq!(platform.releases("shop").len(), releases);
+    wait_until("what was refused is gone", || kept_bytes(platform) <= before + (64 << 10));
+}
+
+#[test]
+fn a_file_of_two_gigabytes_in_a_push_is_refused_with_the_limit() {
+    let Some(platform) = TestPlatform::with_limits("upload_mib = 64") else { return };
+    let source = platform.python_web("shop");
+    let repository = Repository::new(&platform, "shop");
+    // Two megabytes on the wire, and two gigabytes as soon as somebody unpacks it.
+    File::create(repository.directory.join("zeros")).unwrap().set_len(2 << 30).unwrap();
+    repository.commit(&source.version("2"));
+    check_refused_push(&platform, &repository, &["larger than the limit of 64 MiB", "Push rejected", "hook declined"]);
+}
+
+#[test]
+fn a_pack_over_the_limit_is_refused_in_gits_words() {
+    let Some(platform) = TestPlatform::with_limits("push_mib = 1") else { return };
+    let source = platform.python_web("shop");
+    let repository = Repository::new(&platform, "shop");
+    noise(&repository.directory.join("noise"), 64);
+    repository.commit(&source.version("2"));
+    check_refused_push(&platform, &repository, &["pack exceeds maximum allowed size"]);
+}
+
+#[test]
+fn an_upload_over_the_limit_is_refused_with_the_limit() {
+    let Some(platform) = TestPlatform::with_limits("upload_mib = 2") else { return };
+    platform.python_web("shop");
+    let before = kept_bytes(&platform);
+    let directory = platform.scratch().join("large");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("Procfile"), "web: true\n").unwrap();
+    noise(&directory.join("noise"), 64);
+    let ended = platform.berth(&["deploy", directory.to_str().unwrap(), "-a", "shop"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    let expect =
+        " !    The upload is larger than the limit of 2 MiB. Leave out what the app does not need (.slugignore).\n";
+    assert!(ended.stderr.ends_with(expect), "{ended:?}");
+
+    // Clients that send all of it before they listen: with a length, and without one.
+    let archive = vec![b'x'; 64 << 20];
+    let lengthless = [format!("{:x}\r\n", archive.len()).as_bytes(), &archive, b"\r\n0\r\n\r\n"].concat();
+    for (header, body) in [
+        (format!("Content-Length: {}", archive.len()), &archive),
+        ("Transfer-Encoding: chunked".to_owned(), &lengthless),
+    ] {
+        let announced = platform.ask("POST", "/sources", &Value::Null);
+        let path = path_of(announced["source_blob"]["put_url"].as_str().unwrap()).to_owned();
+        let mut connection = Connection::open(platform.api_port).unwrap();
+        let stream = connection.stream.get_mut();
+        stream.write_all(format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n").as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        assert_eq!(connection.head().unwrap().0, 413, "{header}");
+    }
+    assert!(platform.text("shop", "/").starts_with("version=1 "));
+    assert_eq!(platform.releases("shop").len(), 2);
+    assert!(kept_bytes(&platform) <= before, "uploads were kept");
 }
 
 #[test]
@@ -179,7 +279,7 @@ fn a_full_disk_stops_nothing_that_runs() {
     let announced = platform.api("POST", "/sources", &Value::Null).unwrap();
     let (status, answer) = if announced.0 == 201 {
         let put = announced.1["source_blob"]["put_url"].as_str().unwrap().to_owned();
-        let answer = platform.api_raw("PUT", path_of(&put), &[], &[b'x'; 1 << 20]).unwrap();
+        let answer = platform.api_raw("PUT", path_of(&put), &[], &vec![b'x'; 24 << 20]).unwrap();
         (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
     } else {
         announced

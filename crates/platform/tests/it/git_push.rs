@@ -7,14 +7,14 @@ use crate::platform::TestPlatform;
 use crate::source::Source;
 
 /// A repository of the user's, and the remote that it is pushed to.
-struct Repository<'a> {
+pub(crate) struct Repository<'a> {
     platform: &'a TestPlatform,
-    directory: PathBuf,
-    remote: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) remote: String,
 }
 
 impl<'a> Repository<'a> {
-    fn new(platform: &'a TestPlatform, app: &str) -> Self {
+    pub(crate) fn new(platform: &'a TestPlatform, app: &str) -> Self {
         let directory = platform.scratch().join(format!("repository-of-{app}"));
         std::fs::create_dir(&directory).unwrap();
         let remote = format!("https://localhost:{}/{app}.git", platform.api_port);
@@ -23,7 +23,7 @@ impl<'a> Repository<'a> {
         repository
     }
 
-    fn commit(&self, source: &Source) -> String {
+    pub(crate) fn commit(&self, source: &Source) -> String {
         for (name, content) in &source.files {
             let path = self.directory.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -34,12 +34,12 @@ impl<'a> Repository<'a> {
         self.git(&["rev-parse", "HEAD"]).1.trim().to_owned()
     }
 
-    fn push(&self, refspec: &str) -> (bool, String) {
+    pub(crate) fn push(&self, refspec: &str) -> (bool, String) {
         self.git(&["push", &self.remote, refspec])
     }
 
     /// Whether git succeeded, and everything that it printed.
-    fn git(&self, arguments: &[&str]) -> (bool, String) {
+    pub(crate) fn git(&self, arguments: &[&str]) -> (bool, String) {
         self.git_with(&self.platform.token, arguments)
     }
 

@@ -12,6 +12,7 @@
 
 mod api;
 mod heroku_cli;
+mod client;
 mod http;
 mod left_over;
 mod load;

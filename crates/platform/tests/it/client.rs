@@ -1,0 +1,41 @@
+//! The command line client, as a user of this platform starts it.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::platform::TestPlatform;
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+impl TestPlatform {
+    /// `berth` in a directory, with the administrator's token.
+    pub(crate) fn client(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .env("BERTH_HOST", format!("http://localhost:{}", self.api_port))
+            .env("BERTH_API_KEY", &self.token)
+            .env("XDG_CONFIG_HOME", self.scratch().join("config"))
+            .env_remove("BERTH_APP")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn berth(&self, arguments: &[&str]) -> Ended {
+        self.client(self.scratch(), arguments).output().unwrap().into()
+    }
+}
