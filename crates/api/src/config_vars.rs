@@ -12,7 +12,7 @@ use wire::platform_api as heroku;
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
-use crate::releases::find_release;
+use crate::releases::{find_release, log_created};
 use crate::state::ApiState;
 
 pub(crate) async fn list(
@@ -28,17 +28,22 @@ pub(crate) async fn update(
     TheApp(app): TheApp,
     Body(body): Body<heroku::ConfigVarsUpdate>,
 ) -> ApiResult<Json<heroku::ConfigVars>> {
+    let changes = parse(body)?;
+    let (vars, release) = state.store.change_config(app.id, actor.id(), changes, state.now()).await?;
+    if let Some(release) = release {
+        log_created(&state, &actor, &release);
+    }
+    Ok(Json(shown(vars)))
+}
+
+/// Values to set; `null` unsets.
+pub(crate) fn parse(body: heroku::ConfigVarsUpdate) -> ApiResult<ConfigChanges> {
     let mut changes = ConfigChanges::new();
     for (key, value) in body {
         let key = ConfigKey::parse(&key).map_err(|error| ApiError::invalid(error.to_string()))?;
         changes.insert(key, value.map(Secret::new));
     }
-    let (vars, release) = state.store.change_config(app.id, actor.id(), changes, state.now()).await?;
-    if let Some(release) = release {
-        state.log_api(app.id, &format!("{} by user {}", release.description, actor.account.email));
-        state.log_api(app.id, &format!("Release v{} created by user {}", release.version, actor.account.email));
-    }
-    Ok(Json(shown(vars)))
+    Ok(changes)
 }
 
 pub(crate) async fn of_release(
@@ -50,6 +55,6 @@ pub(crate) async fn of_release(
     Ok(Json(shown(state.store.release_config(release.id)?)))
 }
 
-fn shown(vars: domain::config::ConfigVars) -> heroku::ConfigVars {
+pub(crate) fn shown(vars: domain::config::ConfigVars) -> heroku::ConfigVars {
     vars.into_iter().map(|(key, value)| (key.to_string(), value.into_exposed())).collect()
 }

@@ -31,6 +31,7 @@ mod log_sessions;
 mod origin;
 mod present;
 mod range;
+mod release_phase;
 mod releases;
 mod slugs;
 mod sources;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 
 use crate::state::ApiState;
 
@@ -138,6 +139,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/builds/{build}", get(berth::build))
         .route("/berth/apps/{app}/releases/{release}", get(berth::release))
         .route("/berth/apps/{app}/releases/{release}/resume", post(berth::resume_release))
+        .route("/berth/apps/{app}/releases/{release}/rollback", post(release_phase::roll_back))
+        .route("/berth/apps/{app}/config-vars", patch(release_phase::change_config))
         .route("/berth/apps/{app}/runs", post(berth::create_run))
         .route("/berth/apps/{app}/runs/{dyno}", get(berth::run))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))

@@ -56,10 +56,15 @@ pub(crate) async fn create(
         (None, Some(slug)) => deploy_slug(&state, &actor, &app, slug, body.description.as_deref()).await?,
         (None, None) => return Err(ApiError::invalid("Give the slug to deploy, or the release to go back to.")),
     };
-    let by = &actor.account.email;
-    state.log_api(app.id, &format!("{} by user {by}", release.description));
-    state.log_api(app.id, &format!("Release v{} created by user {by}", release.version));
+    log_created(&state, &actor, &release);
     Ok((StatusCode::CREATED, Json(present::release(&state, &origin, &app, &release)?)))
+}
+
+/// Says in the app's log what was done and which release carries it.
+pub(crate) fn log_created(state: &ApiState, actor: &Actor, release: &Release) {
+    let by = &actor.account.email;
+    state.log_api(release.app, &format!("{} by user {by}", release.description));
+    state.log_api(release.app, &format!("Release v{} created by user {by}", release.version));
 }
 
 async fn deploy_slug(

@@ -169,6 +169,28 @@ impl Store {
         changes: ConfigChanges,
         now: Timestamp,
     ) -> Result<(ConfigVars, Option<Release>), StoreError> {
+        self.change_config_and(app, account, changes, false, now).await
+    }
+
+    /// The same, and the release runs its release phase.
+    pub async fn change_config_with_release_phase(
+        &self,
+        app: AppId,
+        account: AccountId,
+        changes: ConfigChanges,
+        now: Timestamp,
+    ) -> Result<(ConfigVars, Option<Release>), StoreError> {
+        self.change_config_and(app, account, changes, true, now).await
+    }
+
+    async fn change_config_and(
+        &self,
+        app: AppId,
+        account: AccountId,
+        changes: ConfigChanges,
+        run_command: bool,
+        now: Timestamp,
+    ) -> Result<(ConfigVars, Option<Release>), StoreError> {
         let key = self.key.clone();
         self.write(move |db| {
             let current = key.open_config(&sealed_config(db, app)?)?;
@@ -189,7 +211,7 @@ impl Store {
                 account,
                 config: vars.clone(),
                 hold: false,
-                run_command: false,
+                run_command,
             };
             let release = release::insert(db, &key, &new, now)?;
             Ok((vars, Some(release)))

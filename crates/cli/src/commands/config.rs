@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use domain::name::ConfigKey;
+use wire::platform_api::berth::ConfigChange;
 use wire::platform_api::{ConfigVars, ConfigVarsUpdate, Release};
 
 use super::releases;
@@ -61,10 +62,13 @@ pub(super) fn get(context: &Context, args: &Get) -> anyhow::Result<()> {
 
 /// A change is a release. It is waited for, so that a `run` after it sees the change, and a failure is not missed.
 #[derive(Debug, clap::Args)]
-struct Wait {
+struct Effect {
     /// Do not wait until dynos serve with the change
     #[arg(long)]
     no_wait: bool,
+    /// Run the release phase with the change before dynos start with it
+    #[arg(long)]
+    release_phase: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,12 +78,12 @@ pub struct Set {
     #[arg(required = true, value_name = "KEY=VALUE")]
     assignments: Vec<String>,
     #[command(flatten)]
-    wait: Wait,
+    effect: Effect,
 }
 
 pub(super) fn set(context: &Context, args: &Set) -> anyhow::Result<()> {
     let vars = args.assignments.iter().map(|text| assignment(text)).collect::<Result<_, _>>()?;
-    change(context, vars, "Set", &args.wait)
+    change(context, vars, "Set", &args.effect)
 }
 
 /// Reads `KEY=value`. The message never shows the text: without a `=` it may be a value.
@@ -97,11 +101,11 @@ pub struct Unset {
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
     #[command(flatten)]
-    wait: Wait,
+    effect: Effect,
 }
 
 pub(super) fn unset(context: &Context, args: &Unset) -> anyhow::Result<()> {
-    change(context, args.keys.iter().map(|key| (key.clone(), None)).collect(), "Unset", &args.wait)
+    change(context, args.keys.iter().map(|key| (key.clone(), None)).collect(), "Unset", &args.effect)
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,7 +115,7 @@ pub struct Import {
     /// A file in .env syntax; `-` reads the standard input
     file: PathBuf,
     #[command(flatten)]
-    wait: Wait,
+    effect: Effect,
 }
 
 pub(super) fn import(context: &Context, args: &Import) -> anyhow::Result<()> {
@@ -125,13 +129,18 @@ pub(super) fn import(context: &Context, args: &Import) -> anyhow::Result<()> {
     if vars.is_empty() {
         anyhow::bail!("{} has no KEY=value lines; nothing was changed", args.file.display());
     }
-    change(context, vars.into_iter().map(|(key, value)| (key, Some(value))).collect(), "Set", &args.wait)
+    change(context, vars.into_iter().map(|(key, value)| (key, Some(value))).collect(), "Set", &args.effect)
 }
 
-fn change(context: &Context, vars: ConfigVarsUpdate, verb: &str, wait: &Wait) -> anyhow::Result<()> {
+fn change(context: &Context, vars: ConfigVarsUpdate, verb: &str, effect: &Effect) -> anyhow::Result<()> {
     let (client, app) = context.app()?;
     let before = latest_version(&client, &app)?;
-    let after: ConfigVars = client.patch(&path(&["apps", &app, "config-vars"]), &vars)?;
+    let after: ConfigVars = if effect.release_phase {
+        let change = ConfigChange { vars: vars.clone(), release_phase: true };
+        client.patch(&path(&["berth", "apps", &app, "config-vars"]), &change)?
+    } else {
+        client.patch(&path(&["apps", &app, "config-vars"]), &vars)?
+    };
     let latest = latest_version(&client, &app)?;
     let made = latest.filter(|_version| latest != before);
     // Names only: this output ends in CI logs and screenshots.
@@ -140,7 +149,7 @@ fn change(context: &Context, vars: ConfigVarsUpdate, verb: &str, wait: &Wait) ->
         Some(version) => context.out.note(format_args!("{verb} {names} in {app}: v{version}, dynos restart with it.")),
         None => context.out.note(format_args!("{names}: as it was in {app}, nothing changed.")),
     }
-    if let Some(version) = made.filter(|_version| !wait.no_wait) {
+    if let Some(version) = made.filter(|_version| !effect.no_wait) {
         releases::until_serving(context, &client, &app, version)?;
     }
     if context.out.json {

@@ -3,7 +3,7 @@
 use std::io;
 
 use anyhow::{Context as _, bail};
-use wire::platform_api::berth::ReleaseProgress;
+use wire::platform_api::berth::{self, ReleaseProgress};
 use wire::platform_api::{ConfigVars, Release, ReleaseCreate};
 
 use crate::api_client::{ApiClient, path};
@@ -118,7 +118,7 @@ pub(super) fn resume(context: &Context, args: &Resume) -> anyhow::Result<()> {
 #[command(
     after_help = "Examples:\n  berth rollback          (to the release that served before)\n  berth rollback v12\n\n\
                   Code and config vars go back together; add-ons keep their current credentials. The release phase does\n\
-                  not run: old code must not run its migrations against a newer database."
+                  not run unless you ask for it: old code must not run its migrations against a newer database."
 )]
 pub struct Rollback {
     /// The release to go back to; the one before the current if absent
@@ -127,6 +127,9 @@ pub struct Rollback {
     /// Do not wait until it serves
     #[arg(long)]
     no_wait: bool,
+    /// Run the release phase of the old code, too
+    #[arg(long)]
+    release_phase: bool,
 }
 
 pub(super) fn rollback(context: &Context, args: &Rollback) -> anyhow::Result<()> {
@@ -136,8 +139,13 @@ pub(super) fn rollback(context: &Context, args: &Rollback) -> anyhow::Result<()>
         None => previous(newest(&client, &app, 100)?)
             .with_context(|| format!("{app} has no earlier release that served; `berth releases` lists them"))?,
     };
-    let body = ReleaseCreate { release: Some(to.id.to_string()), ..ReleaseCreate::default() };
-    let release: Release = client.post(&path(&["apps", &app, "releases"]), &body)?;
+    let release: Release = if args.release_phase {
+        let url = path(&["berth", "apps", &app, "releases", &to.id.to_string(), "rollback"]);
+        client.post(&url, &berth::Rollback { release_phase: true })?
+    } else {
+        let body = ReleaseCreate { release: Some(to.id.to_string()), ..ReleaseCreate::default() };
+        client.post(&path(&["apps", &app, "releases"]), &body)?
+    };
     context.out.note(format_args!("Rolling {app} back to v{} as v{}.", to.version, release.version));
     finish(context, &client, &app, release.version, args.no_wait)
 }

@@ -38,4 +38,10 @@ impl TestPlatform {
     pub(crate) fn berth(&self, arguments: &[&str]) -> Ended {
         self.client(self.scratch(), arguments).output().unwrap().into()
     }
+    /// The standard output of a command that must succeed.
+    pub(crate) fn must(&self, arguments: &[&str]) -> String {
+        let ended = self.berth(arguments);
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
+        ended.stdout
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::platform::TestPlatform;
 use crate::source::Source;
+use crate::wait::wait_until;
 
 #[test]
 fn a_build_that_fails_leaves_the_app_alone() {
@@ -117,6 +118,35 @@ fn a_release_phase_runs_once_for_new_code_only() {
     let release = platform.get("/apps/shop/releases/4");
     let output = platform.stream(release["output_stream_url"].as_str().unwrap());
     assert_eq!(output.trim(), "migrating to 2 as release.4");
+}
+
+#[test]
+fn a_rollback_or_a_config_change_runs_the_release_phase_when_asked() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let command = "release: test \"$GREETING\" != wrong && echo migrating to $(cat VERSION) saying $GREETING";
+    let source = Source::app("python-web").process(command);
+    platform.serve("shop", &source);
+    platform.serve("shop", &source.version("2"));
+    let migrations = || platform.logs("shop").iter().filter(|line| line.contains("]: migrating")).count();
+    wait_until("two migrations", || migrations() == 2);
+
+    let set = platform.must(&["config:set", "-a", "shop", "--release-phase", "GREETING=ahoy"]);
+    assert!(set.contains("migrating to 2 saying ahoy") && set.contains("v4: serving"), "{set}");
+    platform.logged("shop", "app[release.4]: migrating to 2 saying ahoy");
+    let back = platform.must(&["rollback", "-a", "shop", "--release-phase", "v2"]);
+    assert!(back.contains("migrating to 1 saying") && back.contains("v5: serving"), "{back}");
+    platform.shows("shop", "version=1 ");
+    assert_eq!(migrations(), 4);
+    // A phase that fails stops the change, and the options are needed.
+    let ended = platform.berth(&["config:set", "-a", "shop", "--release-phase", "GREETING=wrong"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("v6 failed; what served before goes on serving"), "{ended:?}");
+    assert!(platform.text("shop", "/").contains("greeting=hello "));
+    platform.must(&["config:unset", "-a", "shop", "--release-phase", "GREETING"]);
+    platform.must(&["config:set", "-a", "shop", "GREETING=salut"]);
+    platform.must(&["rollback", "-a", "shop", "v5"]);
+    assert_eq!(migrations(), 5);
 }
 
 #[test]

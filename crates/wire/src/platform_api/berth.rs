@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BuildCreate, Dyno, DynoCreate};
+use super::{BuildCreate, ConfigVarsUpdate, Dyno, DynoCreate};
 
 /// `GET /berth/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,23 @@ pub struct HeldBuildCreate {
     #[serde(flatten)]
     pub build: BuildCreate,
     pub hold: bool,
+}
+
+/// `POST /berth/apps/{app}/releases/{release}/rollback`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rollback {
+    /// Run the release phase of the old code, too.
+    #[serde(default)]
+    pub release_phase: bool,
+}
+
+/// `PATCH /berth/apps/{app}/config-vars`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConfigChange {
+    pub vars: ConfigVarsUpdate,
+    /// Run the release phase with the changed config vars.
+    #[serde(default)]
+    pub release_phase: bool,
 }
 
 /// `POST /berth/apps/{app}/runs`: a one-off dyno of any release that was built, whose output can be followed.
