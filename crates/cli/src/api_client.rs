@@ -99,6 +99,18 @@ impl ApiClientError {
         }
     }
 
+    /// A word for scripts: the server's own where it gave one.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Refused { id, .. } if !id.is_empty() => id,
+            Self::Refused { .. } | Self::Format { .. } => "unexpected_answer",
+            Self::Unauthorized => "unauthorized",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Upload { .. } | Self::Broken { .. } => "connection_broken",
+            Self::Authority { .. } => "failed",
+        }
+    }
+
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }

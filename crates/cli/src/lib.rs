@@ -1,6 +1,6 @@
 //! The command line client: Heroku's grammar over the Platform API, in plain blocking code.
 //!
-//! The binary flattens [`Command`] and [`Global`] into its own parser, passes its arguments through [`normalize()`], and
+//! The binary flattens [`Command`] and [`Global`] into its own parser, reads its arguments with [`parse`], and
 //! hands what it does not know itself to [`run`]. Nothing here depends on Linux.
 
 mod normalize;
@@ -28,6 +28,7 @@ pub mod credentials;
 #[cfg(test)]
 mod testing;
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
@@ -35,10 +36,10 @@ use clap::Subcommand as _;
 
 pub use crate::commands::{Command, Completions};
 pub use crate::context::Global;
-pub use crate::normalize::normalize;
 
 use crate::api_client::ApiClientError;
 use crate::context::{Context, NotLoggedIn, UsageError};
+use crate::normalize::normalize;
 
 /// What a shell shows of a program that was ended by `SIGPIPE`.
 const BROKEN_PIPE: u8 = 141;
@@ -49,16 +50,36 @@ pub fn command(name: &'static str) -> clap::Command {
     Command::augment_subcommands(<Global as clap::Args>::augment_args(command))
 }
 
+/// Reads a command line in Heroku's grammar. A mistake in it is reported here, as `--json` asks for.
+pub fn parse<A: clap::Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
+    let arguments = normalize(arguments, &A::command());
+    // What cannot be read cannot say how to report it: only the word itself counts.
+    let json = arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    A::try_parse_from(arguments).map_err(|error| {
+        if json && error.use_stderr() {
+            let text = error.to_string();
+            let message = text.lines().next().unwrap_or_default();
+            let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();
+            return report(&UsageError(message).into(), true);
+        }
+        // Whoever closed the output does not want to read it.
+        drop(error.print());
+        ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    })
+}
+
 /// Runs a command to its end. `Err` never comes out: it is printed here, once.
 pub fn run(command: Command, global: Global) -> ExitCode {
+    let json = global.json;
     match Context::new(global).and_then(|context| commands::execute(command, &context)) {
         Ok(code) => code,
-        Err(error) => report(&error),
+        Err(error) => report(&error, json),
     }
 }
 
-/// Says in one line what went wrong, and in the next what to do. The one place where errors become exit codes.
-fn report(error: &anyhow::Error) -> ExitCode {
+/// Says in one line what went wrong, and in the next what to do; with `--json` in one object on one line, the last of
+/// the standard error. The one place where errors become exit codes.
+pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let is_closed_pipe = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
@@ -67,11 +88,28 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(BROKEN_PIPE);
     }
     let out = output::Output { json: false, colour: false };
-    out.warn(output::chain(error.as_ref()));
-    if let Some(remedy) = remedy(error) {
-        out.warn(remedy);
+    let message = output::chain(error.as_ref());
+    if json {
+        out.note(serde_json::json!({ "id": error_id(error), "message": message, "remedy": remedy(error) }));
+    } else {
+        out.warn(message);
+        if let Some(remedy) = remedy(error) {
+            out.warn(remedy);
+        }
     }
     if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// What scripts can switch on: the server's own id, or what kept us from an answer of the server's.
+fn error_id(error: &anyhow::Error) -> &str {
+    if error.is::<UsageError>() {
+        return "usage";
+    }
+    if error.is::<NotLoggedIn>() {
+        return "not_logged_in";
+    }
+    let from_api = error.chain().find_map(|cause| cause.downcast_ref::<ApiClientError>());
+    from_api.map_or("failed", ApiClientError::id)
 }
 
 fn remedy(error: &anyhow::Error) -> Option<String> {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Command};
 
 /// Rewrites the space form. `command` knows all subcommands, also those that are not of this crate.
-pub fn normalize(args: impl IntoIterator<Item = OsString>, command: &Command) -> Vec<OsString> {
+pub(crate) fn normalize(args: impl IntoIterator<Item = OsString>, command: &Command) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let Some(first) = first_word(&args, command) else { return args };
     let Some(mut name) = args[first].to_str().map(str::to_owned) else { return args };

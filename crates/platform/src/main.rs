@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 use crate::arguments::{Arguments, Role};
 
@@ -30,13 +30,20 @@ fn main() -> ExitCode {
     if let Some(code) = sandbox_role(&arguments) {
         return code;
     }
-    let parsed = Arguments::parse_from(cli::normalize(arguments, &Arguments::command()));
+    let parsed: Arguments = match cli::parse(arguments) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
     let result = match parsed.role {
         Role::Up(options) => up::run(&options),
         Role::Server(options) => server::run(&options),
         Role::Router(options) => router_role::run(&options),
         Role::Dns(options) => dns_role::run(&options),
-        Role::TokensReset(options) => tokens::reset(&options),
+        Role::TokensReset(options) => {
+            let json = parsed.global.json;
+            return tokens::reset(&options, json)
+                .map_or_else(|error| cli::report(&error, json), |()| ExitCode::SUCCESS);
+        }
         Role::Client(cli::Command::Completions(completions)) => {
             completions.print(Arguments::command()).map_err(anyhow::Error::from)
         }

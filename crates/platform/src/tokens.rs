@@ -1,5 +1,7 @@
 //! `berth tokens:reset`: the way back in for whoever owns the machine.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use store::{MasterKey, Store};
@@ -8,7 +10,7 @@ use crate::arguments::DataDirOption;
 use crate::data_dir::DataDir;
 use crate::server::first_account;
 
-pub(crate) fn reset(option: &DataDirOption) -> Result<()> {
+pub(crate) fn reset(option: &DataDirOption, json: bool) -> Result<()> {
     let data_dir = DataDir::open(option)?;
     let store = Store::open(&data_dir.path.join("berth.db"), MasterKey::new(data_dir.master_key()?))?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
@@ -18,13 +20,19 @@ pub(crate) fn reset(option: &DataDirOption) -> Result<()> {
         let (_token, text) =
             store.create_token(account.id, "made by tokens:reset".to_owned(), None, Timestamp::now()).await?;
         let url = store.setting("api_url")?.context("the server was never started with this data directory")?;
-        cli::credentials::store(&url, text.expose(), Some(&api::tls::ca_file(&data_dir.path.join("ca"))))?;
-        report(&url);
+        let ca = api::tls::ca_file(&data_dir.path.join("ca"));
+        let file = cli::credentials::store(&url, text.expose(), Some(&ca))?;
+        report(json, &url, &account.email, &file);
         Ok(())
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the result of a command for people")]
-fn report(url: &str) {
-    println!("All tokens were revoked; a new one for {url} is in your credentials file.");
+#[expect(clippy::print_stdout, reason = "the result of a command")]
+fn report(json: bool, url: &str, email: &str, file: &Path) {
+    if json {
+        // Without the token itself: what is printed ends in logs.
+        println!("{:#}", serde_json::json!({ "server": url, "account": email, "credentials_file": file }));
+    } else {
+        println!("All tokens were revoked; a new one for {url} is in your credentials file.");
+    }
 }

@@ -16,7 +16,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments =
-        Arguments::parse_from(cli::normalize(env::args_os(), &<Arguments as clap::CommandFactory>::command()));
-    cli::run(arguments.command, arguments.global)
+    match cli::parse::<Arguments>(env::args_os()) {
+        Ok(arguments) => cli::run(arguments.command, arguments.global),
+        Err(code) => code,
+    }
 }

@@ -5,6 +5,7 @@
 mod access;
 mod deploy;
 mod harness;
+mod json;
 mod logs;
 mod plain;
 mod run;

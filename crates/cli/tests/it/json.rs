@@ -1,0 +1,227 @@
+//! `--json` on every command: one JSON value on the standard output, errors as one on the standard error.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{Reply, Server};
+
+const NIL: Uuid = Uuid::nil();
+
+/// Commands whose output is no resource: a script for a shell, and git's own format.
+const WITHOUT_JSON: [&str; 2] = ["completions", "git:credentials"];
+
+/// Every command as it may be typed after `berth --json`, with its standard input.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (&["create", "shop"], ""),
+    (&["apps"], ""),
+    (&["apps:info"], ""),
+    (&["apps:destroy", "shop", "--confirm", "shop"], ""),
+    (&["open"], ""),
+    (&["deploy"], ""),
+    (&["deploy", "--no-wait"], ""),
+    (&["deploy", "--hold"], ""),
+    (&["releases"], ""),
+    (&["releases:info"], ""),
+    (&["releases:output"], ""),
+    (&["releases:resume", "v7"], ""),
+    (&["rollback", "v7"], ""),
+    (&["rollback", "v7", "--release-phase", "--no-wait"], ""),
+    (&["config"], ""),
+    (&["config:get", "A"], ""),
+    (&["config:get", "MISSING"], ""),
+    (&["config:set", "A=b"], ""),
+    (&["config:set", "A=b", "--release-phase"], ""),
+    (&["config:unset", "A"], ""),
+    (&["config:import", "-"], "A=b\n"),
+    (&["ps"], ""),
+    (&["ps:scale", "web=1"], ""),
+    (&["ps:type", "basic"], ""),
+    (&["ps:restart"], ""),
+    (&["ps:stop", "web.1"], ""),
+    (&["run", "date"], ""),
+    (&["logs"], ""),
+    (&["maintenance"], ""),
+    (&["maintenance:on"], ""),
+    (&["maintenance:off"], ""),
+    (&["git:remote", "-a", "shop"], ""),
+    (&["login"], "a-token\n"),
+    (&["account"], ""),
+    (&["tokens"], ""),
+    (&["tokens:create"], ""),
+    (&["tokens:revoke", "1"], ""),
+    (&["status"], ""),
+    (&["doctor"], ""),
+    (&["gc"], ""),
+    (&["gc", "--delete"], ""),
+];
+
+/// A server that has an answer to each of them.
+fn server() -> Server {
+    let server = Server::start();
+    let url = |name: &str| format!("{}/{name}", server.url);
+    let named = json!({"id": NIL, "name": "shop"});
+    let user = json!({"id": NIL, "email": "ann@example.com"});
+    let app = json!({
+        "acm": false, "archived_at": null, "build_stack": named, "buildpack_provided_description": null,
+        "created_at": "x", "generation": "cedar", "git_url": "https://localhost:5000/shop.git", "id": NIL,
+        "internal_routing": null, "maintenance": false, "name": "shop", "organization": null, "owner": user,
+        "region": named, "released_at": null, "repo_size": null, "slug_size": null, "space": null, "stack": named,
+        "team": null, "updated_at": "x", "web_url": "http://shop.localhost/"
+    });
+    let release = json!({
+        "addon_plan_names": [], "app": named, "artifacts": [], "created_at": "2026-11-23T04:30:00Z", "current": true,
+        "description": "Deploy", "eligible_for_rollback": true, "id": NIL, "output_stream_url": null, "slug": null,
+        "status": "succeeded", "updated_at": "x", "user": user, "version": 7
+    });
+    let progress = json!({"id": NIL, "version": 7, "state": "serving", "failure": null});
+    let build = json!({
+        "app": {"id": NIL}, "buildpacks": [], "created_at": "x", "generation": "cedar", "id": NIL,
+        "output_stream_url": url("output"), "release": null, "slug": null, "source_blob": {"url": "x"},
+        "stack": "debian-12", "status": "pending", "updated_at": "x", "user": user
+    });
+    let built = json!({"id": NIL, "status": "succeeded", "failure": null, "release": NIL, "release_version": 7});
+    let formation = json!({
+        "app": named, "command": "bin/web", "created_at": "x", "dyno_size": named, "id": NIL, "quantity": 1,
+        "size": "basic", "type": "web", "updated_at": "x"
+    });
+    let dyno = json!({
+        "app": named, "attach_url": null, "command": "x", "created_at": "2026-11-23T04:30:00Z", "id": NIL,
+        "name": "web.1", "release": {"id": NIL, "version": 7}, "size": "basic", "state": "up", "type": "web",
+        "updated_at": "2026-11-23T04:30:00Z"
+    });
+    let run = json!({"dyno": dyno, "output_stream_url": url("output")});
+    let ran = json!({"id": NIL, "name": "run.1", "state": "exited", "exit_status": 0, "exit_reason": "exited"});
+    let authorization = json!({
+        "access_token": {"expires_in": null, "id": NIL, "token": "fresh"}, "client": null, "created_at": "x",
+        "description": "token", "grant": null, "id": NIL, "refresh_token": null, "scope": [], "session": null,
+        "updated_at": "x", "user": null
+    });
+    let account = json!({
+        "allow_tracking": false, "beta": false, "country_of_residence": null, "created_at": "x",
+        "default_organization": null, "default_team": null, "delinquent_at": null, "email": "ann@example.com",
+        "federated": false, "id": NIL, "identity_provider": null, "last_login": null, "name": null,
+        "sms_number": null, "suspended_at": null, "two_factor_authentication": false, "updated_at": "x",
+        "verified": true
+    });
+    let status = json!({
+        "version": "0", "instance": "0", "mode": "full", "reduced": [], "in_force": [], "data_dir": "/", "domain": "x",
+        "http_port": 80, "apps": 1, "dynos": 1, "router": null, "disk_free_bytes": 1
+    });
+    let garbage = json!({"items": [], "bytes_total": 0, "deleted": false});
+    let source = json!({"source_blob": {"get_url": url("get"), "put_url": url("put")}});
+    let session = json!({"created_at": "x", "id": NIL, "logplex_url": url("stream"), "updated_at": "x"});
+    let vars = json!({"A": "b"});
+    for (route, answer) in [
+        ("POST /apps", &app),
+        ("GET /apps", &json!([app])),
+        ("GET /apps/shop", &app),
+        ("PATCH /apps/shop", &app),
+        ("DELETE /apps/00000000-0000-0000-0000-000000000000", &app),
+        ("POST /apps/shop/sources", &source),
+        ("POST /berth/apps/shop/builds", &build),
+        ("GET /berth/apps/shop/builds/00000000-0000-0000-0000-000000000000", &built),
+        ("GET /apps/shop/releases/7", &release),
+        ("GET /apps/shop/releases/v7", &release),
+        ("POST /apps/shop/releases", &release),
+        ("GET /berth/apps/shop/releases/7", &progress),
+        ("POST /berth/apps/shop/releases/v7/resume", &progress),
+        ("POST /berth/apps/shop/releases/00000000-0000-0000-0000-000000000000/rollback", &release),
+        ("GET /apps/shop/config-vars", &vars),
+        ("PATCH /apps/shop/config-vars", &vars),
+        ("PATCH /berth/apps/shop/config-vars", &vars),
+        ("GET /apps/shop/dynos", &json!([dyno])),
+        ("GET /apps/shop/formation", &json!([formation])),
+        ("PATCH /apps/shop/formation", &json!([formation])),
+        ("DELETE /apps/shop/dynos", &json!({})),
+        ("POST /apps/shop/dynos/web.1/actions/stop", &json!({})),
+        ("POST /berth/apps/shop/runs", &run),
+        ("GET /berth/apps/shop/runs/00000000-0000-0000-0000-000000000000", &ran),
+        ("POST /apps/shop/log-sessions", &session),
+        ("GET /account", &account),
+        ("GET /oauth/authorizations", &json!([authorization])),
+        ("POST /oauth/authorizations", &authorization),
+        ("DELETE /oauth/authorizations/1", &authorization),
+        ("GET /berth/status", &status),
+        ("GET /berth/gc", &garbage),
+        ("POST /berth/gc", &garbage),
+    ] {
+        server.on(route, [Reply::json(answer)]);
+    }
+    // The newest release is another one after every second look: a config change made it.
+    let mut older = release.clone();
+    older["version"] = json!(6);
+    let looks = (0..64).map(|look| Reply::json(&json!([if look % 2 == 0 { &older } else { &release }])));
+    server.on("PUT /put", [Reply::text("")]).on("GET /output", [Reply::text("-----> Building\n")]);
+    server.on("GET /stream", [Reply::text("id: 1\ndata: 2026-01-02T03:04:05+00:00 app[web.1]: hello\n\n")]);
+    server.on("GET /apps/shop/releases", looks);
+    server
+}
+
+#[test]
+fn every_command_is_in_the_table() {
+    let command = cli::command("berth");
+    let known: BTreeSet<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let tried = COMMANDS.iter().map(|(args, _input)| args[0]).chain(WITHOUT_JSON).collect();
+    assert_eq!(known, tried);
+}
+
+#[test]
+fn every_command_prints_json_and_nothing_else() {
+    for (args, input) in COMMANDS {
+        // What is served depends on what was asked before, so each one has a server of its own.
+        let server = server();
+        if args[0].starts_with("config:") || args[0] == "releases:info" {
+            server.on(
+                "GET /berth/apps/shop/releases/6",
+                [Reply::json(&json!({
+                    "id": NIL, "version": 6, "state": "serving", "failure": null
+                }))],
+            );
+            server.on("GET /apps/shop/releases/6/config-vars", [Reply::json(&json!({}))]);
+        }
+        let client = server.client(&[&["--json"][..], args].concat()).file("Procfile", "web: run\n");
+        let made = std::process::Command::new("git").args(["init", "--quiet"]).current_dir(client.home.path()).status();
+        assert!(made.unwrap().success());
+        let ended = client.end_with_input(input);
+        let is_doctor = args[0] == "doctor";
+        assert!(ended.code == Some(0) || is_doctor, "{args:?}: {ended:?}");
+        let parsed: Result<Value, _> = serde_json::from_str(&ended.stdout);
+        assert!(parsed.is_ok(), "{args:?} printed {:?}", ended.stdout);
+    }
+}
+
+#[test]
+fn every_error_is_an_object_with_an_id_and_a_message() {
+    // It has no answer to anything, and says so as the API does.
+    let server = Server::start();
+    for (args, input) in COMMANDS.iter().filter(|(args, _input)| args[0] != "doctor") {
+        let client = server.client(&[&["--json"][..], args].concat()).file("Procfile", "web: run\n");
+        let ended = client.end_with_input(input);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{args:?}: {ended:?}");
+        let error: Value = serde_json::from_str(ended.stderr.lines().last().unwrap()).unwrap();
+        let id = error["id"].as_str().unwrap();
+        assert!(id == "not_found" || args[0] == "git:remote", "{args:?}: {error}");
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn an_error_says_what_kind_it_is() {
+    let server = Server::start();
+    server.on("GET /apps", [Reply::error(429, "rate_limit", "Your account reached the API rate limit.")]);
+    server.on("GET /account", [Reply::error(401, "unauthorized", "no")]);
+    let error = |ended: crate::harness::Ended| {
+        let error: Value = serde_json::from_str(ended.stderr.lines().last().unwrap()).unwrap();
+        (ended.code, error["id"].as_str().unwrap().to_owned())
+    };
+    let check = |ended, code, id: &str| assert_eq!(error(ended), (Some(code), id.to_owned()));
+    check(server.client(&["apps", "--json"]).end(), 1, "rate_limit");
+    check(server.client(&["account", "--json"]).end(), 1, "unauthorized");
+    check(server.client(&["ps:scale", "web", "--json"]).end(), 2, "usage");
+    check(server.client(&["apps", "--json"]).env("BERTH_HOST", "http://127.0.0.1:1").end(), 1, "unreachable");
+    check(server.client(&["apps", "--json"]).unset("BERTH_HOST").end(), 1, "not_logged_in");
+    // Before the command line could be read, too.
+    check(server.client(&["ps:scale", "--nonsense", "--json"]).end(), 2, "usage");
+}
