@@ -27,7 +27,7 @@ pub enum Command {
     #[command(name = "create", visible_alias = "apps:create", display_order = 1)]
     Create(apps::Create),
     /// List the apps
-    #[command(name = "apps", alias = "list", display_order = 1)]
+    #[command(name = "apps", alias = "list", after_help = "Example: berth apps --json", display_order = 1)]
     Apps,
     /// Show an app's addresses, owner and sizes
     #[command(
@@ -58,7 +58,7 @@ pub enum Command {
     #[command(name = "releases:info", display_order = 2)]
     ReleasesInfo(releases::Which),
     /// Show the output of a release phase
-    #[command(name = "releases:output", display_order = 2)]
+    #[command(name = "releases:output", after_help = "Example: berth releases:output v12", display_order = 2)]
     ReleasesOutput(releases::Which),
     /// Serve a release that was built with --hold
     #[command(name = "releases:resume", display_order = 2)]
@@ -103,7 +103,7 @@ pub enum Command {
     #[command(name = "logs", display_order = 4)]
     Logs(logs::Logs),
     /// Show whether maintenance mode is on
-    #[command(name = "maintenance", display_order = 5)]
+    #[command(name = "maintenance", after_help = "Example: berth maintenance -a shop", display_order = 5)]
     Maintenance,
     /// Answer every request with the maintenance page
     #[command(name = "maintenance:on", after_help = "Example: berth maintenance:on -a shop", display_order = 5)]
@@ -126,7 +126,7 @@ pub enum Command {
     #[command(name = "login", visible_alias = "auth:login", display_order = 7)]
     Login(access::Login),
     /// Show who you are to the server
-    #[command(name = "account", visible_aliases = ["whoami", "auth:whoami"], after_help = "Example: berth whoami", display_order = 7)]
+    #[command(name = "account", visible_aliases = ["whoami", "auth:whoami"], after_help = "Example: berth account", display_order = 7)]
     Account,
     /// List your tokens
     #[command(name = "tokens", after_help = "Example: berth tokens", display_order = 7)]

@@ -43,6 +43,7 @@ pub(super) fn list(context: &Context, args: &List) -> anyhow::Result<()> {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: berth config:get DATABASE_URL")]
 pub struct Get {
+    /// The config var's name
     key: String,
 }
 
@@ -75,6 +76,7 @@ struct Effect {
 #[command(after_help = "Examples:\n  berth config:set SECRET_KEY=s3cret DEBUG=0\n  \
                   berth config:import -  < values.env    (keeps secrets out of the shell's history)")]
 pub struct Set {
+    /// Config vars to set; a value with blanks is quoted: 'KEY=two words'
     #[arg(required = true, value_name = "KEY=VALUE")]
     assignments: Vec<String>,
     #[command(flatten)]
@@ -98,6 +100,7 @@ pub(super) fn assignment(text: &str) -> Result<(String, Option<String>), UsageEr
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: berth config:unset DEBUG")]
 pub struct Unset {
+    /// Names of the config vars to remove
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
     #[command(flatten)]

@@ -15,6 +15,9 @@ use crate::sse::EventReader;
 /// Between two attempts to get a broken tail back.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
+/// What the server keeps ready for a session; it would silently give no more.
+const LINES_MAX: i64 = 1500;
+
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  berth logs -n 200\n  berth logs --tail --dyno web\n  berth logs --tail --source heroku   \
@@ -24,8 +27,8 @@ pub struct Logs {
     /// Go on with new lines as they come
     #[arg(short, long)]
     tail: bool,
-    /// How many lines of the past to show
-    #[arg(short, long, value_name = "N", default_value_t = 100)]
+    /// How many lines of the past to show, at most 1500
+    #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=LINES_MAX))]
     num: u32,
     /// Only lines of this dyno or process type
     #[arg(short, long, alias = "process-type")]

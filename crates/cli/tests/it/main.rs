@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod access;
+mod completions;
 mod deploy;
 mod harness;
+mod help;
 mod json;
 mod logs;
 mod plain;
