@@ -31,6 +31,7 @@ mod heroku_apps;
 mod heroku_auth;
 mod isolation;
 mod limits;
+mod platform_api;
 mod real_software;
 mod releases;
 mod zero_downtime;
