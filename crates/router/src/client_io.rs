@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -87,6 +88,8 @@ enum Guard {
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     stream: ClientStream,
+    /// Comes before what the stream has.
+    before: Bytes,
     line: Arc<ClientLine>,
     guard: Guard,
     /// After a fault in a body nothing more is read.
@@ -96,9 +99,11 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(crate) fn http1(stream: ClientStream) -> Self {
+    /// `bytes` were read from the stream already.
+    pub(crate) fn http1(stream: ClientStream, bytes: Vec<u8>) -> Self {
         Self {
             stream,
+            before: bytes.into(),
             line: Arc::new(ClientLine::new()),
             guard: Guard::Http1(HeadGuard::new()),
             cut: false,
@@ -108,7 +113,7 @@ impl ClientIo {
 
     pub(crate) fn http2(stream: ClientStream) -> Self {
         let guard = Guard::Http2(Http2Guard::new(Instant::now()));
-        Self { stream, line: Arc::new(ClientLine::new()), guard, cut: false, stall: None }
+        Self { stream, before: Bytes::new(), line: Arc::new(ClientLine::new()), guard, cut: false, stall: None }
     }
 
     pub(crate) fn line(&self) -> Arc<ClientLine> {
@@ -136,8 +141,14 @@ impl AsyncRead for ClientIo {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let this = &mut *self;
+        let polled = if this.before.is_empty() {
+            Pin::new(&mut this.stream).poll_read(cx, buf)
+        } else {
+            let count = this.before.len().min(buf.remaining());
+            buf.put_slice(&this.before.split_to(count));
+            Poll::Ready(Ok(()))
+        };
         match &mut this.guard {
             Guard::Http1(guard) => match guard.push(&buf.filled()[before..]) {
                 Guarded::Sound => {}

@@ -113,12 +113,8 @@ pub(crate) enum ConnectFailure {
     Local(io::Error),
 }
 
-pub(crate) async fn connect(
-    address: SocketAddr,
-    protocol: DynoProtocol,
-    limit: Duration,
-    bounds: &Bounds,
-) -> Result<DynoConnection, ConnectFailure> {
+/// A socket to a dyno, ready for requests.
+pub(crate) async fn open_stream(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectFailure> {
     let stream = match timeout(limit, TcpStream::connect(address)).await {
         Err(_elapsed) => return Err(ConnectFailure::TimedOut),
         Ok(Err(error)) => return Err(classify(error)),
@@ -127,6 +123,16 @@ pub(crate) async fn connect(
     stream.set_nodelay(true).map_err(ConnectFailure::Local)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(ConnectFailure::Local)?;
+    Ok(stream)
+}
+
+pub(crate) async fn connect(
+    address: SocketAddr,
+    protocol: DynoProtocol,
+    limit: Duration,
+    bounds: &Bounds,
+) -> Result<DynoConnection, ConnectFailure> {
+    let stream = open_stream(address, limit).await?;
     let line = Arc::new(Line::default());
     let io = TokioIo::new(DynoIo { stream: Some(stream), line: line.clone() });
     let failed = |error| ConnectFailure::Local(io::Error::other(error));

@@ -16,21 +16,20 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
 
-use crate::admission::{Refusal, connect_failure_code};
-use crate::app::{App, Picked};
+use crate::app::App;
 use crate::download::Download;
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, DynoConnection, ResponseFuture, connect};
 use crate::forward;
 use crate::proxy::Client;
+use crate::reach::{Connector, Journey, local_failure, reach};
 use crate::reply::{Problem, ReplyBody};
 use crate::request_body::RequestBody;
 use crate::request_log::Record;
 use crate::tunnel::{self, Tunnel};
 use crate::upload::{Gate, Phase, Progress, Upload};
-use crate::worker::Open;
+use crate::worker::{Open, Worker};
 
 /// A request as it goes to the dyno.
 #[derive(Debug)]
@@ -50,7 +49,6 @@ pub(crate) struct Exchange {
     app: Arc<App>,
     outgoing: Outgoing,
     record: Record,
-    tried: Vec<u64>,
 }
 
 /// Why an attempt brought no response.
@@ -85,7 +83,7 @@ impl Drop for Pending {
 
 impl Exchange {
     pub(crate) fn new(client: Rc<Client>, app: Arc<App>, outgoing: Outgoing, record: Record) -> Self {
-        Self { client, app, outgoing, record, tried: Vec::new() }
+        Self { client, app, outgoing, record }
     }
 
     pub(crate) async fn run(mut self) -> Result<Response<ReplyBody>, Problem> {
@@ -123,59 +121,14 @@ impl Exchange {
     /// Finds a dyno that has a free slot and takes a connection.
     async fn reach_dyno(&mut self) -> Result<(Arc<Slot>, DynoConnection), Problem> {
         let client = self.client.clone();
-        let (worker, bounds) = (&client.worker, &client.worker.shared.bounds);
-        let mut only_half_open = true;
-        let mut failed = None;
-        while self.tried.len() < bounds.connect_attempts_max {
-            let asked_at = Instant::now();
-            let picked = self.app.pick(&self.tried, bounds).await;
-            self.record.add_queue(asked_at.elapsed());
-            let Picked { slot, half_open } = match picked {
-                Ok(picked) => picked,
-                Err(Refusal::AllTried) => break,
-                Err(Refusal::NoSuchApp) => return Err(Problem::NO_SUCH_APP),
-                Err(Refusal::Code(code)) => return Err(Problem::code(code)),
-            };
-            // Dynos that this very request sent into quarantine do not count.
-            only_half_open &= half_open;
-            let slot = Arc::new(slot);
-            let connecting_at = Instant::now();
-            if let Some(connection) = self.pooled(&slot).await {
-                self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
-                return Ok((slot, connection));
-            }
-            let limit = Duration::from_millis(self.app.view().limits.connect_ms);
-            let protocol = self.app.view().edge.dyno_protocol;
-            let connected = connect(slot.dyno.address, protocol, limit, bounds).await;
-            self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
-            let timed_out = match connected {
-                Ok(connection) => {
-                    worker.pool.open(slot.dyno.serial, &connection);
-                    slot.dyno.end_quarantine();
-                    return Ok((slot, connection));
-                }
-                Err(ConnectFailure::Local(error)) => return Err(local_failure(&error)),
-                Err(ConnectFailure::Refused) => false,
-                Err(ConnectFailure::TimedOut) => true,
-            };
-            slot.dyno.quarantine(worker.shared.bounds.quarantine);
-            self.tried.push(slot.dyno.serial);
-            failed = Some(timed_out);
+        let connector = Connections { worker: &client.worker, app: &self.app, replayable: self.replayable() };
+        let mut journey = Journey::default();
+        let reached = reach(&self.app, &client.worker.shared.bounds, &mut journey, &connector).await;
+        self.record.add_queue(journey.queue);
+        if let Some(dyno) = &journey.dyno {
+            self.record.connected(dyno.name.clone(), journey.connect);
         }
-        let dynos = self.app.view().dynos.len();
-        let code = failed.map(|timed_out| connect_failure_code(only_half_open, timed_out, dynos));
-        Err(Problem::code(code.unwrap_or(ErrorCode::H99)))
-    }
-
-    async fn pooled(&self, slot: &Slot) -> Option<DynoConnection> {
-        let worker = &self.client.worker;
-        let connection = worker.pool.take(slot.dyno.serial, &worker.shared.bounds).await?;
-        if !self.replayable() {
-            // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out
-            // before a request goes down with it that could not be sent twice.
-            tokio::task::yield_now().await;
-        }
-        (!connection.is_closed()).then_some(connection)
+        reached.map(|(slot, connection)| (Arc::new(slot), connection))
     }
 
     async fn connect_again(&mut self, slot: &Arc<Slot>) -> Result<DynoConnection, Problem> {
@@ -374,7 +327,30 @@ struct Answer {
     upgrade_to_dyno: bool,
 }
 
-fn local_failure(error: &std::io::Error) -> Problem {
-    warn!(%error, "Cannot make a connection to a dyno, for a reason on this machine");
-    Problem::code(ErrorCode::H99)
+/// Gives connections of HTTP libraries to dynos.
+struct Connections<'a> {
+    worker: &'a Worker,
+    app: &'a App,
+    replayable: bool,
+}
+
+impl Connector for Connections<'_> {
+    type Connection = DynoConnection;
+
+    async fn pooled(&self, slot: &Slot) -> Option<DynoConnection> {
+        let connection = self.worker.pool.take(slot.dyno.serial, &self.worker.shared.bounds).await?;
+        if !self.replayable {
+            // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out
+            // before a request goes down with it that could not be sent twice.
+            tokio::task::yield_now().await;
+        }
+        (!connection.is_closed()).then_some(connection)
+    }
+
+    async fn connect(&self, slot: &Slot, limit: Duration) -> Result<DynoConnection, ConnectFailure> {
+        let protocol = self.app.view().edge.dyno_protocol;
+        let connection = connect(slot.dyno.address, protocol, limit, &self.worker.shared.bounds).await?;
+        self.worker.pool.open(slot.dyno.serial, &connection);
+        Ok(connection)
+    }
 }

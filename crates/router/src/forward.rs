@@ -27,12 +27,14 @@ const HOP_BY_HOP: [HeaderName; 7] =
 const KEPT: [HeaderName; 8] =
     [HOST, CONTENT_LENGTH, X_REQUEST_ID, X_REQUEST_START, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PORT, VIA];
 
+/// Heroku's rule for an id that a client may choose.
+pub(crate) fn is_sane_request_id(id: &str) -> bool {
+    (20..=200).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// The sane id that came with the request, else a new one.
 pub(crate) fn request_id(headers: &HeaderMap) -> String {
-    let sane = |id: &&str| {
-        (20..=200).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_sane_request_id(id));
     given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 

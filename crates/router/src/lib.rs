@@ -19,13 +19,16 @@ mod listener;
 mod run;
 mod worker;
 
+mod buffers;
 mod certificates;
 mod client_io;
+mod date;
 mod tls;
 
 mod download;
 mod edge;
 mod exchange;
+mod express;
 mod forward;
 mod front;
 mod head;
@@ -35,6 +38,7 @@ mod http2_guard;
 mod local_executor;
 mod proxy;
 pub mod proxy_protocol;
+mod reach;
 mod reply;
 mod request_body;
 mod tunnel;

@@ -23,7 +23,7 @@ use crate::request_log::Record;
 use crate::worker::{Origin, Worker};
 
 /// Answers for any host, for a load balancer in front.
-const HEALTH_PATH: &str = "/.well-known/berth/health";
+pub(crate) const HEALTH_PATH: &str = "/.well-known/berth/health";
 
 /// Where requests come from, as they see it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! One worker thread: its own runtime, its own listeners, its own connections to dynos.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,8 +19,11 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use crate::buffers::Buffers;
 use crate::client_io::{ClientIo, ClientStream};
 use crate::config::Bounds;
+use crate::date::DateText;
+use crate::express::{self, HandOver, StreamPool};
 use crate::front::{Front, Fronts};
 use crate::http2;
 use crate::listener;
@@ -35,6 +38,9 @@ use crate::worker_log::WorkerLog;
 
 /// How often idle connections to dynos are looked at.
 const SWEEP_PERIOD: Duration = Duration::from_millis(250);
+
+/// The most that is read at once.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 const PREFACE_BEGIN: [u8; 3] = *b"PRI";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
@@ -77,6 +83,11 @@ pub(crate) enum Speaks {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Pool,
+    pub(crate) streams: StreamPool,
+    pub(crate) buffers: Buffers,
+    /// What was just read, until it is written on or kept: borrowed for one step at a time.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    pub(crate) date: DateText,
     pub(crate) log: Rc<WorkerLog>,
     pub(crate) stage: watch::Receiver<Stage>,
     /// Client connections of this thread, and a bell for when the last one ends.
@@ -91,6 +102,10 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(TcpListener, Speaks
         shared,
         log: log.clone(),
         pool: Pool::default(),
+        streams: StreamPool::default(),
+        buffers: Buffers::default(),
+        scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+        date: DateText::default(),
         stage: stage.clone(),
         open: Cell::new(0),
         idle: Notify::new(),
@@ -120,6 +135,7 @@ async fn sweep(worker: Rc<Worker>) {
     loop {
         period.tick().await;
         worker.pool.sweep(&worker.shared.bounds);
+        worker.streams.sweep(&worker.shared.bounds);
     }
 }
 
@@ -189,8 +205,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     origin.tls = tls;
     if http2 {
         Box::pin(http2::serve(&worker, ClientIo::http2(stream), origin)).await;
-    } else {
-        serve_http1(&worker, ClientIo::http1(stream), origin).await;
+    } else if let Some(HandOver { stream, bytes }) = express::serve(&worker, stream, &origin).await {
+        Box::pin(serve_http1(&worker, ClientIo::http1(stream, bytes), origin)).await;
     }
     drop(open);
 }

@@ -12,7 +12,9 @@ fn heroku_makes_shows_renames_and_destroys_apps() {
     platform.heroku("create shop").shows("http://shop.localhost").shows("/shop.git");
     platform.heroku("apps").shows("=== admin@localhost Apps").shows("shop");
     let info = platform.heroku("apps:info -a shop");
-    info.shows("Owner:          admin@localhost").shows("Region:         local").shows(&format!("Stack:          {}", shim::host::stack()));
+    info.shows("Owner:          admin@localhost")
+        .shows("Region:         local")
+        .shows(&format!("Stack:          {}", shim::host::stack()));
     assert_eq!(platform.heroku("apps:info -a shop --json").json()["app"]["name"], "shop");
     platform.heroku("apps:rename store -a shop").shows("store.git");
     platform.heroku_fails("apps:info -a shop").shows("Couldn't find that app");

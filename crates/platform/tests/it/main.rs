@@ -11,8 +11,8 @@
 )]
 
 mod api;
-mod heroku_cli;
 mod client;
+mod heroku_cli;
 mod http;
 mod left_over;
 mod load;

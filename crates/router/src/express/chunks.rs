@@ -9,15 +9,31 @@ const TRAILER_BYTES_MAX: u32 = 16 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Size { digits: u32, size: u64 },
-    Extension { bytes: u32, size: u64 },
-    SizeLineFeed { size: u64 },
-    Data { left: u64 },
+    Size {
+        digits: u32,
+        size: u64,
+    },
+    Extension {
+        bytes: u32,
+        size: u64,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataReturn,
     DataLineFeed,
     /// `line` counts the bytes of the present line.
-    Trailer { bytes: u32, line: u32 },
-    TrailerLineFeed { bytes: u32, line: u32 },
+    Trailer {
+        bytes: u32,
+        line: u32,
+    },
+    TrailerLineFeed {
+        bytes: u32,
+        line: u32,
+    },
     Done,
 }
 
@@ -109,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_body_ends_where_it_ends_however_it_is_cut() {
-        for body in ["0\r\n\r\n", "3\r\na\nb\r\n0\r\n\r\n", "a;x=\"y\"\r\n0123456789\r\n00\r\nx-sum: 1\r\ny: 2\r\n\r\n"] {
+        for body in ["0\r\n\r\n", "3\r\na\nb\r\n0\r\n\r\n", "a;x=\"y\"\r\n0123456789\r\n00\r\nx-sum: 1\r\ny: 2\r\n\r\n"]
+        {
             let text = format!("{body}GET / HTTP/1.1\r\n");
             for cut in 1..text.len() {
                 assert_eq!(follow(text.as_bytes(), cut), Ok((body.len(), true)), "{body:?} in pieces of {cut}");
@@ -124,8 +141,23 @@ mod tests {
     fn what_two_parsers_could_read_differently_is_refused() {
         let long = "1".repeat(17);
         for body in [
-            "\r\n", "g\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1 \r\na\r\n", "1\na\r\n", "1\r\nab\r\n", "1\r\na\n",
-            "1;x\ny\r\na\r\n", "1;\u{1}\r\n", "0\r\n\n", "0\r\nx: y\n\r\n", "0\r\n x: y\r\n\r\n", "0\r\nx: \u{0}\r\n\r\n", &long,
+            "\r\n",
+            "g\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "1 \r\na\r\n",
+            "1\na\r\n",
+            "1\r\nab\r\n",
+            "1\r\na\n",
+            "1;x\ny\r\na\r\n",
+            "1;\u{1}\r\n",
+            "0\r\n\n",
+            "0\r\nx: y\n\r\n",
+            "0\r\n x: y\r\n\r\n",
+            "0\r\nx: \u{0}\r\n\r\n",
+            &long,
         ] {
             assert_eq!(follow(body.as_bytes(), 1), Err(ChunkFault), "{body:?}");
         }

@@ -30,11 +30,7 @@ impl ClientSide {
     }
 
     /// Reads once into `scratch`; an empty piece is the end.
-    pub(super) fn poll_read<'a>(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &'a mut [u8],
-    ) -> Poll<io::Result<&'a [u8]>> {
+    pub(super) fn poll_read<'a>(&mut self, cx: &mut Context<'_>, scratch: &'a mut [u8]) -> Poll<io::Result<&'a [u8]>> {
         let mut buffer = ReadBuf::new(scratch);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Pending => Poll::Pending,

@@ -95,15 +95,15 @@ impl Outgoing {
         let mut text = AsText(&mut bytes);
         let proto = if source.https { "https" } else { "http" };
         let client = source.peer.to_canonical();
-        // Writing to memory does not fail.
-        drop(write!(text, "{client}"));
+        write!(text, "{client}").unwrap_or_default();
         let forwarded_for = begin..text.0.len();
-        drop(write!(
+        write!(
             text,
             "\r\nx-forwarded-proto: {proto}\r\nx-forwarded-port: {}\r\nx-request-start: {}\r\nvia: 1.1 berth\r\n\r\n",
             source.local.port(),
             source.unix_ms
-        ));
+        )
+        .unwrap_or_default();
         bytes.extend_from_slice(body);
         Self {
             app,
@@ -150,6 +150,7 @@ impl Outgoing {
     }
 }
 
+/// Writing to it does not fail.
 struct AsText<'a>(&'a mut Vec<u8>);
 
 impl std::fmt::Write for AsText<'_> {

@@ -46,17 +46,19 @@ pub(super) fn parse<'head, 'bytes>(
     space: &'head mut HeaderSpace<'bytes>,
 ) -> Parsed<'head, 'bytes> {
     let mut request = httparse::Request::new(&mut []);
-    let head_bytes = match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, space)
-    {
-        Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
-        Ok(httparse::Status::Partial) => return Parsed::Partial,
-        Err(_fault) => return Parsed::Other,
-    };
+    let head_bytes =
+        match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, space) {
+            Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
+            Ok(httparse::Status::Partial) => return Parsed::Partial,
+            Err(_fault) => return Parsed::Other,
+        };
     let (Some(method), Some(target), Some(1)) = (request.method, request.path, request.version) else {
         return Parsed::Other;
     };
     let headers: &'head [Header<'bytes>] = request.headers;
-    if !bytes[0].is_ascii_alphabetic()
+    // An empty line before the head shows here, too. Methods are case-sensitive, and all known ones are upper case.
+    if !bytes.starts_with(method.as_bytes())
+        || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
         || !target.starts_with('/')
         || target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#')
         || method == "CONNECT"
@@ -67,14 +69,11 @@ pub(super) fn parse<'head, 'bytes>(
     let mut authority = None;
     let mut length = None;
     let mut close = false;
+    let mut repeated = false;
     for Header { name, value } in headers {
         match name.len() {
             2 if name.eq_ignore_ascii_case("te") => return Parsed::Other,
-            4 if name.eq_ignore_ascii_case("host") => {
-                if authority.replace(plain_authority(value)).is_some() {
-                    return Parsed::Other;
-                }
-            }
+            4 if name.eq_ignore_ascii_case("host") => repeated |= authority.replace(plain_authority(value)).is_some(),
             6 if name.eq_ignore_ascii_case("expect") => return Parsed::Other,
             7 if name.eq_ignore_ascii_case("upgrade") || name.eq_ignore_ascii_case("trailer") => return Parsed::Other,
             10 if name.eq_ignore_ascii_case("connection") => match *value {
@@ -83,16 +82,14 @@ pub(super) fn parse<'head, 'bytes>(
                 _ => return Parsed::Other,
             },
             14 if name.eq_ignore_ascii_case("content-length") => {
-                if length.replace(plain_length(value)).is_some() {
-                    return Parsed::Other;
-                }
+                repeated |= length.replace(plain_length(value)).is_some();
             }
             14 if name.eq_ignore_ascii_case("http2-settings") => return Parsed::Other,
             17 if name.eq_ignore_ascii_case("transfer-encoding") => return Parsed::Other,
             _ => {}
         }
     }
-    let (Some(Some(authority)), Some(body_bytes)) = (authority, length.unwrap_or(Some(0))) else {
+    let (Some(Some(authority)), Some(body_bytes), false) = (authority, length.unwrap_or(Some(0)), repeated) else {
         return Parsed::Other;
     };
     Parsed::Whole(RequestHead { method, target, authority, headers, head_bytes, body_bytes, close })

@@ -62,7 +62,9 @@ pub(super) fn parse<'head, 'bytes>(
     let head_bytes = match parsed {
         Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(restricted("oversized header")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Problem { cause: Some("oversized header"), ..Problem::code(ErrorCode::H25) });
+        }
         Err(_fault) => return Err(Problem::code(ErrorCode::H17)),
     };
     let (Some(status), Some(version)) = (response.code, response.version) else {
@@ -86,9 +88,9 @@ pub(super) fn parse<'head, 'bytes>(
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-                let value = digits.and_then(|digits| digits.parse().ok()).ok_or(restricted("invalid content length"))?;
+                let value = digits.and_then(|digits| digits.parse().ok()).ok_or(Problem::code(ErrorCode::H17))?;
                 if length.replace(value).is_some_and(|before| before != value) {
-                    return Err(restricted("invalid content length"));
+                    return Err(Problem::code(ErrorCode::H17));
                 }
             }
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
@@ -101,7 +103,7 @@ pub(super) fn parse<'head, 'bytes>(
         }
     }
     if chunked && length.is_some() {
-        return Err(restricted("invalid content length"));
+        return Err(Problem::code(ErrorCode::H17));
     }
     let bodyless = head_only || status < 200 || matches!(status, 204 | 304);
     let framing = match (bodyless, chunked, length) {
@@ -186,10 +188,6 @@ fn digits(status: u16) -> [u8; 3] {
     [digit(status / 100), digit(status / 10), digit(status)]
 }
 
-const fn restricted(cause: &'static str) -> Problem {
-    Problem { cause: Some(cause), ..Problem::code(ErrorCode::H25) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_body_of_unknown_length_goes_on_in_chunks() {
-        let expect = "HTTP/1.1 200 \r\nDate: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\nvia: 1.1 berth\r\n\r\n";
+        let expect =
+            "HTTP/1.1 200 \r\nDate: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\nvia: 1.1 berth\r\n\r\n";
         assert_eq!(rewritten("HTTP/1.0 200 \r\nDate: x\r\n\r\n", true).unwrap(), expect);
     }
 
@@ -230,7 +229,12 @@ mod tests {
         check("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", false, Framing::Chunked, true);
         check("HTTP/1.1 200 OK\r\n\r\n", false, Framing::UntilClose, false);
         check("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), false);
-        check("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), true);
+        check(
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n",
+            false,
+            Framing::Length(3),
+            true,
+        );
         check("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), false);
     }
 
@@ -238,9 +242,9 @@ mod tests {
     fn what_could_be_read_in_two_ways_is_not_passed_on() {
         let check = |text: &str, code: ErrorCode| assert_eq!(rewritten(text, false), Err(Some(code)), "{text:?}");
         check("nonsense\r\n\r\n", ErrorCode::H17);
-        check("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", ErrorCode::H25);
-        check("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", ErrorCode::H25);
-        check("HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n", ErrorCode::H25);
+        check("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", ErrorCode::H17);
+        check("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", ErrorCode::H17);
+        check("HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n", ErrorCode::H17);
         check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", ErrorCode::H17);
         check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", ErrorCode::H17);
     }

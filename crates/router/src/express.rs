@@ -1,0 +1,440 @@
+//! The express lane: plain HTTP/1 requests without a detour through a general HTTP library.
+//!
+//! Nearly all requests are alike: one host, a length or no body, and all of it there when the head is. The lane reads
+//! such a request, gives it to a dyno and passes the answer on with four system calls and without a task, a channel or
+//! a buffer per connection. Whatever it is not sure about it hands over, with every byte that came, to the full path
+//! (`proxy`, `exchange`) before anything was done about it; the connection stays there. Framing is decided once, in
+//! `request_head` and `response_head`, and more strictly than anywhere else.
+//!
+//! What holds on the full path holds here: a slot is kept until the dyno has answered or closed, a client that leaves is
+//! noticed, time limits and codes are the same, and one line per request is logged.
+
+mod chunks;
+mod client_side;
+mod dyno_stream;
+mod outgoing;
+mod request_head;
+mod response_head;
+mod timer;
+mod transfer;
+
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use domain::error_code::ErrorCode;
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::Body as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+use wire::routes::{EdgeSettings, FrontPolicy};
+
+use crate::client_io::ClientStream;
+use crate::dyno::Slot;
+use crate::dyno_io::{ConnectFailure, open_stream};
+use crate::log_thread::unix_us;
+use crate::proxy::HEALTH_PATH;
+use crate::reach::{Connector, Journey, local_failure, reach};
+use crate::reply::{self, Problem, ReplyBody};
+use crate::request_log::{Failure, LineView};
+use crate::worker::{Origin, Stage, Worker};
+
+use self::client_side::{ClientSide, Left};
+use self::dyno_stream::DynoStream;
+pub(crate) use self::dyno_stream::StreamPool;
+use self::outgoing::{Outgoing, Source};
+use self::request_head::{HEADERS_MAX, Parsed};
+use self::timer::Timer;
+use self::transfer::{Fault, Transfer};
+
+/// A head that is not complete by then is for the full path, which has its own bounds.
+const PARTIAL_BYTES_MAX: usize = 16 * 1024;
+
+/// What the full path has to go on with: the connection, and what came over it.
+#[derive(Debug)]
+pub(crate) struct HandOver {
+    pub(crate) stream: ClientStream,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Serves a connection as long as its requests are for the lane; `None` when it is over.
+pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Origin) -> Option<HandOver> {
+    // What a front says about the client takes more than this lane does.
+    if origin.fronts.policy != FrontPolicy::default() {
+        return Some(HandOver { stream, bytes: Vec::new() });
+    }
+    let mut lane = Lane { worker, origin, client: ClientSide::new(stream), dyno_timer: Timer::default() };
+    loop {
+        match lane.next_request().await {
+            Next::Request(outgoing) => {
+                let keep = lane.exchange(&outgoing).await;
+                worker.buffers.put(outgoing.bytes);
+                if !keep {
+                    // The client may be gone by now.
+                    lane.client.stream.shutdown().await.unwrap_or_default();
+                    return None;
+                }
+            }
+            Next::Other => return Some(HandOver { stream: lane.client.stream, bytes: lane.client.ahead }),
+            Next::Over => return None,
+        }
+    }
+}
+
+struct Lane<'a> {
+    worker: &'a Rc<Worker>,
+    origin: &'a Origin,
+    client: ClientSide,
+    dyno_timer: Timer,
+}
+
+enum Next {
+    Request(Box<Outgoing>),
+    /// Not for this lane; its bytes are in `client.ahead`.
+    Other,
+    /// The client closed, said nothing for too long, or the router is ending.
+    Over,
+}
+
+enum Considered {
+    /// The request, and how many bytes it had.
+    Request(Box<Outgoing>, usize),
+    Partial,
+    Other,
+}
+
+impl Lane<'_> {
+    async fn next_request(&mut self) -> Next {
+        if !self.client.ahead.is_empty() {
+            let ahead = std::mem::take(&mut self.client.ahead);
+            if let Some(next) = self.take_from(&ahead) {
+                return next;
+            }
+        }
+        let deadline = Instant::now() + self.origin.idle(&self.worker.shared.bounds);
+        let mut stage = self.worker.stage.clone();
+        let mut draining = pin!(stage.wait_for(|stage| *stage >= Stage::Draining));
+        poll_fn(|cx| {
+            if let Poll::Ready(next) = self.poll_next(cx, deadline) {
+                return Poll::Ready(next);
+            }
+            draining.as_mut().poll(cx).map(|_draining| Next::Over)
+        })
+        .await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<Next> {
+        let worker = self.worker.clone();
+        let mut scratch = worker.scratch.borrow_mut();
+        loop {
+            match self.client.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok([]) | Err(_)) => return Poll::Ready(Next::Over),
+                Poll::Ready(Ok(bytes)) => {
+                    let next = if self.client.ahead.is_empty() {
+                        self.take_from(bytes)
+                    } else {
+                        let mut ahead = std::mem::take(&mut self.client.ahead);
+                        ahead.extend_from_slice(bytes);
+                        self.take_from(&ahead)
+                    };
+                    if let Some(next) = next {
+                        return Poll::Ready(next);
+                    }
+                }
+                Poll::Pending => return self.client.timer.poll(cx, deadline).map(|()| Next::Over),
+            }
+        }
+    }
+
+    /// Looks at what has come. What is left of it afterwards is in `client.ahead`; `None` if more must come.
+    fn take_from(&mut self, bytes: &[u8]) -> Option<Next> {
+        match self.consider(bytes) {
+            Considered::Request(outgoing, taken) => {
+                self.client.ahead.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                Some(Next::Request(outgoing))
+            }
+            Considered::Partial if bytes.len() < PARTIAL_BYTES_MAX => {
+                self.client.ahead.extend_from_slice(bytes);
+                None
+            }
+            Considered::Partial | Considered::Other => {
+                self.client.ahead.extend_from_slice(bytes);
+                Some(Next::Other)
+            }
+        }
+    }
+
+    fn consider(&self, bytes: &[u8]) -> Considered {
+        let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let head = match request_head::parse(bytes, &mut space) {
+            Parsed::Whole(head) => head,
+            Parsed::Partial => return Considered::Partial,
+            Parsed::Other => return Considered::Other,
+        };
+        let end = head.head_bytes.saturating_add(head.body_bytes);
+        // A body that is still on its way is streamed by the full path.
+        let Some(body) = bytes.get(head.head_bytes..end) else { return Considered::Other };
+        let shared = &self.worker.shared;
+        let tls = self.origin.tls.as_ref();
+        let Some(app) = shared.table.app(head.host()) else { return Considered::Other };
+        let misdirected = tls.is_some_and(|tls| tls.is_misdirected(head.host(), shared.table.certificates()));
+        if misdirected || head.target.starts_with(HEALTH_PATH) || app.view().edge != EdgeSettings::default() {
+            return Considered::Other;
+        }
+        let source = Source {
+            peer: self.origin.peer.ip(),
+            local: self.origin.local,
+            https: tls.is_some(),
+            unix_ms: unix_us() / 1000,
+        };
+        let outgoing = Outgoing::new(app, &head, body, source, self.worker.buffers.take());
+        Considered::Request(Box::new(outgoing), end)
+    }
+
+    /// Carries one request to its end, and says whether the connection may carry another one.
+    async fn exchange(&mut self, outgoing: &Outgoing) -> bool {
+        let shared = &self.worker.shared;
+        shared.requests_total.fetch_add(1, Ordering::Relaxed);
+        let close = outgoing.close || shared.draining.load(Ordering::Relaxed);
+        let mut record = Record::new(self.worker, self.origin, outgoing);
+        match self.carry(outgoing, &mut record, close).await {
+            Ok(()) => {
+                record.failure = None;
+                !close
+            }
+            Err(Fault::Problem(problem)) => {
+                record.status = problem.status.as_u16();
+                record.failure = problem.code.map(|code| Failure { code, cause: problem.cause });
+                self.answer(outgoing, problem, close, &mut record).await
+            }
+            Err(Fault::BrokenOff(code)) => {
+                record.fail(code);
+                false
+            }
+            Err(Fault::Left | Fault::Stale) => {
+                record.fail(ErrorCode::H27);
+                false
+            }
+        }
+    }
+
+    async fn carry(&mut self, outgoing: &Outgoing, record: &mut Record<'_>, close: bool) -> Result<(), Fault> {
+        let limits = outgoing.app.view().limits;
+        let bounds = &self.worker.shared.bounds;
+        let connector = Streams { worker: self.worker, idempotent: outgoing.idempotent };
+        let reaching = reach(&outgoing.app, bounds, &mut record.journey, &connector);
+        let (slot, mut dyno) = self.unless_left(reaching).await?.map_err(Fault::Problem)?;
+        let mut slot = Some(slot);
+        loop {
+            let sending_at = Instant::now();
+            let mut transfer =
+                Transfer::new(self.worker, &mut self.client, &mut self.dyno_timer, dyno, outgoing, limits, close);
+            let ended = poll_fn(|cx| {
+                let polled = transfer.poll(cx);
+                // The dyno is done with it, however long the client takes to read the rest.
+                if transfer.answered_at.is_some()
+                    && let Some(slot) = slot.take()
+                {
+                    give_back(self.worker, &slot, &mut transfer);
+                }
+                polled
+            })
+            .await;
+            if transfer.status > 0 {
+                record.status = transfer.status;
+            }
+            record.bytes = transfer.bytes;
+            record.service = transfer.answered_at.unwrap_or_else(Instant::now) - sending_at;
+            let stream = transfer.take_stream();
+            let fault = match ended {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            let (Some(held), Some(stream)) = (slot.take(), stream) else { return Err(fault) };
+            match fault {
+                Fault::Stale => {
+                    drop(stream);
+                    dyno = self.connect_again(&held, &mut record.journey, limits.connect_ms).await?;
+                    slot = Some(held);
+                    continue;
+                }
+                Fault::Left => spawn_local(see_out(stream, held)),
+                Fault::Problem(problem) if problem.code == Some(ErrorCode::H12) => spawn_local(see_out(stream, held)),
+                Fault::Problem(_) | Fault::BrokenOff(_) => return Err(fault),
+            };
+            return Err(fault);
+        }
+    }
+
+    async fn connect_again(
+        &mut self,
+        slot: &Slot,
+        journey: &mut Journey,
+        connect_ms: u64,
+    ) -> Result<DynoStream, Fault> {
+        let connecting_at = Instant::now();
+        let connected = self.unless_left(open_stream(slot.dyno.address, Duration::from_millis(connect_ms))).await?;
+        journey.connected(slot, connecting_at.elapsed());
+        match connected {
+            Ok(stream) => Ok(DynoStream { stream, reused: false }),
+            Err(ConnectFailure::Refused) => Err(Fault::Problem(Problem::code(ErrorCode::H21))),
+            Err(ConnectFailure::TimedOut) => Err(Fault::Problem(Problem::code(ErrorCode::H19))),
+            Err(ConnectFailure::Local(error)) => Err(Fault::Problem(local_failure(&error))),
+        }
+    }
+
+    /// Waits for `what`, unless the client leaves first.
+    async fn unless_left<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Fault> {
+        let mut what = pin!(what);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = what.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            let worker = self.worker.clone();
+            let mut scratch = worker.scratch.borrow_mut();
+            self.client.poll_left(cx, &mut scratch).map(|Left| Err(Fault::Left))
+        })
+        .await
+    }
+
+    /// Tells the client about a problem, and says whether the connection may carry another request.
+    async fn answer(&mut self, outgoing: &Outgoing, problem: Problem, close: bool, record: &mut Record<'_>) -> bool {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = outgoing.accept().and_then(|accept| HeaderValue::from_bytes(accept).ok()) {
+            headers.insert(ACCEPT, accept);
+        }
+        let mut response = reply::problem(problem, outgoing.request_id(), &headers);
+        if close {
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let (bytes, body_bytes) = own_response(response, outgoing.head_only, &self.worker.date.now());
+        record.bytes = body_bytes;
+        let stall = Duration::from_millis(outgoing.app.view().limits.idle_ms);
+        let written = tokio::time::timeout(stall, async {
+            self.client.stream.write_all(&bytes).await?;
+            self.client.stream.flush().await
+        });
+        matches!(written.await, Ok(Ok(()))) && !close
+    }
+}
+
+/// Collects what is known about one request and writes its line when dropped, also where the router ends in its middle.
+struct Record<'a> {
+    worker: &'a Worker,
+    origin: &'a Origin,
+    outgoing: &'a Outgoing,
+    journey: Journey,
+    service: Duration,
+    status: u16,
+    bytes: u64,
+    failure: Option<Failure>,
+}
+
+impl<'a> Record<'a> {
+    /// Starts with the assumption that the client leaves: whoever answers it says otherwise.
+    fn new(worker: &'a Worker, origin: &'a Origin, outgoing: &'a Outgoing) -> Self {
+        let failure = Some(Failure { code: ErrorCode::H27, cause: None });
+        let (service, journey) = (Duration::ZERO, Journey::default());
+        Self { worker, origin, outgoing, journey, service, status: 499, bytes: 0, failure }
+    }
+
+    fn fail(&mut self, code: ErrorCode) {
+        self.status = if matches!(code, ErrorCode::H27 | ErrorCode::H28) { 499 } else { 503 };
+        self.failure = Some(Failure { code, cause: None });
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        let tls = self.origin.tls.as_ref();
+        let line = LineView {
+            method: self.outgoing.method(),
+            path: self.outgoing.target(),
+            host: self.outgoing.host(),
+            request_id: self.outgoing.request_id(),
+            forwarded: self.outgoing.forwarded_for(),
+            dyno: self.journey.dyno.as_ref().map_or("", |dyno| &dyno.name),
+            connect: self.journey.connect,
+            service: self.service,
+            queue: self.journey.queue,
+            status: self.status,
+            bytes: self.bytes,
+            https: tls.is_some(),
+            tls_version: tls.map(|tls| tls.version),
+            failure: self.failure,
+        };
+        self.worker.log.line(self.outgoing.app.id, |text| line.render(text));
+    }
+}
+
+/// Gives sockets to dynos.
+struct Streams<'a> {
+    worker: &'a Rc<Worker>,
+    idempotent: bool,
+}
+
+impl Connector for Streams<'_> {
+    type Connection = DynoStream;
+
+    async fn pooled(&self, slot: &Slot) -> Option<DynoStream> {
+        let bounds = &self.worker.shared.bounds;
+        let taken = self.worker.streams.take(slot.dyno.serial, bounds)?;
+        if self.idempotent {
+            return Some(taken);
+        }
+        // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out before a
+        // request goes down with it that could not be sent twice.
+        self.worker.streams.put(slot.dyno.serial, taken.stream, bounds);
+        tokio::task::yield_now().await;
+        self.worker.streams.take(slot.dyno.serial, bounds)
+    }
+
+    async fn connect(&self, slot: &Slot, limit: Duration) -> Result<DynoStream, ConnectFailure> {
+        open_stream(slot.dyno.address, limit).await.map(|stream| DynoStream { stream, reused: false })
+    }
+}
+
+/// Returns a connection that can carry another request.
+fn give_back(worker: &Worker, slot: &Slot, transfer: &mut Transfer<'_>) {
+    if let Some(stream) = transfer.take_stream()
+        && transfer.keep_dyno
+    {
+        worker.streams.put(slot.dyno.serial, stream, &worker.shared.bounds);
+    }
+}
+
+/// Keeps a slot until the dyno has answered or closed: a worker that is still busy with a request that nobody waits
+/// for is busy all the same.
+async fn see_out(stream: TcpStream, slot: Slot) {
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut [0]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    drop(stream);
+    drop(slot);
+}
+
+/// The bytes of a response of the router's own, and the length of its body.
+fn own_response(response: Response<ReplyBody>, head_only: bool, date: &str) -> (Vec<u8>, u64) {
+    let (parts, body) = response.into_parts();
+    let length = body.size_hint().exact().unwrap_or(0);
+    let reason = parts.status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
+    for (name, value) in &parts.headers {
+        response_head::line(&mut bytes, name.as_str().as_bytes(), value.as_bytes());
+    }
+    bytes.extend_from_slice(format!("content-length: {length}\r\ndate: {date}\r\n\r\n").as_bytes());
+    if !head_only && let ReplyBody::Own(Some(own)) = body {
+        bytes.extend_from_slice(&own);
+    }
+    (bytes, length)
+}

@@ -1,0 +1,371 @@
+//! One exchange of the express lane: a whole request to a dyno, its answer to the client, byte by byte as it comes.
+//!
+//! Written as one poll function, because what is read into the worker's scratch space is written on before anything
+//! else runs: a connection holds memory only for what the other side has not taken.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use domain::error_code::ErrorCode;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use wire::routes::RequestLimits;
+
+use super::chunks::Chunks;
+use super::client_side::{ClientSide, Left};
+use super::dyno_stream::DynoStream;
+use super::outgoing::Outgoing;
+use super::response_head::{self, Framing};
+use super::timer::Timer;
+use crate::reply::Problem;
+use crate::worker::Worker;
+
+/// Why an exchange brought no whole answer.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The reused connection was closed under the request before a byte of an answer came.
+    Stale,
+    /// Nothing was sent to the client yet: it is told.
+    Problem(Problem),
+    /// The answer is broken off, with this code in the log.
+    BrokenOff(ErrorCode),
+    /// The client left before the answer began: the dyno is still at work.
+    Left,
+}
+
+/// How far an answer has come.
+#[derive(Debug)]
+enum Stage {
+    Sending { sent: usize },
+    Head,
+    Body(Body),
+    Done,
+}
+
+#[derive(Debug)]
+enum Body {
+    Length(u64),
+    /// Passed on as it is.
+    Chunked(Chunks),
+    /// Passed on in chunks of our own.
+    UntilClose,
+}
+
+#[derive(Debug)]
+pub(super) struct Transfer<'a> {
+    worker: &'a Rc<Worker>,
+    client: &'a mut ClientSide,
+    dyno_timer: &'a mut Timer,
+    /// `None` once it was given back.
+    dyno: Option<TcpStream>,
+    /// It has carried a request before.
+    reused: bool,
+    outgoing: &'a Outgoing,
+    limits: RequestLimits,
+    stage: Stage,
+    /// Of the request's end, then of the last byte of the answer.
+    moved_at: Instant,
+    /// Of the last byte that the client took.
+    client_moved_at: Instant,
+    /// An incomplete head.
+    partial: Vec<u8>,
+    /// What the client has not taken.
+    unsent: Vec<u8>,
+    close: bool,
+    pub(super) status: u16,
+    /// Of the body, as the dyno sent it.
+    pub(super) bytes: u64,
+    /// The dyno takes another request on this connection.
+    pub(super) keep_dyno: bool,
+    /// When the dyno's last byte had come.
+    pub(super) answered_at: Option<Instant>,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(
+        worker: &'a Rc<Worker>,
+        client: &'a mut ClientSide,
+        dyno_timer: &'a mut Timer,
+        dyno: DynoStream,
+        outgoing: &'a Outgoing,
+        limits: RequestLimits,
+        close: bool,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            worker,
+            client,
+            dyno_timer,
+            dyno: Some(dyno.stream),
+            reused: dyno.reused,
+            outgoing,
+            limits,
+            stage: Stage::Sending { sent: 0 },
+            moved_at: now,
+            client_moved_at: now,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+            close,
+            status: 0,
+            bytes: 0,
+            keep_dyno: false,
+            answered_at: None,
+        }
+    }
+
+    pub(super) fn take_stream(&mut self) -> Option<TcpStream> {
+        self.dyno.take()
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            if !self.unsent.is_empty() {
+                ready!(self.poll_unsent(cx))?;
+            }
+            match self.stage {
+                Stage::Sending { sent } => ready!(self.poll_send(cx, sent))?,
+                Stage::Head | Stage::Body(_) => ready!(self.poll_receive(cx))?,
+                Stage::Done => {
+                    return self.client.poll_flush(cx).map_err(|Left| Fault::BrokenOff(ErrorCode::H27));
+                }
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, sent: usize) -> Poll<Result<(), Fault>> {
+        let rest = self.outgoing.bytes.get(sent..).unwrap_or_default();
+        if rest.is_empty() {
+            self.stage = Stage::Head;
+            self.moved_at = Instant::now();
+            return Poll::Ready(Ok(()));
+        }
+        let Some(dyno) = &mut self.dyno else { return Poll::Ready(Err(self.lost(false))) };
+        match Pin::new(dyno).poll_write(cx, rest) {
+            Poll::Ready(Ok(count)) if count > 0 => {
+                self.stage = Stage::Sending { sent: sent + count };
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(_) | Err(_)) => Poll::Ready(Err(self.lost(sent == 0))),
+            Poll::Pending => self.poll_waiting(cx, self.limits.idle_ms, ErrorCode::H12),
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let worker = self.worker.clone();
+        let mut scratch = worker.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let Some(dyno) = &mut self.dyno else { return Poll::Ready(Err(self.lost(false))) };
+        match Pin::new(dyno).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let count = buffer.filled().len();
+                if count == 0 {
+                    return Poll::Ready(self.dyno_closed());
+                }
+                self.moved_at = Instant::now();
+                Poll::Ready(self.received(cx, scratch.get(..count).unwrap_or_default()))
+            }
+            Poll::Ready(Err(_broken)) => Poll::Ready(Err(self.lost(false))),
+            Poll::Pending => {
+                drop(scratch);
+                match &self.stage {
+                    Stage::Head => self.poll_waiting(cx, self.limits.first_byte_ms, ErrorCode::H12),
+                    _body => self.poll_silence(cx),
+                }
+            }
+        }
+    }
+
+    /// Before the answer: the client may leave, and the dyno may take too long.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>, limit_ms: u64, code: ErrorCode) -> Poll<Result<(), Fault>> {
+        let worker = self.worker.clone();
+        let mut scratch = worker.scratch.borrow_mut();
+        if self.client.poll_left(cx, &mut scratch).is_ready() {
+            return Poll::Ready(Err(Fault::Left));
+        }
+        let deadline = self.moved_at + Duration::from_millis(limit_ms);
+        self.dyno_timer.poll(cx, deadline).map(|()| Err(Fault::Problem(Problem::code(code))))
+    }
+
+    /// In the middle of the answer: a client that leaves is noticed even while there is nothing to write.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let worker = self.worker.clone();
+        let mut scratch = worker.scratch.borrow_mut();
+        if self.client.poll_left(cx, &mut scratch).is_ready() {
+            return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H27)));
+        }
+        let deadline = self.moved_at + Duration::from_millis(self.limits.idle_ms);
+        self.dyno_timer.poll(cx, deadline).map(|()| Err(Fault::BrokenOff(ErrorCode::H15)))
+    }
+
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            let written =
+                self.client.write_now(cx, &[&self.unsent]).map_err(|Left| Fault::BrokenOff(ErrorCode::H27))?;
+            if written > 0 {
+                self.client_moved_at = Instant::now();
+                self.unsent.drain(..written);
+            }
+            if self.unsent.is_empty() {
+                // A client that was slow once has a large buffer now; the next answer may be small.
+                self.unsent = Vec::new();
+                return Poll::Ready(Ok(()));
+            }
+            let deadline = self.client_moved_at + Duration::from_millis(self.limits.idle_ms);
+            ready!(self.client.timer.poll(cx, deadline));
+            if Instant::now() >= deadline {
+                return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H28)));
+            }
+        }
+    }
+
+    fn received(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Fault> {
+        match &mut self.stage {
+            Stage::Head if self.partial.is_empty() => self.head(cx, bytes),
+            Stage::Head => {
+                let mut whole = std::mem::take(&mut self.partial);
+                whole.extend_from_slice(bytes);
+                self.head(cx, &whole)
+            }
+            Stage::Body(_) => self.body(cx, &[], bytes),
+            Stage::Sending { .. } | Stage::Done => Ok(()),
+        }
+    }
+
+    fn head(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Fault> {
+        let mut rest = bytes;
+        loop {
+            let mut space = response_head::header_space();
+            let parsed = response_head::parse(rest, &mut space, self.outgoing.head_only).map_err(Fault::Problem)?;
+            let Some(head) = parsed else {
+                if rest.len() > self.worker.shared.bounds.buffer_bytes_max {
+                    let oversized = Problem { cause: Some("oversized header"), ..Problem::code(ErrorCode::H25) };
+                    return Err(Fault::Problem(oversized));
+                }
+                self.partial = rest.to_vec();
+                return Ok(());
+            };
+            if head.is_interim() {
+                // Nobody asked for it, and not every client expects one.
+                rest = rest.get(head.head_bytes..).unwrap_or_default();
+                if rest.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            }
+            if head.status < 200 {
+                return Err(Fault::Problem(Problem::code(ErrorCode::H17)));
+            }
+            self.status = head.status;
+            self.keep_dyno = head.keep_alive;
+            let mut out = self.worker.buffers.take();
+            let date = self.worker.date.now();
+            response_head::write(&head, self.close, &date, &mut out);
+            self.stage = match head.framing {
+                Framing::None => Stage::Done,
+                Framing::Length(length) => Stage::Body(Body::Length(length)),
+                Framing::Chunked => Stage::Body(Body::Chunked(Chunks::new())),
+                Framing::UntilClose => Stage::Body(Body::UntilClose),
+            };
+            let rest = rest.get(head.head_bytes..).unwrap_or_default();
+            let passed = self.body(cx, &out, rest);
+            self.worker.buffers.put(out);
+            return passed;
+        }
+    }
+
+    /// Passes on what belongs to the body, after `before`.
+    fn body(&mut self, cx: &mut Context<'_>, before: &[u8], bytes: &[u8]) -> Result<(), Fault> {
+        let Stage::Body(body) = &mut self.stage else {
+            // Bytes behind an answer belong to nothing: this connection is of no more use.
+            self.keep_dyno &= bytes.is_empty();
+            self.finish();
+            return self.pass_on(cx, &[before]);
+        };
+        match body {
+            Body::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= taken as u64;
+                let done = *left == 0;
+                let (own, surplus) = bytes.split_at(taken);
+                self.bytes += taken as u64;
+                self.keep_dyno &= surplus.is_empty();
+                if done {
+                    self.finish();
+                }
+                self.pass_on(cx, &[before, own])
+            }
+            Body::Chunked(chunks) => {
+                let taken = chunks.push(bytes).map_err(|_fault| Fault::BrokenOff(ErrorCode::H17));
+                // Nothing of a broken chunk is passed on, but the head and what came before it is.
+                let taken = match taken {
+                    Ok(taken) => taken,
+                    Err(fault) if before.is_empty() => return Err(fault),
+                    Err(_fault) => return Err(Fault::Problem(Problem::code(ErrorCode::H17))),
+                };
+                let done = chunks.is_done();
+                let (own, surplus) = bytes.split_at(taken);
+                self.bytes += taken as u64;
+                self.keep_dyno &= surplus.is_empty();
+                if done {
+                    self.finish();
+                }
+                self.pass_on(cx, &[before, own])
+            }
+            Body::UntilClose if bytes.is_empty() => self.pass_on(cx, &[before]),
+            Body::UntilClose => {
+                self.bytes += bytes.len() as u64;
+                let size = format!("{:x}\r\n", bytes.len());
+                self.pass_on(cx, &[before, size.as_bytes(), bytes, b"\r\n"])
+            }
+        }
+    }
+
+    fn pass_on(&mut self, cx: &mut Context<'_>, pieces: &[&[u8]]) -> Result<(), Fault> {
+        let written = self.client.write_now(cx, pieces).map_err(|Left| Fault::BrokenOff(ErrorCode::H27))?;
+        let mut skip = written;
+        for piece in pieces {
+            self.unsent.extend_from_slice(piece.get(skip..).unwrap_or_default());
+            skip = skip.saturating_sub(piece.len());
+        }
+        self.client_moved_at = self.moved_at;
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        self.stage = Stage::Done;
+        self.answered_at = Some(self.moved_at);
+    }
+
+    /// The dyno has closed its side.
+    fn dyno_closed(&mut self) -> Result<(), Fault> {
+        match &self.stage {
+            Stage::Body(Body::UntilClose) => {
+                self.unsent.extend_from_slice(b"0\r\n\r\n");
+                self.keep_dyno = false;
+                self.finish();
+                Ok(())
+            }
+            _unfinished => Err(self.lost(false)),
+        }
+    }
+
+    /// The connection to the dyno is gone; `unsent` says that it took not a byte of the request.
+    fn lost(&self, unsent: bool) -> Fault {
+        match &self.stage {
+            Stage::Body(_) | Stage::Done => Fault::BrokenOff(ErrorCode::H18),
+            Stage::Sending { .. } | Stage::Head if !self.partial.is_empty() => {
+                Fault::Problem(Problem::code(ErrorCode::H18))
+            }
+            Stage::Sending { .. } | Stage::Head => {
+                if self.reused && (unsent || self.outgoing.idempotent) {
+                    Fault::Stale
+                } else {
+                    Fault::Problem(Problem::code(ErrorCode::H13))
+                }
+            }
+        }
+    }
+}
