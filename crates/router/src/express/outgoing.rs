@@ -114,7 +114,7 @@ impl Outgoing {
             forwarded_for,
             accept,
             head_only: head.method == "HEAD",
-            idempotent: matches!(head.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE"),
+            idempotent: matches!(head.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS"),
             close: head.close,
             bytes,
         }

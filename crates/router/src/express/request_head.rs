@@ -61,7 +61,7 @@ pub(super) fn parse<'head, 'bytes>(
         || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
         || !target.starts_with('/')
         || target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#')
-        || method == "CONNECT"
+        || matches!(method, "CONNECT" | "TRACE")
         || has_bare_line_feed(&bytes[..head_bytes])
     {
         return Parsed::Other;
