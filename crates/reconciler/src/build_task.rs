@@ -85,8 +85,8 @@ impl BuildTask {
         match (ended.exit_status, ended.exit_reason.as_deref()) {
             (Some(0), Some("exited")) => {}
             (_, Some("deadline_passed")) => {
-                let limit = self.config.build_limits.deadline_ms / 60_000;
-                return Err(format!("the build ran longer than {limit} minutes and was stopped"));
+                let limit = time_text(self.config.build_limits.deadline_ms / 1000);
+                return Err(format!("the build ran longer than {limit} and was stopped"));
             }
             (_, Some("out_of_memory")) => {
                 let limit = ByteCount(self.config.build_limits.memory_bytes);
@@ -94,7 +94,9 @@ impl BuildTask {
             }
             (_, Some("disk_full")) => {
                 let limit = ByteCount(self.config.build_limits.disk_bytes);
-                return Err(format!("the build wrote more than {limit} and was stopped"));
+                // Its cache counts, too, and would fail every build after it.
+                remove_tree(&DataDirs::new(&self.config.data_dir).cache(self.app.id));
+                return Err(format!("the build wrote more than {limit} and was stopped; its cache was emptied"));
             }
             (status, reason) => {
                 let status = status.map_or_else(String::new, |status| format!(" (exit status {status})"));
@@ -292,4 +294,13 @@ fn fetch(url: &str, to: &Path) -> Result<(), String> {
     let mut file = File::create(to).map_err(|error| failed(&error))?;
     io::copy(&mut reader, &mut file).map_err(|error| failed(&error))?;
     Ok(())
+}
+
+/// `15 minutes`, `90 seconds`.
+fn time_text(seconds: u64) -> String {
+    if seconds >= 60 && seconds.is_multiple_of(60) {
+        format!("{} minutes", seconds / 60)
+    } else {
+        format!("{seconds} seconds")
+    }
 }

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, warn};
 use uuid::Uuid;
-use wire::shim::{ExitReason, Mechanism};
+use wire::shim::{Exit, ExitReason, Mechanism};
 
 use crate::build_task::{BuildLaunch, BuildTask};
 use crate::config::ReconcilerConfig;
@@ -283,7 +283,8 @@ impl MainLoop {
             Fact::Ready => self.store.advance_dyno(id, DynoEvent::Ready, now).await?,
             Fact::Exited { exit } => {
                 self.orders.remove(&id);
-                let exit = DynoExit { status: exit.status, reason: reason_word(exit.reason).to_owned() };
+                let exit =
+                    DynoExit { status: exit.status, reason: reason_word(ended_by(before.kind, &exit)).to_owned() };
                 let after = self.store.dyno_exited(id, exit, now).await?;
                 remove_tree(&self.config.run_dir(id));
                 after
@@ -407,6 +408,16 @@ impl MainLoop {
 /// Waits for the stop; also over when whoever could ask for it is gone.
 async fn stopping(stop: &mut watch::Receiver<StopMode>) {
     drop(stop.wait_for(|mode| *mode != StopMode::Running).await);
+}
+
+/// Why a process ended. A build is many processes: when the kernel kills one of them for its memory, the others fail.
+fn ended_by(kind: DynoKind, exit: &Exit) -> ExitReason {
+    let failed = exit.reason == ExitReason::Exited && exit.status != Some(0);
+    if kind == DynoKind::Build && failed && exit.out_of_memory_kills > 0 {
+        ExitReason::OutOfMemory
+    } else {
+        exit.reason
+    }
 }
 
 /// Stored with the dyno, in the words of the sandbox.

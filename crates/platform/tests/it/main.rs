@@ -24,6 +24,7 @@ mod wait;
 mod adoption;
 mod app_faults;
 mod bad_input;
+mod builds;
 mod deploys;
 mod development_mode;
 mod git_push;

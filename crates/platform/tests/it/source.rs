@@ -21,10 +21,21 @@ impl Source {
 
     fn directory(below: &Path) -> Self {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(below);
-        let entries = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
-        let read = |path: &Path| std::fs::read(path).unwrap();
-        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-        Self { files: entries.map(|path| (name(&path), read(&path))).collect() }
+        let mut source = Self::default();
+        source.add(&dir, &dir);
+        source
+    }
+
+    fn add(&mut self, root: &Path, dir: &Path) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                self.add(root, &path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                self.files.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
     }
 
     /// An app without code: its only file is this `Procfile`.

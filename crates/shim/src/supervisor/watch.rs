@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
-use wire::shim::{EXIT_FILE, Exit, ExitReason, Network, PROTOCOL, Request, Response, Spec, State, Statistics};
+use wire::shim::{EXIT_FILE, Exit, ExitReason, Mount, Network, PROTOCOL, Request, Response, Spec, State, Statistics};
 use wire::state_file::{self, StateFileError};
 
 use super::control::Control;
@@ -56,7 +56,7 @@ impl Watch {
             }
             if let Some(limit) = self.spec.limits.disk_bytes
                 && now >= disk.next_look_ms
-                && disk.look(now, &now_ms) > limit
+                && disk.look(now, &self.spec, &now_ms) > limit
             {
                 let (used, limit) = (disk.bytes >> 20, limit >> 20);
                 self.log.say(&format!("Ephemeral disk quota exceeded: {used} MiB of {limit} MiB used"));
@@ -195,8 +195,13 @@ struct Disk {
 }
 
 impl Disk {
-    fn look(&mut self, now_ms: u64, clock: &impl Fn() -> u64) -> u64 {
-        self.bytes = allocated_bytes(Path::new(LAYERS_DIR));
+    /// Measures all that the process can write: its layers, and what is mounted writable for it.
+    fn look(&mut self, now_ms: u64, spec: &Spec, clock: &impl Fn() -> u64) -> u64 {
+        let writable = spec.mounts.iter().filter_map(|mount| match mount {
+            Mount::Writable { source, .. } => Some(source.as_path()),
+            Mount::ReadOnly { .. } | Mount::Overlay { .. } | Mount::Scratch { .. } => None,
+        });
+        self.bytes = writable.chain([Path::new(LAYERS_DIR)]).map(allocated_bytes).fold(0, u64::saturating_add);
         let took_ms = clock().saturating_sub(now_ms);
         self.next_look_ms = now_ms + took_ms + DISK_INTERVAL_MS.max(took_ms.saturating_mul(DISK_PAUSE_FACTOR));
         self.bytes
