@@ -19,7 +19,7 @@ use shim::client::{self, Connection, ConnectionError, Observed, OrphanSignal};
 use telemetry::ingest::{Ingest, RingTarget};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 use wire::shim::{Environment, Exit, ExitReason, LOG_DIR, Mechanism, Request, Response, Spec};
 
@@ -34,6 +34,9 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a process without a shim is looked at.
 const ORPHAN_PERIOD: Duration = Duration::from_millis(250);
+/// In the run directory of a dyno that was warned of its database file.
+const DATABASE_MARK: &str = "database-warned";
+
 /// What `R12` probably means: most servers stop by themselves, uWSGI starts anew unless it is told otherwise.
 const SIGTERM_HINT: &str = "The process went on after SIGTERM: it must handle the signal by finishing its work and \
                             exiting (uWSGI reloads on SIGTERM unless `die-on-term` is set)";
@@ -398,11 +401,18 @@ impl DynoTask {
         }
     }
 
-    /// A database on the ephemeral disk looks like it works until the dyno restarts. Says so, if there is one.
+    /// A database on the ephemeral disk looks like it works until the dyno restarts. Says so, if there is one; once,
+    /// also when the server restarts meanwhile.
     async fn warn_of_database(&self) -> bool {
-        let run_dir = self.run_dir.clone();
+        let (run_dir, mark) = (self.run_dir.clone(), self.run_dir.join(DATABASE_MARK));
+        if mark.exists() {
+            return true;
+        }
         let search = move || client::find_written(&run_dir, is_database_file);
         let Ok(Some(path)) = tokio::task::spawn_blocking(search).await else { return false };
+        if let Err(error) = std::fs::File::create(&mark) {
+            debug!(dyno.id = %self.dyno, %error, "cannot remember a warning");
+        }
         let shown: String = path.to_string_lossy().chars().filter(|c| !c.is_control()).take(200).collect();
         self.log.dyno(
             self.app,

@@ -64,7 +64,7 @@ fn an_app_that_ignores_sigterm_is_told_why_it_was_killed() {
 
 #[test]
 fn a_database_file_on_the_ephemeral_disk_is_warned_of_once_per_dyno() {
-    let Some(platform) = TestPlatform::with_limits("memory_report_seconds = 0.2") else { return };
+    let Some(mut platform) = TestPlatform::with_limits("memory_report_seconds = 0.2") else { return };
     platform.create("shop");
     let source = Source::app("python-web").file(
         "Procfile",
@@ -74,6 +74,9 @@ fn a_database_file_on_the_ephemeral_disk_is_warned_of_once_per_dyno() {
     let warning =
         |dyno: &str| format!("heroku[{dyno}]: Warning: this dyno writes the database file /app/data/notes.sqlite3");
     platform.logged("shop", &warning("web.1"));
+    // The next server adopts the dyno, and remembers.
+    platform.terminate();
+    platform.up();
     platform.scale_and_wait("shop", 2);
     platform.logged("shop", &warning("web.2"));
     let lines = platform.logs("shop");
