@@ -8,7 +8,7 @@ use shim::dns::{self, Upstreams};
 use shim::host::{self, HostNetwork};
 
 use crate::harness::{Dyno, eventually, needs_root, skip};
-use crate::network::{GATEWAY, isolated};
+use crate::network::{GATEWAY, Prepared, isolated};
 
 /// A resolver on loopback that knows one address for every name, and is longer on TCP than a datagram may be.
 fn resolver(address: SocketAddr, answer: Ipv4Addr) {
@@ -112,6 +112,7 @@ async fn a_dyno_resolves_names_through_the_gateway() {
         host_ports: Vec::new(),
         allowed_networks: Vec::new(),
     };
+    let prepared = Prepared(dyno.spec.instance.clone());
     host::prepare(&dyno.spec.instance, &network).unwrap();
     host::prepare(&dyno.spec.instance, &network).unwrap();
     // Before any dyno runs.
@@ -129,7 +130,7 @@ async fn a_dyno_resolves_names_through_the_gateway() {
     assert!(lines[0].starts_with("192.0.2.99 "), "{lines:?}");
     dyno.ask(wire::shim::Request::Kill).await;
     dyno.exit().await;
-    host::remove(&dyno.spec.instance).unwrap();
+    drop(prepared);
     let left = format!("/sys/class/net/b{}gw", dyno.spec.instance);
     assert!(!std::path::Path::new(&left).exists(), "{left}");
 }
