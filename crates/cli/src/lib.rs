@@ -17,6 +17,7 @@ mod dotenv;
 mod follow;
 mod git;
 mod output;
+mod progress;
 mod prompt;
 mod server_url;
 mod shell_words;

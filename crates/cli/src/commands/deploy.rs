@@ -14,6 +14,7 @@ use super::releases;
 use crate::api_client::{ApiClient, path};
 use crate::archive::{self, DEFAULT_TIME};
 use crate::context::Context;
+use crate::progress::Progress;
 use crate::{follow, git, output};
 
 #[derive(Debug, clap::Args)]
@@ -141,11 +142,13 @@ fn upload(client: &ApiClient, packed: &Packed, url: &str) -> anyhow::Result<()> 
 
 /// Copies the build's output. Losing it is not losing the build: its end is asked for separately.
 fn show_output(context: &Context, client: &ApiClient, build: &Build) -> anyhow::Result<()> {
+    let progress = Progress::start("Waiting for the build");
     let copied = if context.out.json {
-        follow::copy_output(client, &build.output_stream_url, &mut io::stderr())?
+        follow::copy_output(client, &build.output_stream_url, &mut progress.output(io::stderr()))?
     } else {
-        follow::copy_output(client, &build.output_stream_url, &mut io::stdout())?
+        follow::copy_output(client, &build.output_stream_url, &mut progress.output(io::stdout()))?
     };
+    drop(progress);
     match copied {
         Err(error) if !follow::is_only_output(&error) => Err(error.into()),
         Err(_lost) => {

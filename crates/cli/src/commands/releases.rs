@@ -10,6 +10,7 @@ use crate::api_client::{ApiClient, path};
 use crate::context::Context;
 use crate::follow;
 use crate::output::{self, Colour};
+use crate::progress::Progress;
 use crate::time_text;
 
 #[derive(Debug, clap::Args)]
@@ -180,6 +181,11 @@ pub(super) fn until_serving(context: &Context, client: &ApiClient, app: &str, ve
     let version_text = version.to_string();
     let url = path(&["berth", "apps", app, "releases", &version_text]);
     let mut seen = String::new();
+    let moving = Progress::start(&format!("v{version}: waiting for its turn"));
+    let enter = |phase: &str| {
+        moving.above(|| context.out.note(format_args!("v{version}: {phase}")));
+        moving.phase(&format!("v{version}: {phase}"));
+    };
     loop {
         let progress = follow::until_some(|| {
             let progress: ReleaseProgress = client.get(&url)?;
@@ -188,11 +194,12 @@ pub(super) fn until_serving(context: &Context, client: &ApiClient, app: &str, ve
         seen.clone_from(&progress.state);
         match progress.state.as_str() {
             "preparing" => {
-                context.out.note(format_args!("v{version}: running the release phase"));
-                copy_release_phase(context, client, app, &version_text)?;
+                enter("running the release phase");
+                copy_release_phase(context, client, app, &version_text, &moving)?;
             }
-            "rolling_out" => context.out.note(format_args!("v{version}: starting dynos, waiting until they are ready")),
+            "rolling_out" => enter("starting dynos, waiting until they are ready"),
             "serving" => {
+                drop(moving);
                 let serving = context.out.paint(Colour::Green, "serving");
                 if !context.out.json {
                     context.out.line(format_args!("v{version}: {serving}"))?;
@@ -200,11 +207,13 @@ pub(super) fn until_serving(context: &Context, client: &ApiClient, app: &str, ve
                 return Ok(());
             }
             "superseded" => {
+                drop(moving);
                 context.out.warn(format_args!("v{version} has been replaced by a newer release already."));
                 return Ok(());
             }
             "held" => bail!("v{version} is held; `berth releases:resume v{version}` serves it"),
             "failed" => {
+                drop(moving);
                 let failure = progress.failure.unwrap_or_default();
                 let failure = failure.trim_end();
                 if !failure.is_empty() {
@@ -218,7 +227,13 @@ pub(super) fn until_serving(context: &Context, client: &ApiClient, app: &str, ve
 }
 
 /// Shows the release phase's output, if it has begun. It is news, not a result: what counts is the state after it.
-fn copy_release_phase(context: &Context, client: &ApiClient, app: &str, version: &str) -> anyhow::Result<()> {
+fn copy_release_phase(
+    context: &Context,
+    client: &ApiClient,
+    app: &str,
+    version: &str,
+    moving: &Progress,
+) -> anyhow::Result<()> {
     let url = path(&["apps", app, "releases", version]);
     let state = path(&["berth", "apps", app, "releases", version]);
     let stream = follow::until_some(|| {
@@ -231,14 +246,14 @@ fn copy_release_phase(context: &Context, client: &ApiClient, app: &str, version:
     })?;
     let Some(stream) = stream else { return Ok(()) };
     let copied = if context.out.json {
-        follow::copy_output(client, &stream, &mut io::stderr())?
+        follow::copy_output(client, &stream, &mut moving.output(io::stderr()))?
     } else {
-        follow::copy_output(client, &stream, &mut io::stdout())?
+        follow::copy_output(client, &stream, &mut moving.output(io::stdout()))?
     };
     match copied {
         Err(error) if !follow::is_only_output(&error) => Err(error.into()),
         Err(_lost) => {
-            context.out.warn("The rest of the output could not be read; the release goes on.");
+            moving.above(|| context.out.warn("The rest of the output could not be read; the release goes on."));
             Ok(())
         }
         Ok(()) => Ok(()),

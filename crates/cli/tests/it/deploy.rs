@@ -30,7 +30,7 @@ fn release(state: &str, failure: Option<&str>) -> Reply {
 }
 
 /// A server on which everything goes well.
-fn server() -> Server {
+pub(crate) fn server() -> Server {
     let server = Server::start();
     let url = |name: &str| format!("{}/{name}", server.url);
     let source = json!({"source_blob": {"get_url": url("get"), "put_url": url("put")}});
@@ -44,7 +44,7 @@ fn server() -> Server {
     server
 }
 
-fn client(server: &Server, args: &[&str]) -> Client {
+pub(crate) fn client(server: &Server, args: &[&str]) -> Client {
     server.client(args).file("Procfile", "web: run\n").file("secret.log", "x").file(".gitignore", "*.log\n")
 }
 

@@ -35,6 +35,16 @@ fn the_past_is_printed_and_the_command_ends() {
 }
 
 #[test]
+fn more_lines_than_the_server_keeps_are_refused() {
+    let server = server([events(1..=2)]);
+    assert_eq!(server.client(&["logs", "-n", "1500"]).end().code, Some(0));
+    let ended = server.client(&["logs", "-n", "5000"]).end();
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("5000") && ended.stderr.contains("1500"), "{ended:?}");
+    assert_eq!(server.seen(SESSIONS).len(), 1);
+}
+
+#[test]
 fn a_cut_log_is_not_passed_off_as_whole() {
     let server = server([events(1..=2).cut()]);
     let ended = server.client(&["logs"]).end();

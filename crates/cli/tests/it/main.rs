@@ -11,3 +11,4 @@ mod json;
 mod logs;
 mod plain;
 mod run;
+mod terminal;
