@@ -1,5 +1,6 @@
 //! What every change must pass, step by step, each with its time.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -18,8 +19,22 @@ pub(crate) fn run() -> Result<()> {
         step("tests", "cargo", &["test", "--workspace", "--locked", "--quiet", "--no-fail-fast"])?;
     }
     step("docs", "cargo", &["doc", "--workspace", "--no-deps", "--locked", "--quiet"])?;
+    check_client_on_macos()?;
     println!("ci: everything passed");
     Ok(())
+}
+
+/// The client must build where people develop. Its dependencies in C need Apple's headers, named by `SDKROOT`.
+fn check_client_on_macos() -> Result<()> {
+    const TARGET: &str = "x86_64-apple-darwin";
+    let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).output();
+    let asked = asked.context("cannot run rustc")?;
+    let has_std = Path::new(String::from_utf8_lossy(&asked.stdout).trim()).is_dir();
+    if !has_std || (!cfg!(target_os = "macos") && std::env::var_os("SDKROOT").is_none()) {
+        println!("ci: client on macOS: not checked by the compiler: {TARGET} or its SDK is not installed");
+        return Ok(());
+    }
+    step("client on macOS", "cargo", &["check", "--package", "cli", "--target", TARGET, "--locked", "--quiet"])
 }
 
 fn step(name: &str, program: &str, arguments: &[&str]) -> Result<()> {

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod portable;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::root;
+use crate::{portable, root};
 
 /// Which of our crates each crate may depend on. Add an edge here and say in the commit why the boundary is right.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
@@ -62,6 +62,7 @@ fn faults(root: &Path) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     check_dependencies(root, &mut faults)?;
     check_lock_file(root, &mut faults)?;
+    portable::check(root, &mut faults)?;
     let mut files = Vec::new();
     source_files(root, &mut files)?;
     for path in &files {
