@@ -38,6 +38,7 @@ impl TestPlatform {
     pub(crate) fn berth(&self, arguments: &[&str]) -> Ended {
         self.client(self.scratch(), arguments).output().unwrap().into()
     }
+
     /// The standard output of a command that must succeed.
     pub(crate) fn must(&self, arguments: &[&str]) -> String {
         let ended = self.berth(arguments);

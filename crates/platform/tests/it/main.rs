@@ -27,6 +27,7 @@ mod bad_input;
 mod builds;
 mod deploys;
 mod development_mode;
+mod examples;
 mod git_push;
 mod heroku_apps;
 mod heroku_auth;
