@@ -284,6 +284,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_failed_upload_says_why_and_promises_no_build() {
+        let cause = PushError::Connect(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let text = display_chain(&PushError::Upload(Box::new(cause)));
+        assert!(text.contains("nothing was built: cannot reach the Berth server: connection refused"), "{text}");
+        assert!(!text.contains("goes on"), "{text}");
+    }
+
+    #[test]
     fn the_path_of_a_url_keeps_its_query() {
         assert_eq!(path_of("http://localhost:5000/berth/sources/1?sig=x"), "/berth/sources/1?sig=x");
         assert_eq!(path_of("http://localhost"), "/");

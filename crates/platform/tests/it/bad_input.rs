@@ -290,6 +290,15 @@ fn a_full_disk_stops_nothing_that_runs() {
         platform.api("PATCH", "/apps/shop/config-vars", &json!({"GREETING": "x".repeat(60_000)})).unwrap();
     assert!(status == 507 || status == 200, "{status} {answer}");
 
+    // The client says the same, although it learns of it in the middle of its upload.
+    let directory = platform.scratch().join("large");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("Procfile"), "web: true\n").unwrap();
+    noise(&directory.join("noise"), 24);
+    let ended = platform.berth(&["deploy", directory.to_str().unwrap(), "-a", "shop"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(" !    The server's disk is full; nothing was kept."), "{ended:?}");
+
     fs::remove_file(&ballast).unwrap();
     // What could not be stored meanwhile is told by number.
     wait_until("every line is there or counted", || {

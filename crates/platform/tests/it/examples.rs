@@ -62,6 +62,11 @@ fn the_guides_commands_work_from_a_repository() {
             .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"])
             .args(arguments)
             .current_dir(&directory)
+            .env("XDG_CONFIG_HOME", platform.scratch().join("config"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            // It would win over the authority that `create` wrote down.
+            .env_remove("GIT_SSL_CAINFO")
             .output()
             .unwrap();
         assert!(ended.status.success(), "git {arguments:?}: {ended:?}");
@@ -77,7 +82,8 @@ fn the_guides_commands_work_from_a_repository() {
         String::from_utf8(ended.stdout).unwrap()
     };
     berth("create shop");
-    berth("deploy");
+    git(&["push", "--quiet", "berth", "main"]);
+    platform.shows("shop", "version=1 ");
     berth("ps:scale web=2");
     assert!(berth("ps").contains("=== web"));
     berth("deploy --hold");
