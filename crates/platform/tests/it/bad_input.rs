@@ -279,7 +279,7 @@ fn a_full_disk_stops_nothing_that_runs() {
     let announced = platform.api("POST", "/sources", &Value::Null).unwrap();
     let (status, answer) = if announced.0 == 201 {
         let put = announced.1["source_blob"]["put_url"].as_str().unwrap().to_owned();
-        let answer = platform.api_raw("PUT", path_of(&put), &[], &vec![b'x'; 24 << 20]).unwrap();
+        let answer = platform.api_raw("PUT", path_of(&put), &[], &[b'x'; 1 << 20]).unwrap();
         (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
     } else {
         announced
@@ -290,7 +290,13 @@ fn a_full_disk_stops_nothing_that_runs() {
         platform.api("PATCH", "/apps/shop/config-vars", &json!({"GREETING": "x".repeat(60_000)})).unwrap();
     assert!(status == 507 || status == 200, "{status} {answer}");
 
-    // The client says the same, although it learns of it in the middle of its upload.
+    // With a little room an upload begins, and its sender learns in its middle that it cannot end.
+    let full = fs::metadata(&ballast).unwrap().len();
+    File::options().write(true).open(&ballast).unwrap().set_len(full - (8 << 20)).unwrap();
+    let announced = platform.ask("POST", "/sources", &Value::Null);
+    let put = path_of(announced["source_blob"]["put_url"].as_str().unwrap()).to_owned();
+    let answer = platform.api_raw("PUT", &put, &[], &vec![b'x'; 24 << 20]).unwrap();
+    assert_eq!(answer.status, 507, "{}", answer.text());
     let directory = platform.scratch().join("large");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("Procfile"), "web: true\n").unwrap();
