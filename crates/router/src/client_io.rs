@@ -8,13 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::head_guard::{GuardFault, Guarded, HeadGuard};
 use crate::http2_guard::{Flood, Http2Guard};
+
+/// How long, and how much, is still read of a client whose connection was ended.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 4 << 20;
 
 /// What requests and the socket, which hyper owns, tell each other.
 #[derive(Debug)]
@@ -87,9 +92,12 @@ enum Guard {
 
 #[derive(Debug)]
 pub(crate) struct ClientIo {
-    stream: ClientStream,
+    /// `None` only while being dropped.
+    stream: Option<ClientStream>,
     /// Comes before what the stream has.
     before: Bytes,
+    /// The client has said that nothing more comes.
+    ended: bool,
     line: Arc<ClientLine>,
     guard: Guard,
     /// After a fault in a body nothing more is read.
@@ -102,8 +110,9 @@ impl ClientIo {
     /// `bytes` were read from the stream already.
     pub(crate) fn http1(stream: ClientStream, bytes: Vec<u8>) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             before: bytes.into(),
+            ended: false,
             line: Arc::new(ClientLine::new()),
             guard: Guard::Http1(HeadGuard::new()),
             cut: false,
@@ -113,7 +122,19 @@ impl ClientIo {
 
     pub(crate) fn http2(stream: ClientStream) -> Self {
         let guard = Guard::Http2(Http2Guard::new(Instant::now()));
-        Self { stream, before: Bytes::new(), line: Arc::new(ClientLine::new()), guard, cut: false, stall: None }
+        Self {
+            stream: Some(stream),
+            before: Bytes::new(),
+            ended: false,
+            line: Arc::new(ClientLine::new()),
+            guard,
+            cut: false,
+            stall: None,
+        }
+    }
+
+    fn stream(&mut self) -> Pin<&mut ClientStream> {
+        Pin::new(self.stream.as_mut().expect("the stream is taken on drop only"))
     }
 
     pub(crate) fn line(&self) -> Arc<ClientLine> {
@@ -135,20 +156,50 @@ impl ClientIo {
     }
 }
 
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        if let (Some(stream), false) = (self.stream.take(), self.ended)
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            drop(spawn_local(timeout(LINGER, linger(stream))));
+        }
+    }
+}
+
+/// Reads what the client was still sending when its connection was ended. Closing a socket with unread bytes in it is
+/// a reset, which can overtake the answer: whoever sent too much, or nonsense, would never learn why.
+async fn linger(stream: ClientStream) -> io::Result<()> {
+    let mut stream = match stream {
+        ClientStream::Plain(stream) => stream,
+        ClientStream::Tls(stream) => stream.into_inner().0,
+    };
+    stream.shutdown().await?;
+    let mut scrap = [0; 4096];
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        match stream.read(&mut scrap).await? {
+            0 => break,
+            count => left = left.saturating_sub(count),
+        }
+    }
+    Ok(())
+}
+
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.cut {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let before = buf.filled().len();
-        let this = &mut *self;
-        let polled = if this.before.is_empty() {
-            Pin::new(&mut this.stream).poll_read(cx, buf)
+        let polled = if self.before.is_empty() {
+            self.stream().poll_read(cx, buf)
         } else {
-            let count = this.before.len().min(buf.remaining());
-            buf.put_slice(&this.before.split_to(count));
+            let count = self.before.len().min(buf.remaining());
+            buf.put_slice(&self.before.split_to(count));
             Poll::Ready(Ok(()))
         };
+        let this = &mut *self;
+        this.ended |= matches!(polled, Poll::Ready(Ok(()))) && buf.filled().len() == before;
         match &mut this.guard {
             Guard::Http1(guard) => match guard.push(&buf.filled()[before..]) {
                 Guarded::Sound => {}
@@ -175,7 +226,7 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let polled = self.stream().poll_write(cx, bytes);
         self.watch(cx, polled)
     }
 
@@ -184,7 +235,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let polled = self.stream().poll_write_vectored(cx, slices);
         self.watch(cx, polled)
     }
 
@@ -193,13 +244,13 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        let polled = self.stream().poll_flush(cx);
         // Under TLS, records that were taken may still wait for the client.
         self.watch(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream().poll_shutdown(cx)
     }
 }
 

@@ -98,3 +98,18 @@ fn an_answer_with_two_lengths_is_not_passed_on() {
     assert!(line.starts_with("at=error code=H17 desc=\"Poorly formatted HTTP response\" "), "{line}");
     router.drain();
 }
+
+#[test]
+fn a_client_that_still_sends_hears_why_its_connection_ends() {
+    let dyno = TestDyno::http(|_request| ok("must not be seen"));
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    for _attempt in 0..20 {
+        let mut client = router.connect();
+        client.send(&format!("get / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 3000000\r\n\r\n"));
+        client.send(&"x".repeat(3_000_000));
+        assert_eq!(client.response().status(), 400);
+        client.expect_end();
+    }
+    router.drain();
+}
