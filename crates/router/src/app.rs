@@ -14,11 +14,13 @@ use wire::routes::{Availability, EdgeSettings, RequestLimits};
 use crate::admission::{Admission, DynoLoad, Refusal, WaitFor, admit};
 use crate::config::Bounds;
 use crate::dyno::{Dyno, Slot};
+use crate::places::AppPlaces;
 use crate::random;
 
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) id: Uuid,
+    pub(crate) places: Arc<AppPlaces>,
     view: ArcSwap<AppView>,
     queue: Mutex<VecDeque<Waiter>>,
     /// Length of `queue`, for those who do not want to take its lock.
@@ -60,6 +62,7 @@ impl App {
     pub(crate) fn new(id: Uuid, view: AppView) -> Self {
         Self {
             id,
+            places: Arc::default(),
             view: ArcSwap::from_pointee(view),
             queue: Mutex::default(),
             waiting: AtomicUsize::new(0),

@@ -37,6 +37,10 @@ pub enum Listen {
 pub struct Bounds {
     /// Client connections of the whole router. At the bound, new ones wait in the kernel's backlog.
     pub connections_max: usize,
+    /// Connections of one client address (of one /64 in IPv6). More are closed at once. Fronts have no such bound.
+    pub client_connections_max: usize,
+    /// Requests and upgraded connections of one app, waiting ones included. More are refused (`H22`).
+    pub app_requests_max: usize,
     /// One request head, and the most that is buffered per direction and connection. Larger heads get 431.
     pub buffer_bytes_max: usize,
     /// Header lines of one head. More get 431.
@@ -88,6 +92,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections_max: 20_000,
+            client_connections_max: 2_000,
+            app_requests_max: 10_000,
             buffer_bytes_max: 64 * 1024,
             headers_max: 128,
             client_idle: Duration::from_secs(90),

@@ -245,6 +245,7 @@ impl Exchange {
                 Phase::WaitingForClient | Phase::WaitingForDyno => limits.idle_ms,
                 Phase::Left | Phase::Unwanted => return Err(Failed::Code(ErrorCode::H27)),
                 Phase::BadChunk => return Err(Failed::Problem(Problem::bad_request("bad chunk"))),
+                Phase::TooLarge => return Err(Failed::Problem(Problem::BODY_TOO_LARGE)),
             };
             let deadline = progress.moved_at() + Duration::from_millis(limit_ms);
             tokio::select! {
@@ -265,6 +266,7 @@ impl Exchange {
         match progress.phase() {
             Phase::Left => Failed::Code(ErrorCode::H27),
             Phase::BadChunk => Failed::Problem(Problem::bad_request("bad chunk")),
+            Phase::TooLarge => Failed::Problem(Problem::BODY_TOO_LARGE),
             _ if error.is_parse_too_large() => {
                 Failed::Problem(Problem { cause: Some("oversized header"), ..Problem::code(ErrorCode::H25) })
             }
@@ -294,7 +296,7 @@ impl Exchange {
             let dyno_side = hyper::upgrade::on(&mut response);
             forward::prepare_response(response.headers_mut(), protocol.as_ref());
             let bounds = &self.client.worker.shared.bounds;
-            let open = Open::new(self.client.worker.clone());
+            let open = Open::upgraded(self.client.worker.clone(), &self.client.origin);
             let tunnel =
                 Tunnel { _open: open, slot, record: self.record, idle, websocket, close_wait: bounds.close_wait };
             spawn_local(tunnel::run(tunnel, client_side, dyno_side));

@@ -36,6 +36,7 @@ mod head_guard;
 mod http2;
 mod http2_guard;
 mod local_executor;
+mod places;
 mod proxy;
 pub mod proxy_protocol;
 mod reach;

@@ -50,7 +50,7 @@ pub(crate) async fn handle(
 async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<ReplyBody> {
     let shared = &client.worker.shared;
     shared.requests_total.fetch_add(1, Ordering::Relaxed);
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
     let request_id = forward::request_id(&parts.headers);
     let framing_fault = client.line.next_request_fault();
     if parts.uri.path() == HEALTH_PATH && framing_fault.is_none() {
@@ -110,6 +110,19 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         record.answered(response.status().as_u16());
         return response;
     }
+    let Some(place) = app.places.enter(shared.bounds.app_requests_max) else {
+        let problem = Problem::code(ErrorCode::H22);
+        record.refuse(ErrorCode::H22, problem.status.as_u16(), problem.cause);
+        return reply::problem_of_app(problem, &request_id, &parts.headers, &view.edge);
+    };
+    record.hold(place);
+    if let Some(bytes_max) = view.edge.request_bytes_max
+        && !body.limit(bytes_max)
+    {
+        let problem = Problem::BODY_TOO_LARGE;
+        record.refuse(ErrorCode::H26, problem.status.as_u16(), problem.cause);
+        return reply::problem(problem, &request_id, &parts.headers);
+    }
     let has_body = !body.is_end_stream();
     let upgrade = if has_body { None } else { forward::upgrade_asked(&parts.headers) };
     let asked_by = parts.headers.clone();
@@ -132,7 +145,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     let exchange = Exchange::new(client.clone(), app, outgoing, record);
     let mut response = match exchange.run().await {
         Ok(response) => response,
-        Err(problem) => reply::problem(problem, &request_id, &asked_by),
+        Err(problem) => reply::problem_of_app(problem, &request_id, &asked_by, &view.edge),
     };
     if came.https {
         edge::promise_https(&view.edge, response.headers_mut());

@@ -9,6 +9,8 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER}
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use wire::routes::{EdgeSettings, Page};
+
 use crate::download::{Download, DownloadError};
 
 /// The body of a response: the router's own, or a dyno's.
@@ -63,6 +65,9 @@ impl Problem {
     pub(crate) const NOT_THROUGH_FRONT: Self =
         Self { status: StatusCode::FORBIDDEN, code: Some(ErrorCode::H31), cause: Some("not through the front") };
 
+    pub(crate) const BODY_TOO_LARGE: Self =
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: Some(ErrorCode::H26), cause: Some("body too large") };
+
     pub(crate) const fn bad_request(cause: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: Some(ErrorCode::H26), cause: Some(cause) }
     }
@@ -83,6 +88,9 @@ impl Problem {
 
     /// What a visitor, or the person whose app it is, should know.
     fn explanation(&self) -> &'static str {
+        if *self == Self::BODY_TOO_LARGE {
+            return "The request's body is longer than the app takes.";
+        }
         let Some(code) = self.code else { return "There is no app at this address." };
         match code {
             ErrorCode::H10 => "The app has crashed. Its logs say why.",
@@ -96,6 +104,7 @@ impl Problem {
             ErrorCode::H19 => "The app did not take the connection in time.",
             ErrorCode::H20 => "The app is still starting and took too long.",
             ErrorCode::H21 => "The app refused the connection.",
+            ErrorCode::H22 => "The app has as many connections as it may have. Try again in a moment.",
             ErrorCode::H25 => "The app's answer was blocked because its head is too large.",
             ErrorCode::H26 => "The request is not valid HTTP as this server understands it.",
             ErrorCode::H31 => {
@@ -152,6 +161,49 @@ pub(crate) fn problem(problem: Problem, request_id: &str, headers: &HeaderMap) -
     response
 }
 
+/// The same for an app that may have pages of its own.
+pub(crate) fn problem_of_app(
+    failed: Problem,
+    request_id: &str,
+    headers: &HeaderMap,
+    edge: &EdgeSettings,
+) -> Response<ReplyBody> {
+    let mut response = problem(failed, request_id, headers);
+    let page = match failed.code {
+        Some(ErrorCode::H80) => edge.maintenance_page.as_ref(),
+        // What the client did wrong is between it and the router.
+        _ if failed.status.is_server_error() => edge.error_page.as_ref(),
+        _ => None,
+    };
+    if let Some(text) = page.and_then(page_text)
+        && preferred(headers) == Format::Html
+    {
+        *response.body_mut() = ReplyBody::Own(Some(text));
+    }
+    response
+}
+
+fn page_text(page: &Page) -> Option<Bytes> {
+    let frame = |url: &str| {
+        format!(
+            "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+             <title>Application error</title><style>html,body,iframe{{margin:0;border:0;width:100%;height:100%;\
+             overflow:hidden;display:block}}</style><iframe src=\"{url}\"></iframe></html>\n"
+        )
+    };
+    match page {
+        Page::Html(text) if text.len() <= Page::HTML_BYTES_MAX => Some(Bytes::from(text.clone())),
+        Page::Url(url) if is_plain_url(url) => Some(Bytes::from(frame(url))),
+        Page::Html(_) | Page::Url(_) => None,
+    }
+}
+
+/// Whether this is an address of the web that can stand in an attribute as it is.
+fn is_plain_url(url: &str) -> bool {
+    let of_web = url.starts_with("https://") || url.starts_with("http://");
+    of_web && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>`".contains(&byte))
+}
+
 pub(crate) fn health(draining: bool) -> Response<ReplyBody> {
     let (status, text) =
         if draining { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ok\n") };
@@ -184,6 +236,34 @@ fn preferred(headers: &HeaderMap) -> Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_the_apps_own_stands_in_for_ours_where_html_is_wanted() {
+        let shown = |edge: &EdgeSettings, code, accept: &'static str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            let ReplyBody::Own(body) = problem_of_app(Problem::code(code), "id", &headers, edge).into_body() else {
+                panic!("not the router's own")
+            };
+            String::from_utf8(body.unwrap().to_vec()).unwrap()
+        };
+        let html = |text: &str| Some(Page::Html(text.to_owned()));
+        let edge =
+            EdgeSettings { maintenance_page: html("back soon"), error_page: html("oops"), ..EdgeSettings::default() };
+        assert_eq!(shown(&edge, ErrorCode::H80, "text/html"), "back soon");
+        assert_eq!(shown(&edge, ErrorCode::H12, "*/*"), "oops");
+        assert!(shown(&edge, ErrorCode::H12, "application/json").starts_with("{\"id\":\"H12\""));
+        assert!(shown(&edge, ErrorCode::H26, "text/html").contains("H26"));
+        let url = |url: &str| EdgeSettings { error_page: Some(Page::Url(url.to_owned())), ..EdgeSettings::default() };
+        assert!(
+            shown(&url("https://a.example/x"), ErrorCode::H12, "*/*").contains("<iframe src=\"https://a.example/x\">")
+        );
+        for bad in ["javascript:alert(1)", "https://a\"onload=x", "https://a b"] {
+            assert!(shown(&url(bad), ErrorCode::H12, "*/*").contains("H12"), "{bad}");
+        }
+        let long = "x".repeat(Page::HTML_BYTES_MAX + 1);
+        let edge = EdgeSettings { error_page: html(&long), ..EdgeSettings::default() };
+        assert!(shown(&edge, ErrorCode::H12, "*/*").contains("H12"));
+    }
 
     #[test]
     fn the_format_follows_accept() {

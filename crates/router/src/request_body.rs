@@ -16,21 +16,31 @@ pub(crate) enum RequestBodyError {
     Left,
     #[error("client sent a broken chunk")]
     Malformed,
+    #[error("body is longer than the app takes")]
+    TooLarge,
 }
 
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Incoming,
     http2: bool,
+    /// How much of it may still come.
+    bytes_left: u64,
 }
 
 impl RequestBody {
     pub(crate) const fn http1(incoming: Incoming) -> Self {
-        Self { incoming, http2: false }
+        Self { incoming, http2: false, bytes_left: u64::MAX }
     }
 
     pub(crate) const fn http2(incoming: Incoming) -> Self {
-        Self { incoming, http2: true }
+        Self { incoming, http2: true, bytes_left: u64::MAX }
+    }
+
+    /// Sets a limit. `false` if the body is known to be longer.
+    pub(crate) fn limit(&mut self, bytes_max: u64) -> bool {
+        self.bytes_left = bytes_max;
+        self.incoming.size_hint().lower() <= bytes_max
     }
 }
 
@@ -43,7 +53,16 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match self.bytes_left.checked_sub(bytes) {
+                    Some(left) => {
+                        self.bytes_left = left;
+                        Some(Ok(frame))
+                    }
+                    None => Some(Err(RequestBodyError::TooLarge)),
+                }
+            }
             Some(Err(error)) => Some(Err(fault(&error))),
             // hyper ends the body of a cancelled HTTP/2 stream as if it were whole. Passed on, the dyno would take a
             // part of an upload for all of it.

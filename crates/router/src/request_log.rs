@@ -10,6 +10,7 @@ use http::{Method, Uri};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::places::AppPlace;
 use crate::worker_log::WorkerLog;
 
 /// Longest path and longest `fwd` in a line, so that the fields behind them are never cut off.
@@ -23,6 +24,8 @@ pub(crate) struct Record {
     app: Uuid,
     line: Line,
     service_started: Option<Instant>,
+    /// The request's share of what its app may hold.
+    place: Option<AppPlace>,
 }
 
 /// The fields of a line.
@@ -121,7 +124,11 @@ impl Record {
             tls_version: None,
             failure,
         };
-        Self { log, app, line, service_started: None }
+        Self { log, app, line, service_started: None, place: None }
+    }
+
+    pub(crate) fn hold(&mut self, place: AppPlace) {
+        self.place = Some(place);
     }
 
     pub(crate) const fn over_https(&mut self, tls_version: Option<&'static str>) {

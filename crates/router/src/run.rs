@@ -111,6 +111,7 @@ impl Router {
             log: log.clone(),
             tls,
             handshakes: Handshakes::default(),
+            clients: Arc::default(),
             https_port,
             http2_without_tls,
             draining: AtomicBool::new(false),

@@ -31,6 +31,8 @@ pub(crate) enum Phase {
     /// The client closed its connection.
     Left,
     BadChunk,
+    /// More came than the app takes.
+    TooLarge,
     /// The dyno has answered without waiting for the rest.
     Unwanted,
 }
@@ -181,6 +183,7 @@ impl Body for Upload {
                 let phase = match error {
                     RequestBodyError::Malformed => Phase::BadChunk,
                     RequestBodyError::Left => Phase::Left,
+                    RequestBodyError::TooLarge => Phase::TooLarge,
                 };
                 Poll::Ready(Some(Err(this.fail(phase))))
             }

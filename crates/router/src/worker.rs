@@ -28,6 +28,7 @@ use crate::front::{Front, Fronts};
 use crate::http2;
 use crate::listener;
 use crate::log_thread::LogSender;
+use crate::places::{ClientPlace, ClientPlaces};
 use crate::pool::Pool;
 use crate::proxy::{self, Client};
 use crate::proxy_protocol::{self, Proxied};
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) log: LogSender,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) handshakes: Handshakes,
+    pub(crate) clients: Arc<ClientPlaces>,
     /// Where clients find HTTPS.
     pub(crate) https_port: Option<u16>,
     pub(crate) http2_without_tls: bool,
@@ -140,22 +142,34 @@ async fn sweep(worker: Rc<Worker>) {
 }
 
 /// Counts a client connection as long as it lives, upgraded or not: the end of the router waits for it.
-pub(crate) struct Open(Rc<Worker>);
+pub(crate) struct Open {
+    worker: Rc<Worker>,
+    /// Held for as long, by whoever of the two lives longer.
+    place: Option<Rc<ClientPlace>>,
+}
 
 impl Open {
     pub(crate) fn new(worker: Rc<Worker>) -> Self {
         worker.open.set(worker.open.get() + 1);
         worker.shared.connections.fetch_add(1, Ordering::Relaxed);
-        Self(worker)
+        Self { worker, place: None }
+    }
+
+    /// An upgraded connection, which goes on when HTTP is over.
+    pub(crate) fn upgraded(worker: Rc<Worker>, origin: &Origin) -> Self {
+        let mut open = Self::new(worker);
+        open.place = origin.place.clone();
+        open
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.0.open.get() == 0 {
-            self.0.idle.notify_one();
+        let worker = &self.worker;
+        worker.open.set(worker.open.get() - 1);
+        worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        if worker.open.get() == 0 {
+            worker.idle.notify_one();
         }
     }
 }
@@ -169,7 +183,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     }
     let Some(first) = first_byte(&worker, &stream).await else { return };
     let fronts = worker.shared.table.fronts();
-    let mut origin = Origin { peer, local, tls: None, front: fronts.find(peer.ip(), false), fronts };
+    let mut origin = Origin { peer, local, tls: None, front: fronts.find(peer.ip(), false), fronts, place: None };
     let mut first_byte = first;
     let bounds = &worker.shared.bounds;
     if origin.fronts.find(peer.ip(), true).is_some() {
@@ -180,6 +194,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
         }
         let Some(behind) = self::first_byte(&worker, &stream).await else { return };
         first_byte = behind;
+    }
+    if origin.front.is_none() {
+        let Some(place) = worker.shared.clients.enter(origin.peer.ip(), bounds.client_connections_max) else {
+            return debug!(client = %origin.peer, "A client has too many connections");
+        };
+        origin.place = Some(Rc::new(place));
     }
     let (stream, tls, http2) = match speaks {
         Speaks::Http => {
@@ -222,6 +242,8 @@ pub(crate) struct Origin {
     pub(crate) front: Option<Arc<Front>>,
     /// As they were when the connection came.
     pub(crate) fronts: Arc<Fronts>,
+    /// Its share of what its client may hold.
+    pub(crate) place: Option<Rc<ClientPlace>>,
 }
 
 impl Origin {

@@ -84,6 +84,27 @@ pub struct EdgeSettings {
     pub hsts: Option<Hsts>,
     /// What its dynos speak.
     pub dyno_protocol: DynoProtocol,
+    /// Longer request bodies are refused with 413. `None` is no limit.
+    pub request_bytes_max: Option<u64>,
+    /// Shown instead of the router's own page under maintenance (`H80`), to those who ask for HTML.
+    pub maintenance_page: Option<Page>,
+    /// Shown instead of the router's own pages for other errors of the app or the platform.
+    pub error_page: Option<Page>,
+}
+
+/// A page of the app's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Page {
+    /// At most [`Page::HTML_BYTES_MAX`]; a longer one is not shown.
+    Html(String),
+    /// Shown in a frame, as on Heroku: browsers fetch it from there.
+    Url(String),
+}
+
+impl Page {
+    /// Tables are sent and stored whole, so pages must be small.
+    pub const HTML_BYTES_MAX: usize = 64 * 1024;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod bodies;
 mod codes;
 mod fronts;
 mod http2;
+mod limits;
 mod proxying;
 mod shutdown;
 mod smuggling;
