@@ -1,0 +1,176 @@
+//! Which dyno takes a request.
+
+/// A dyno as a choice sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DynoLoad {
+    pub in_flight: u32,
+    /// Requests it may have at once; `None` is no limit.
+    pub limit: Option<u32>,
+    /// Its share of the requests, in parts of [`WEIGHT_FULL`]. It orders dynos and never makes one refuse.
+    pub weight: u32,
+    pub standing: Standing,
+}
+
+/// The weight of a dyno that has been in the table for a while.
+pub const WEIGHT_FULL: u32 = 256;
+
+/// Whether a dyno is offered to a request at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Healthy,
+    /// It refused a connection a moment ago: it is asked only if no healthy one is there.
+    Quarantined,
+    /// This request has tried it, or it has left the table.
+    Excluded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// `half_open` says that every dyno is quarantined and this one is asked to see whether it is back.
+    Take { index: usize, in_flight: u32, half_open: bool },
+    /// Every dyno that could be asked is at its limit.
+    Busy,
+    /// There is none to ask.
+    None,
+}
+
+/// Chooses the dyno with the fewest requests in flight for its weight; `tie` (any number, random) decides between
+/// equals.
+///
+/// Quarantined dynos are asked only where no healthy one exists: the last dyno is never ejected.
+pub fn choose(dynos: impl IntoIterator<Item = DynoLoad>, tie: u64) -> Choice {
+    let (mut healthy, mut quarantined) = (Best::default(), Best::default());
+    for (index, dyno) in dynos.into_iter().enumerate() {
+        match dyno.standing {
+            Standing::Healthy => healthy.offer(index, dyno, tie),
+            Standing::Quarantined => quarantined.offer(index, dyno, tie),
+            Standing::Excluded => {}
+        }
+    }
+    let (best, half_open) = if healthy.any { (healthy, false) } else { (quarantined, true) };
+    match best.free {
+        Some(Free { index, in_flight, .. }) => Choice::Take { index, in_flight, half_open },
+        None if best.any => Choice::Busy,
+        None => Choice::None,
+    }
+}
+
+#[derive(Default)]
+struct Best {
+    any: bool,
+    free: Option<Free>,
+}
+
+struct Free {
+    /// Load first, then chance.
+    key: (u64, u64),
+    index: usize,
+    in_flight: u32,
+}
+
+impl Best {
+    fn offer(&mut self, index: usize, dyno: DynoLoad, tie: u64) {
+        self.any = true;
+        if dyno.limit.is_some_and(|limit| dyno.in_flight >= limit) {
+            return;
+        }
+        let load = u64::from(dyno.in_flight) * u64::from(WEIGHT_FULL) / u64::from(dyno.weight.max(1));
+        // A new dyno that has nothing to do is not as good as an old one that has nothing to do.
+        let load = load * 2 + u64::from(dyno.weight < WEIGHT_FULL);
+        let key = (load, scattered(tie, index));
+        if self.free.as_ref().is_none_or(|free| key < free.key) {
+            self.free = Some(Free { key, index, in_flight: dyno.in_flight });
+        }
+    }
+}
+
+/// A number that depends on every bit of both, without any order between neighbours.
+fn scattered(tie: u64, index: usize) -> u64 {
+    let mut mixed = tie ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn load(in_flight: u32, limit: Option<u32>, standing: Standing) -> DynoLoad {
+        DynoLoad { in_flight, limit, weight: WEIGHT_FULL, standing }
+    }
+
+    fn any_load() -> impl Strategy<Value = DynoLoad> {
+        let standing = prop_oneof![Just(Standing::Healthy), Just(Standing::Quarantined), Just(Standing::Excluded)];
+        (0_u32..6, proptest::option::of(0_u32..6), standing)
+            .prop_map(|(in_flight, limit, standing)| load(in_flight, limit, standing))
+    }
+
+    fn taken(dynos: [DynoLoad; 2]) -> Option<usize> {
+        match choose(dynos, 0) {
+            Choice::Take { index, .. } => Some(index),
+            Choice::Busy | Choice::None => None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_choice_is_free_allowed_and_the_least_loaded(
+            dynos in proptest::collection::vec(any_load(), 0..8),
+            tie in any::<u64>(),
+        ) {
+            let free = |dyno: &DynoLoad| dyno.limit.is_none_or(|limit| dyno.in_flight < limit);
+            let healthy = dynos.iter().any(|dyno| dyno.standing == Standing::Healthy);
+            let wanted = if healthy { Standing::Healthy } else { Standing::Quarantined };
+            let asked: Vec<&DynoLoad> = dynos.iter().filter(|dyno| dyno.standing == wanted).collect();
+            match choose(dynos.iter().copied(), tie) {
+                Choice::Take { index, in_flight, half_open } => {
+                    let taken = &dynos[index];
+                    prop_assert_eq!(taken.standing, wanted);
+                    prop_assert_eq!(taken.in_flight, in_flight);
+                    prop_assert_eq!(half_open, !healthy);
+                    prop_assert!(free(taken));
+                    prop_assert!(asked.iter().filter(|dyno| free(dyno)).all(|dyno| dyno.in_flight >= taken.in_flight));
+                }
+                Choice::Busy => prop_assert!(!asked.is_empty() && asked.iter().all(|dyno| !free(dyno))),
+                Choice::None => prop_assert!(asked.is_empty()),
+            }
+        }
+
+        #[test]
+        fn ties_are_broken_evenly(count in 1_usize..6) {
+            let dynos = vec![load(1, None, Standing::Healthy); count];
+            let mut taken = vec![0; count];
+            for tie in 0..6_000_u64 {
+                if let Choice::Take { index, .. } = choose(dynos.iter().copied(), tie) {
+                    taken[index] += 1;
+                }
+            }
+            let even = 6_000 / count;
+            prop_assert!(taken.iter().all(|&times| times > even * 9 / 10 && times < even * 11 / 10 + 1), "{:?}", taken);
+        }
+
+        #[test]
+        fn a_new_dyno_gets_less_but_takes_what_others_cannot(in_flight in 1_u32..50) {
+            let old = load(in_flight, Some(in_flight + 1), Standing::Healthy);
+            let new = DynoLoad { weight: WEIGHT_FULL / 8, ..old };
+            prop_assert_eq!(taken([new, old]), Some(1));
+            let full = DynoLoad { limit: Some(in_flight), ..old };
+            prop_assert_eq!(taken([new, full]), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_quarantined_dyno_waits_behind_a_busy_healthy_one() {
+        let dynos = [load(1, Some(1), Standing::Healthy), load(0, Some(1), Standing::Quarantined)];
+        assert_eq!(choose(dynos, 0), Choice::Busy);
+    }
+
+    #[test]
+    fn the_last_dyno_is_never_ejected() {
+        let dynos = [load(0, None, Standing::Quarantined)];
+        assert_eq!(choose(dynos, 0), Choice::Take { index: 0, in_flight: 0, half_open: true });
+    }
+}

@@ -1,0 +1,462 @@
+//! Learns how many requests a dyno can work on at once, from nothing but how fast it answers.
+//!
+//! What is learned is `workers`: the number of requests up to which a dyno answers as many more as it is given. It is
+//! one number for all dynos of an app's release, because they run the same code; a slow dyno has as many workers.
+//!
+//! ```text
+//!   base ── the limit is reached and it is time ──► trial: some dynos at another limit
+//!    ▲                                                │
+//!    └── workers adopted, or kept ◄── verdict ────────┘
+//! ```
+//!
+//! A trial compares the throughput of full dynos at two limits *at the same time*. With workers `k`, throughput at
+//! limit `l` is in proportion to `min(l, k)`; so if four times the limit brings four times the answers, there are at
+//! least that many workers, and if it brings nothing there are no more than before. Slow endpoints, a slow database
+//! or a frozen machine slow both sides alike and decide nothing. That is why only latency *as a function of
+//! concurrency* ever lowers the limit.
+//!
+//! Trials upwards start with four times the limit and become careful where one fails; trials downwards verify. A
+//! limit that is never reached is never tried, and never changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::admission::tally::{Meter, Span, mean_rate, sum};
+use crate::admission::trial::{Certainty, Trial, Verdict};
+
+pub use crate::admission::tally::DynoCount;
+
+/// Where learning begins: certainly not too many.
+pub const WORKERS_START: u32 = 1;
+
+/// The largest limit that is learned. Beyond it the limit is the machine's, not the dyno's.
+pub const WORKERS_MAX: u32 = 4_096;
+
+/// A worker may have this much more work waiting for it inside its dyno, so that it is not idle while an answer and
+/// the next request are under way. It matters only to requests that are about as short.
+const SLACK_SECONDS: f64 = 0.006;
+
+/// How the limit is multiplied in trials upwards, from bold to careful.
+const GROWTH: [f64; 4] = [1.25, 1.5, 2.0, 4.0];
+
+/// The same downwards.
+const DESCENT: f64 = 0.75;
+
+/// Answers that take longer than this under trial are too late for whoever waits for them: such trials are rare.
+const LATE_SECONDS: f64 = 0.6;
+
+/// Time between trials once one has confirmed the limit; doubles up to the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+
+/// How much rarer trials are that make answers late.
+const LATE_PAUSE_FACTOR: u32 = 8;
+
+/// A trial whose probes do not get full says nothing and ends.
+const TRIAL_MAX: Duration = Duration::from_secs(20);
+
+/// Of each dyno's past, about so many completions count, or so many per worker if that is more. A dyno that is alone
+/// is compared with its own past only, so that has to be longer.
+const MEMORY_COMPLETIONS: f64 = 24.0;
+const MEMORY_COMPLETIONS_ALONE: f64 = 64.0;
+const MEMORY_WAVES: f64 = 3.0;
+
+/// Of a silence, so many mean latencies count, and never less than this many seconds.
+const SILENCE_LATENCIES: f64 = 10.0;
+const SILENCE_SECONDS_MIN: f64 = 0.5;
+
+/// Latency so many times that of a lower limit is a reason to look whether that one is enough.
+const SUSPICIOUS: f64 = 1.25;
+
+/// How long a confirmation is beyond suspicion.
+const VERIFIED_FOR: Duration = Duration::from_secs(2);
+
+/// Latency so many times that of a lower limit shows that bold growth has gone too far.
+const OVERSHOT: f64 = 1.5;
+
+/// Fewer completions at low limits are no base for a comparison, and so many are beyond doubt.
+const LOW_COMPLETIONS_MIN: f64 = 4.0;
+const LOW_COMPLETIONS_KNOWN: f64 = 16.0;
+
+#[derive(Debug)]
+pub struct Learner {
+    workers: f64,
+    /// Index into [`GROWTH`].
+    growth: usize,
+    /// No trial upwards has failed yet: it is more urgent to come near the limit than to be right about it.
+    cold: bool,
+    meters: BTreeMap<u64, Meter>,
+    /// What each dyno does at the base limit.
+    known: BTreeMap<u64, Span>,
+    trial: Option<Trial>,
+    next_trial: Duration,
+    pause: Duration,
+    /// Trials upwards that were rejected since the last one downwards.
+    confirmed: u32,
+    /// What answers took at limits that were not too high.
+    low: Low,
+    /// When a trial downwards last confirmed the limit.
+    verified: Option<Duration>,
+    /// The dyno that the next probes begin with.
+    turn: usize,
+}
+
+/// Mean latency, and how many completions it rests on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Low {
+    seconds: f64,
+    completions: f64,
+}
+
+impl Learner {
+    /// `hint` is what an earlier release of the app had learned.
+    pub fn new(hint: Option<u32>) -> Self {
+        let workers = hint.unwrap_or(WORKERS_START).clamp(1, WORKERS_MAX);
+        Self {
+            workers: f64::from(workers),
+            growth: if hint.is_some() { 0 } else { GROWTH.len() - 1 },
+            cold: hint.is_none(),
+            meters: BTreeMap::new(),
+            known: BTreeMap::new(),
+            trial: None,
+            next_trial: Duration::ZERO,
+            pause: PAUSE_MIN,
+            confirmed: 0,
+            low: Low::default(),
+            verified: None,
+            turn: 0,
+        }
+    }
+
+    /// Requests that a dyno works on at once, as far as is known.
+    pub fn workers(&self) -> u32 {
+        rounded(self.workers)
+    }
+
+    /// Mean time from request to answer at the base limit; `None` until a dyno was full.
+    pub fn latency(&self) -> Option<Duration> {
+        self.base_rate().map(|rate| Duration::from_secs_f64((self.workers / rate).clamp(0.0, 3_600.0)))
+    }
+
+    /// Requests that this dyno may have at once.
+    pub fn limit(&self, serial: u64) -> u32 {
+        match &self.trial {
+            Some(trial) if trial.probes.contains_key(&serial) => trial.level,
+            Some(trial) => trial.base,
+            None => self.base(),
+        }
+    }
+
+    /// Takes in what the dynos have done and decides the limits from now on. `counts` are of all dynos in the table.
+    pub fn step(&mut self, now: Duration, counts: &[DynoCount]) {
+        let silence_max = self
+            .base_rate()
+            .map_or(f64::MAX, |rate| (SILENCE_LATENCIES * f64::from(self.base()) / rate).max(SILENCE_SECONDS_MIN));
+        self.meters.retain(|serial, _meter| counts.iter().any(|count| count.serial == *serial));
+        let meters = &self.meters;
+        self.known.retain(|serial, _span| meters.contains_key(serial));
+        let alone = counts.len() == 1;
+        let memory = if alone { MEMORY_COMPLETIONS_ALONE } else { MEMORY_COMPLETIONS };
+        let memory = memory.max(MEMORY_WAVES * self.workers);
+        let mut binding = false;
+        for count in counts {
+            let meter = self.meters.entry(count.serial).or_insert_with(|| Meter::new(*count));
+            let new = meter.read(*count, silence_max);
+            binding |= new.full_seconds > 0.0;
+            match &mut self.trial {
+                Some(trial) => trial.note(count.serial, new, now),
+                None => {
+                    let known = self.known.entry(count.serial).or_default();
+                    known.add(new);
+                    known.fade(memory);
+                }
+            }
+        }
+        if self.trial.is_some() {
+            self.follow_trial(now);
+        } else {
+            self.look_for_change(now);
+            if binding && now >= self.next_trial {
+                self.begin_trial(now, counts);
+            }
+        }
+    }
+
+    fn base(&self) -> u32 {
+        let slack = self.base_rate().map_or(0.0, |rate| SLACK_SECONDS * rate);
+        // Slack is for every worker one request more at most.
+        rounded(self.workers + slack.min(self.workers))
+    }
+
+    /// Completions per second of one full dyno.
+    fn base_rate(&self) -> Option<f64> {
+        let others = self.trial.iter().flat_map(|trial| trial.others.values());
+        mean_rate(self.known.values().chain(others)).map(|(rate, _completions)| rate)
+    }
+
+    /// A service that has become much slower may have lost workers, and then it is late to wait for the next trial.
+    fn look_for_change(&mut self, now: Duration) {
+        let enough = sum(self.known.values()).completions >= 8.0;
+        if enough && self.is_suspicious(now) && self.pause > PAUSE_MIN {
+            self.pause = PAUSE_MIN;
+            self.next_trial = self.next_trial.min(now);
+            self.confirmed = 1;
+        }
+    }
+
+    /// Mean latency, as a multiple of what it was at a limit that was not too high.
+    fn slower(&self) -> f64 {
+        match self.base_rate() {
+            Some(rate) if self.low.completions >= LOW_COMPLETIONS_MIN => self.workers / rate / self.low.seconds,
+            Some(_) | None => 1.0,
+        }
+    }
+
+    fn is_suspicious(&self, now: Duration) -> bool {
+        let verified = self.verified.is_some_and(|verified| now.saturating_sub(verified) < VERIFIED_FOR);
+        self.slower() > SUSPICIOUS && !verified
+    }
+
+    fn begin_trial(&mut self, now: Duration, counts: &[DynoCount]) {
+        let slower = self.slower();
+        let settled = sum(self.known.values()).completions >= 2.0 * self.workers;
+        if self.cold && slower > OVERSHOT && settled {
+            // Growth has gone too far, a moment ago: requests cannot have become that different meanwhile.
+            self.workers = (self.workers / slower).max(1.0);
+            self.known.clear();
+            self.cold = false;
+            self.growth = 1;
+            return;
+        }
+        let base = self.base();
+        let suspicious = self.is_suspicious(now);
+        let down = base > 1 && (suspicious || self.confirmed > 0) && self.confirmed % 4 == 1;
+        let level = if down {
+            // If the answers have become slower because there are fewer workers, this is how many.
+            rounded(self.workers * DESCENT.min(1.0 / slower)).min(base - 1)
+        } else {
+            rounded(f64::from(base) * GROWTH[self.growth]).max(base + 1)
+        };
+        if level > WORKERS_MAX {
+            return;
+        }
+        let bold = self.growth >= 2 && !down;
+        let late = !down && self.late_at(level, base);
+        // One dyno alone is compared with its own past, so it must have one.
+        if counts.len() == 1 && self.base_rate().is_none() {
+            return;
+        }
+        let wanted = if bold || suspicious || (!down && !late) { counts.len() / 2 } else { counts.len() / 4 };
+        let probes = counts.iter().cycle().skip(self.turn).take(wanted.max(1)).map(|count| count.serial);
+        // In a hurry, what a dyno has been doing since its last answer counts from the beginning, as far as it has no
+        // slots that begin empty.
+        let at_once = self.cold && !down;
+        let share = f64::from(base) / f64::from(level);
+        let span = |serial: u64, share: f64| match at_once {
+            true => Span::begun(share * self.known.get(&serial).map_or(0.0, Span::silent_seconds)),
+            false => Span::default(),
+        };
+        let probes: BTreeMap<u64, Span> = probes.map(|serial| (serial, span(serial, share))).collect();
+        let others = counts.iter().map(|count| count.serial).filter(|serial| !probes.contains_key(serial));
+        let others = others.map(|serial| (serial, span(serial, 1.0))).collect();
+        let settling = if at_once { Duration::ZERO } else { self.latency().unwrap_or_default() };
+        let settled = now + settling;
+        self.turn = (self.turn + wanted.max(1)) % counts.len();
+        let certainty = match (bold && self.cold, late && !self.cold) {
+            (_any, true) => Certainty { to_adopt: 3.0, to_reject: 1.6, completions_max: 60.0 },
+            (true, false) => Certainty { to_adopt: 1.1, to_reject: 1.4, completions_max: 60.0 },
+            (false, false) if suspicious => Certainty { to_adopt: 2.0, to_reject: 2.5, completions_max: 200.0 },
+            (false, false) if down => Certainty { to_adopt: 3.5, to_reject: 1.6, completions_max: 400.0 },
+            (false, false) => Certainty { to_adopt: 3.0, to_reject: 2.0, completions_max: 400.0 },
+        };
+        self.trial = Some(Trial { level, base, started: now, settled, probes, others, certainty });
+    }
+
+    fn late_at(&self, level: u32, base: u32) -> bool {
+        self.latency().is_some_and(|latency| latency.as_secs_f64() * f64::from(level) / f64::from(base) > LATE_SECONDS)
+    }
+
+    fn follow_trial(&mut self, now: Duration) {
+        let Some(trial) = &self.trial else { return };
+        let verdict = trial.judge(&self.known, now);
+        if verdict == Verdict::Open && now.saturating_sub(trial.started) < TRIAL_MAX {
+            return;
+        }
+        let Some(trial) = self.trial.take() else { return };
+        let (level, base) = (f64::from(trial.level), f64::from(trial.base));
+        let up = level > base;
+        match verdict {
+            Verdict::Adopt { gain } if up => {
+                let share = if gain >= 0.8 * level / base { level } else { base * gain };
+                let reached = share.clamp((base + 1.0).min(level), level);
+                let before = mean_rate(trial.others.values()).or_else(|| mean_rate(self.known.values()));
+                self.remember_low(before, base);
+                self.adopt(reached, &trial.probes, now);
+                self.cold &= gain >= 0.7 * level / base;
+                if gain < 0.7 * level / base {
+                    self.growth = self.growth.saturating_sub(1);
+                } else {
+                    self.growth = (self.growth + 1).min(GROWTH.len() - 1);
+                }
+                self.confirmed = 0;
+            }
+            Verdict::Reject { gain } if up => {
+                self.cold = false;
+                // Part of the way is better than nothing, once the doubt is small against it.
+                let reached = (base * gain).min(level);
+                if reached >= (base + 0.6).max(1.15 * base) {
+                    self.adopt(reached, &trial.probes, now);
+                } else {
+                    self.keep(&trial);
+                }
+                if self.growth > 0 {
+                    self.growth -= 1;
+                    self.next_trial = now + self.latency().unwrap_or_default();
+                    if self.late_at(self.base() + 1, self.base()) {
+                        self.rest(now);
+                    }
+                } else {
+                    self.confirmed += 1;
+                    self.rest(now);
+                }
+            }
+            Verdict::Adopt { .. } => {
+                self.adopt(level, &trial.probes, now);
+                // And whether still fewer would do.
+                self.confirmed = 1;
+            }
+            Verdict::Reject { gain } => {
+                let reached = (level / gain.min(1.0)).min(self.workers);
+                if reached < 0.9 * self.workers - 0.5 {
+                    self.workers = reached.max(level);
+                    self.known.clear();
+                } else {
+                    self.keep(&trial);
+                }
+                // The limit is not too high, so this is what the requests are like now, on these dynos.
+                self.low = Low::default();
+                self.remember_low(mean_rate(self.known.values()), self.workers.min(base));
+                self.verified = Some(now);
+                self.confirmed += 1;
+                self.rest(now);
+            }
+            Verdict::Open => {
+                self.keep(&trial);
+                self.rest(now);
+            }
+        }
+    }
+
+    fn adopt(&mut self, workers: f64, probes: &BTreeMap<u64, Span>, now: Duration) {
+        self.workers = workers.clamp(1.0, f64::from(WORKERS_MAX));
+        self.known.clone_from(probes);
+        self.pause = PAUSE_MIN;
+        self.next_trial = now;
+    }
+
+    fn keep(&mut self, trial: &Trial) {
+        for (serial, span) in &trial.others {
+            if span.tally().completions > 0.0 {
+                self.known.insert(*serial, *span);
+            }
+        }
+    }
+
+    /// Notes what a limit was like that turned out not to be too high, unless that contradicts what is known well.
+    fn remember_low(&mut self, rate_and_completions: Option<(f64, f64)>, limit: f64) {
+        let Some((rate, completions)) = rate_and_completions else { return };
+        let seconds = limit / rate;
+        let known = self.low.completions.min(MEMORY_COMPLETIONS_ALONE);
+        if known < LOW_COMPLETIONS_KNOWN || seconds < SUSPICIOUS * self.low.seconds {
+            let all = known + completions;
+            self.low = Low { seconds: (self.low.seconds * known + seconds * completions) / all, completions: all };
+        }
+    }
+
+    fn rest(&mut self, now: Duration) {
+        let late = self.late_at(self.base() + 1, self.base());
+        self.next_trial = now + if late { self.pause * LATE_PAUSE_FACTOR } else { self.pause };
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// At least 1, at most [`WORKERS_MAX`] and a bit.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to small positive numbers")]
+fn rounded(number: f64) -> u32 {
+    number.round().clamp(1.0, 4.0 * f64::from(WORKERS_MAX)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Feeds four dynos that are always full and have so many workers.
+    fn saturate(learner: &mut Learner, workers: f64, service: f64, from: f64, seconds: f64) {
+        let mut full = [Duration::from_secs_f64(from); 4];
+        let mut done = [0.0_f64; 4];
+        let ticks = rounded(seconds * 100.0);
+        for tick in 0..ticks {
+            let now = from + f64::from(tick) * 0.01;
+            let counts: Vec<DynoCount> = (0..4_u64)
+                .map(|serial| {
+                    let index = usize::try_from(serial).unwrap_or_default();
+                    full[index] += Duration::from_millis(10);
+                    done[index] += 0.01 * f64::from(learner.limit(serial)).min(workers) / service;
+                    let completions = (from * 1_000_000.0 + done[index]).floor();
+                    DynoCount { serial, full: full[index], completions: u64::from(rounded_up(completions)) }
+                })
+                .collect();
+            learner.step(Duration::from_secs_f64(now), &counts);
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a test's small numbers")]
+    fn rounded_up(number: f64) -> u32 {
+        number as u32
+    }
+
+    proptest! {
+        #[test]
+        fn workers_are_found_and_stay_within_bounds(workers in 1_u32..60, service_ms in 20_u32..200) {
+            let mut learner = Learner::new(None);
+            saturate(&mut learner, f64::from(workers), f64::from(service_ms) / 1000.0, 0.0, 40.0);
+            let learned = f64::from(learner.limit(9)) / f64::from(workers);
+            prop_assert!((0.7..=2.1).contains(&learned), "{} of {workers}", learner.limit(9));
+        }
+
+        #[test]
+        fn no_counts_lead_out_of_bounds(counts in proptest::collection::vec((0_u64..5_000, 0_u64..500), 1..200)) {
+            let mut learner = Learner::new(None);
+            let (mut full, mut completions) = (Duration::ZERO, 0);
+            for (index, (more_full, more)) in (0_u32..).zip(counts) {
+                full += Duration::from_millis(more_full);
+                completions += more;
+                let now = Duration::from_millis(10) * index;
+                learner.step(now, &[DynoCount { serial: 0, full, completions }]);
+                prop_assert!((1..=2 * WORKERS_MAX).contains(&learner.limit(0)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_never_reached_stays() {
+        let mut learner = Learner::new(Some(12));
+        for tick in 0..10_000 {
+            let count = DynoCount { serial: 0, full: Duration::ZERO, completions: 0 };
+            learner.step(Duration::from_millis(10) * tick, &[count]);
+        }
+        assert_eq!((learner.workers(), learner.limit(0)), (12, 12));
+    }
+
+    #[test]
+    fn slow_endpoints_alone_do_not_lower_the_limit() {
+        let mut learner = Learner::new(None);
+        saturate(&mut learner, 8.0, 0.05, 0.0, 20.0);
+        let before = learner.workers();
+        let mut slower = learner;
+        saturate(&mut slower, 8.0, 0.4, 20.0, 60.0);
+        assert!(slower.workers() * 4 >= before * 3, "{before} became {}", slower.workers());
+    }
+}
