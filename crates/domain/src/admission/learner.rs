@@ -65,6 +65,11 @@ const MEMORY_WAVES: f64 = 3.0;
 const SILENCE_LATENCIES: f64 = 10.0;
 const SILENCE_SECONDS_MIN: f64 = 0.5;
 
+/// A full dyno from which nothing has come for so long gets more to do: before anything is known, and afterwards.
+const STUCK_SECONDS_COLD: f64 = 0.75;
+const STUCK_SECONDS: f64 = 2.0;
+const STUCK_LATENCIES: f64 = 20.0;
+
 /// Latency so many times that of a lower limit is a reason to look whether that one is enough.
 const SUSPICIOUS: f64 = 1.25;
 
@@ -86,6 +91,8 @@ pub struct Learner {
     /// No trial upwards has failed yet: it is more urgent to come near the limit than to be right about it.
     cold: bool,
     meters: BTreeMap<u64, Meter>,
+    /// Dynos that are full of requests which do not end, with what they may have beyond their limit.
+    stuck: BTreeMap<u64, Stuck>,
     /// What each dyno does at the base limit.
     known: BTreeMap<u64, Span>,
     trial: Option<Trial>,
@@ -108,6 +115,33 @@ struct Low {
     completions: f64,
 }
 
+/// What a dyno may have beyond its limit because nothing that it has seems to end.
+///
+/// A server that takes hundreds of long polls would be out of reach behind as many of them as the limit allows. It is
+/// given more, at growing intervals; if it is frozen instead, that is little work for afterwards.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Stuck {
+    extra: u32,
+    times: i32,
+    /// Silence at which it gets more next.
+    next_seconds: f64,
+}
+
+impl Stuck {
+    fn look(&mut self, silent_seconds: f64, completed: bool, latency: Option<f64>, workers: u32) {
+        if completed {
+            *self = Self { extra: self.extra / 2, ..Self::default() };
+            return;
+        }
+        let first = latency.map_or(STUCK_SECONDS_COLD, |latency| (STUCK_LATENCIES * latency).max(STUCK_SECONDS));
+        if silent_seconds >= self.next_seconds.max(first) {
+            self.extra = (self.extra + workers.max(self.extra)).min(WORKERS_MAX);
+            self.times = (self.times + 1).min(20);
+            self.next_seconds = first * f64::from(2_u32).powi(self.times);
+        }
+    }
+}
+
 impl Learner {
     /// `hint` is what an earlier release of the app had learned.
     pub fn new(hint: Option<u32>) -> Self {
@@ -117,6 +151,7 @@ impl Learner {
             growth: if hint.is_some() { 0 } else { GROWTH.len() - 1 },
             cold: hint.is_none(),
             meters: BTreeMap::new(),
+            stuck: BTreeMap::new(),
             known: BTreeMap::new(),
             trial: None,
             next_trial: Duration::ZERO,
@@ -140,11 +175,12 @@ impl Learner {
 
     /// Requests that this dyno may have at once.
     pub fn limit(&self, serial: u64) -> u32 {
-        match &self.trial {
+        let limit = match &self.trial {
             Some(trial) if trial.probes.contains_key(&serial) => trial.level,
             Some(trial) => trial.base,
             None => self.base(),
-        }
+        };
+        limit + self.stuck.get(&serial).map_or(0, |stuck| stuck.extra)
     }
 
     /// Takes in what the dynos have done and decides the limits from now on. `counts` are of all dynos in the table.
@@ -154,15 +190,19 @@ impl Learner {
             .map_or(f64::MAX, |rate| (SILENCE_LATENCIES * f64::from(self.base()) / rate).max(SILENCE_SECONDS_MIN));
         self.meters.retain(|serial, _meter| counts.iter().any(|count| count.serial == *serial));
         let meters = &self.meters;
+        self.stuck.retain(|serial, stuck| meters.contains_key(serial) && *stuck != Stuck::default());
         self.known.retain(|serial, _span| meters.contains_key(serial));
         let alone = counts.len() == 1;
         let memory = if alone { MEMORY_COMPLETIONS_ALONE } else { MEMORY_COMPLETIONS };
         let memory = memory.max(MEMORY_WAVES * self.workers);
+        let latency = self.latency().map(|latency| latency.as_secs_f64());
         let mut binding = false;
         for count in counts {
             let meter = self.meters.entry(count.serial).or_insert_with(|| Meter::new(*count));
             let new = meter.read(*count, silence_max);
             binding |= new.full_seconds > 0.0;
+            let stuck = self.stuck.entry(count.serial).or_default();
+            stuck.look(meter.silent_seconds(), new.completions > 0.0, latency, rounded(self.workers));
             match &mut self.trial {
                 Some(trial) => trial.note(count.serial, new, now),
                 None => {

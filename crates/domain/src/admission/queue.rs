@@ -30,7 +30,6 @@ const KEPT_MIN: usize = 8;
 #[derive(Debug)]
 pub struct Queue<T> {
     entries: VecDeque<Entry<T>>,
-    tickets: u64,
     /// Since when there has always been somebody.
     standing_since: Option<Duration>,
     overloaded: bool,
@@ -44,7 +43,6 @@ pub struct Queue<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    ticket: u64,
     since: Duration,
     value: T,
 }
@@ -69,7 +67,6 @@ impl<T> Default for Queue<T> {
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
-            tickets: 0,
             standing_since: None,
             overloaded: false,
             current: Interval::default(),
@@ -94,11 +91,11 @@ impl<T> Queue<T> {
         self.overloaded
     }
 
-    /// Takes a request in and gives its ticket; whoever has to leave for it is refused.
+    /// Takes a request in, and gives the one that has to leave for it.
     ///
     /// # Errors
     /// The request itself, if its wait would be in vain.
-    pub fn enter(&mut self, value: T, now: Duration, rules: &QueueRules) -> Result<(u64, Option<Shed<T>>), Shed<T>> {
+    pub fn enter(&mut self, value: T, now: Duration, rules: &QueueRules) -> Result<Option<Shed<T>>, Shed<T>> {
         self.turn(now, rules);
         let stood = self.standing_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         self.current.arrived += u32::from(stood * 2 >= rules.target);
@@ -110,11 +107,9 @@ impl<T> Queue<T> {
             let retry_after = self.retry_after(now);
             shed = self.entries.pop_front().map(|entry| Shed { value: entry.value, retry_after });
         }
-        let ticket = self.tickets;
-        self.tickets += 1;
         self.standing_since.get_or_insert(now);
-        self.entries.push_back(Entry { ticket, since: now, value });
-        Ok((ticket, shed))
+        self.entries.push_back(Entry { since: now, value });
+        Ok(shed)
     }
 
     /// Offers the requests to `place`, in the order in which they should be served, until it returns [`Offer::Stop`].
@@ -159,12 +154,20 @@ impl<T> Queue<T> {
         shed
     }
 
-    /// Gives up a place, because the request's client has left.
-    pub fn leave(&mut self, ticket: u64) -> Option<T> {
-        let index = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()?;
+    /// Gives up the place of the request that `is` finds, because its client has left.
+    pub fn leave(&mut self, is: impl Fn(&T) -> bool) -> Option<T> {
+        // Whoever leaves came lately, more often than not.
+        let index = self.entries.iter().rposition(|entry| is(&entry.value))?;
         let entry = self.entries.remove(index)?;
         self.note_empty();
         Some(entry.value)
+    }
+
+    /// Takes out everybody.
+    pub fn clear(&mut self) -> Vec<T> {
+        let all = self.entries.drain(..).map(|entry| entry.value).collect();
+        self.note_empty();
+        all
     }
 
     /// When a client that is refused now may come again: when what waits already has been served.
@@ -310,10 +313,10 @@ mod tests {
     #[test]
     fn who_leaves_is_not_served() {
         let mut queue = Queue::default();
-        let (first, _shed) = queue.enter('a', ms(0), &rules()).unwrap();
+        queue.enter('a', ms(0), &rules()).unwrap();
         queue.enter('b', ms(1), &rules()).unwrap();
-        assert_eq!(queue.leave(first), Some('a'));
-        assert_eq!(queue.leave(first), None);
+        assert_eq!(queue.leave(|value| *value == 'a'), Some('a'));
+        assert_eq!(queue.leave(|value| *value == 'a'), None);
         assert_eq!(serve_one(&mut queue, ms(2)), Some('b'));
     }
 
@@ -325,7 +328,7 @@ mod tests {
         queue.enter(1, ms(0), &rules).unwrap();
         assert_eq!(queue.enter(2, ms(1), &rules).unwrap_err().value, 2);
         queue.enter(3, ms(400), &rules).unwrap_err();
-        let (_ticket, shed) = queue.enter(4, ms(600), &rules).unwrap();
+        let shed = queue.enter(4, ms(600), &rules).unwrap();
         assert_eq!(shed.map(|shed| shed.value), Some(0));
     }
 
@@ -350,7 +353,7 @@ mod tests {
                 match step {
                     0 | 1 => {
                         match queue.enter(entered, now, &rules()) {
-                            Ok((_ticket, shed)) => gone.extend(shed.map(|shed| shed.value)),
+                            Ok(shed) => gone.extend(shed.map(|shed| shed.value)),
                             Err(shed) => gone.push(shed.value),
                         }
                         entered += 1;

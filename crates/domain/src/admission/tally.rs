@@ -108,6 +108,11 @@ impl Meter {
         Self { seen, silent_seconds: 0.0 }
     }
 
+    /// Full without a completion for so long, until the last look.
+    pub(crate) fn silent_seconds(&self) -> f64 {
+        self.silent_seconds
+    }
+
     /// What was new. Of a silence only the first `silence_max` seconds count: a dyno that is frozen says nothing about
     /// how many requests it can serve.
     pub(crate) fn read(&mut self, count: DynoCount, silence_max: f64) -> Tally {

@@ -46,9 +46,9 @@ fn lanes_of_unknown_workers_and_service_times_reach_what_a_told_router_does() {
     let mut sums = [0.0; LOADS.len()];
     println!("SEED={seed}, share of what a router reaches that is told the number of workers");
     println!("workers    ms service        0.5x    1x    2x    5x   10x | learned, median ms at 10x");
-    for lane in 0..lanes.unwrap_or(4) {
+    for lane in 0..lanes.unwrap_or(3) {
         // Without optimisation only lanes with few requests are quick enough.
-        let (workers_max, seconds_min) = if lanes.is_some() { (40.0, 0.005) } else { (8.0, 0.060) };
+        let (workers_max, seconds_min) = if lanes.is_some() { (40.0, 0.005) } else { (8.0, 0.100) };
         let workers = (chance.unit() * f64::ln(workers_max)).exp().round() as usize;
         let seconds = seconds_min * (chance.unit() * f64::ln(0.5 / seconds_min)).exp();
         let service = SERVICES[lane as usize % if lanes.is_some() { 4 } else { 2 }];
@@ -60,7 +60,7 @@ fn lanes_of_unknown_workers_and_service_times_reach_what_a_told_router_does() {
                 lane.duration = 10.0;
             }
             let (share, report) = against_told(&lane);
-            sums[index] += share / lanes.unwrap_or(4) as f64;
+            sums[index] += share / lanes.unwrap_or(3) as f64;
             cells.push(format!("{:5.1}", share * 100.0));
             last = format!("{:3} {:5.0}", report.workers, report.median() * 1000.0);
         }

@@ -410,7 +410,7 @@ impl Simulation {
         }
         let (now, rules) = (self.clock(), self.rules());
         match self.queue.enter(request, now, &rules) {
-            Ok((_ticket, shed)) => {
+            Ok(shed) => {
                 if let Some(shed) = shed {
                     self.refuse(shed.value);
                 }
