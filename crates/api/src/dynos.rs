@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use domain::attach::{Attach, TerminalSize};
 use domain::config::ConfigVars;
 use domain::dyno::{DynoKind, DynoState};
 use domain::dyno_size::{self, DEFAULT_SIZE_NAME};
@@ -22,11 +23,16 @@ use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::formation::unknown_size;
+use crate::origin::Origin;
 use crate::present;
+use crate::rendezvous;
 use crate::state::ApiState;
 
 /// Longest command line of a one-off, in bytes: `execve` takes 128 KiB per argument.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest time that a one-off may ask for (Heroku's).
+const TIME_TO_LIVE_S_MAX: u32 = 24 * 60 * 60;
 
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
@@ -52,18 +58,15 @@ pub(crate) async fn info(
 pub(crate) async fn create(
     State(state): State<Arc<ApiState>>,
     actor: Actor,
+    origin: Origin,
     TheApp(app): TheApp,
     Body(body): Body<heroku::DynoCreate>,
 ) -> ApiResult<(StatusCode, Json<heroku::Dyno>)> {
-    if body.attach == Some(true) {
-        return Err(ApiError::invalid(
-            "Attaching to a one-off dyno is not available yet. Run it detached (`heroku run:detached`), or use \
-             `berth run`, which shows the output and returns the exit code.",
-        ));
-    }
     let release = runnable_release(&state, &app)?;
     let dyno = start_one_off(&state, &actor, &app, &release, &body).await?;
-    Ok((StatusCode::CREATED, Json(present::dyno(&app, &dyno, &[release]))))
+    let mut shown = present::dyno(&app, &dyno, &[release]);
+    shown.attach_url = dyno.attach.map(|_attach| rendezvous::url(&state, &origin, dyno.id));
+    Ok((StatusCode::CREATED, Json(shown)))
 }
 
 /// Requests a one-off dyno of a release.
@@ -95,10 +98,34 @@ pub(crate) async fn start_one_off(
         command: command.to_owned(),
         env: one_off_env(&body.env)?,
         crashes: 0,
+        attach: attach(body),
+        time_to_live_s: time_to_live(body.time_to_live)?,
     };
     let dyno = state.store.create_dyno(new, state.now()).await?;
     state.log_api(app.id, &format!("Starting process with command `{command}` by user {}", actor.account.email));
     Ok(dyno)
+}
+
+/// The standard streams that the client asked for. The size of its terminal comes with the environment.
+fn attach(body: &heroku::DynoCreate) -> Option<Attach> {
+    if body.attach != Some(true) {
+        return None;
+    }
+    if body.force_no_tty == Some(true) {
+        return Some(Attach::Pipes);
+    }
+    let cells = |name: &str| {
+        let value = body.env.get(name)?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    };
+    Some(Attach::Terminal(TerminalSize::from_given(cells("LINES"), cells("COLUMNS"))))
+}
+
+fn time_to_live(seconds: Option<u64>) -> ApiResult<Option<u32>> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    let valid = u32::try_from(seconds).ok().filter(|seconds| (1..=TIME_TO_LIVE_S_MAX).contains(seconds));
+    let refused = || ApiError::invalid(format!("time_to_live must be from 1 to {TIME_TO_LIVE_S_MAX} seconds."));
+    valid.map(Some).ok_or_else(refused)
 }
 
 /// Values arrive as text, numbers or booleans (`COLUMNS` is a number).

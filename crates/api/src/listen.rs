@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,12 +14,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
+
+use crate::rendezvous;
+use crate::replayed::Replayed;
+use crate::state::ApiState;
 
 /// Time a client has to send the head of a request, or the TLS greeting.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,18 +60,25 @@ pub async fn serve(
     network: Vec<TcpListener>,
     local: UnixListener,
     tls: TlsAcceptor,
-    routes: Router,
+    state: Arc<ApiState>,
     stop: watch::Receiver<bool>,
 ) {
+    let routes = crate::routes(Arc::clone(&state));
     let mut loops = JoinSet::new();
     for listener in network {
-        loops.spawn(accept_network(listener, tls.clone(), routes.clone(), stop.clone()));
+        loops.spawn(accept_network(listener, tls.clone(), routes.clone(), Arc::clone(&state), stop.clone()));
     }
     loops.spawn(accept_local(local, routes, stop));
     while loops.join_next().await.is_some() {}
 }
 
-async fn accept_network(listener: TcpListener, tls: TlsAcceptor, routes: Router, mut stop: watch::Receiver<bool>) {
+async fn accept_network(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    routes: Router,
+    state: Arc<ApiState>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -75,8 +88,8 @@ async fn accept_network(listener: TcpListener, tls: TlsAcceptor, routes: Router,
         };
         match accepted {
             Ok((stream, address)) => {
-                let (tls, routes, stop) = (tls.clone(), routes.clone(), stop.clone());
-                connections.spawn(serve_network(stream, address, tls, routes, stop));
+                let (tls, routes, state, stop) = (tls.clone(), routes.clone(), Arc::clone(&state), stop.clone());
+                connections.spawn(serve_network(stream, address, tls, routes, state, stop));
             }
             Err(error) => pause_after(&error).await,
         }
@@ -124,6 +137,7 @@ async fn serve_network(
     address: SocketAddr,
     tls: TlsAcceptor,
     routes: Router,
+    state: Arc<ApiState>,
     stop: watch::Receiver<bool>,
 ) {
     // Answers are short and streams must arrive line by line.
@@ -139,9 +153,32 @@ async fn serve_network(
         return serve_connection(stream, peer, routes, stop).await;
     }
     match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve_connection(stream, peer, routes, stop).await,
+        Ok(Ok(stream)) => serve_tls(stream, peer, routes, state, stop).await,
         Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
         Err(_elapsed) => debug!(%address, "TLS handshake took too long"),
+    }
+}
+
+/// Inside TLS there is HTTP, or somebody who comes to attach: told apart by the first byte, too.
+async fn serve_tls(
+    mut stream: TlsStream<TcpStream>,
+    peer: Peer,
+    routes: Router,
+    state: Arc<ApiState>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut first = [0; 1];
+    let read = tokio::time::timeout(HEAD_TIMEOUT, stream.read_exact(&mut first)).await;
+    if !matches!(read, Ok(Ok(_))) {
+        return;
+    }
+    let stream = Replayed::new(first, stream);
+    if first[0] != rendezvous::FIRST_BYTE {
+        return serve_connection(stream, peer, routes, stop).await;
+    }
+    tokio::select! {
+        () = rendezvous::serve(stream, &state) => {}
+        () = stopped(&mut stop) => {}
     }
 }
 

@@ -39,6 +39,18 @@ impl FromRequestParts<Arc<ApiState>> for Origin {
     }
 }
 
+impl Origin {
+    /// For schemes that clients know no port of.
+    pub(crate) fn authority_with_port(&self) -> String {
+        let host_ends = self.authority.rfind(']').unwrap_or(0);
+        if self.authority.get(host_ends..).is_some_and(|rest| rest.contains(':')) {
+            return self.authority.clone();
+        }
+        let port = if self.base.starts_with("https:") { 443 } else { 80 };
+        format!("{}:{port}", self.authority)
+    }
+}
+
 fn is_ours(authority: &str, domain: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -63,6 +75,16 @@ pub(crate) async fn add_request_id(request: Request, next: Next) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_named_where_the_scheme_does_not_tell_it() {
+        let named = |base: &str, authority: &str| {
+            Origin { base: base.to_owned(), authority: authority.to_owned() }.authority_with_port()
+        };
+        assert_eq!(named("http://localhost:5000", "localhost:5000"), "localhost:5000");
+        assert_eq!(named("https://api.paas.example", "api.paas.example"), "api.paas.example:443");
+        assert_eq!(named("http://[::1]", "[::1]"), "[::1]:80");
+    }
 
     #[test]
     fn only_our_own_names_become_urls() {

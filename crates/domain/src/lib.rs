@@ -4,6 +4,7 @@
 //! time, jitter and ids come in as arguments. Whoever calls a `decide` function loads, calls, acts and records.
 
 pub mod admission;
+pub mod attach;
 pub mod config;
 pub mod database_file;
 pub mod display_chain;

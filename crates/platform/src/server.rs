@@ -106,7 +106,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     info!("The Platform API answers at {url}");
 
     let (stop_api, api_stop) = watch::channel(false);
-    let serving = tokio::spawn(api::listen::serve(network, local, tls, api::routes(state), api_stop));
+    let serving = tokio::spawn(api::listen::serve(network, local, tls, state, api_stop));
     let mut signals = Signals::new()?;
     let mode = signals.first().await;
     info!(?mode, "Stopping");

@@ -84,6 +84,8 @@ impl MainLoop {
                     command,
                     env: std::collections::BTreeMap::new(),
                     crashes,
+                    attach: None,
+                    time_to_live_s: None,
                 };
                 self.store.create_dyno(new, now).await?;
             }
@@ -176,6 +178,8 @@ impl MainLoop {
                     command,
                     env: std::collections::BTreeMap::new(),
                     crashes: 0,
+                    attach: None,
+                    time_to_live_s: None,
                 };
                 self.store.create_dyno(new, now).await?;
             }

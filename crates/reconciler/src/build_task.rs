@@ -204,6 +204,8 @@ impl BuildTask {
             command: "build".to_owned(),
             env: std::collections::BTreeMap::new(),
             crashes: 0,
+            attach: None,
+            time_to_live_s: None,
         };
         let dyno = self.store.create_dyno(new, Timestamp::now()).await.map_err(|error| display_chain(&error))?;
         let id = dyno.id;
@@ -226,6 +228,7 @@ impl BuildTask {
             stop_grace_ms: 5_000,
             deadline_ms: Some(prepared.deadline_ms),
             required: Vec::new(),
+            attach: None,
         };
         self.send(Message::LaunchBuild(Box::new(BuildLaunch {
             dyno,

@@ -143,6 +143,8 @@ impl MainLoop {
             manifest: &built.manifest,
             config: &self.store.release_config(release.id)?,
             extra_env: &self.store.dyno_env(dyno.id)?,
+            attach: dyno.attach,
+            time_to_live_s: dyno.time_to_live_s,
         };
         Ok(Some(launch_plan::launch(&plan, &self.config)))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use builder::dirs::{DataDirs, Layout};
 use builder::runtime_environment::{runtime_environment, shell_command};
@@ -13,7 +14,7 @@ use domain::id::DynoId;
 use domain::memory_quota::HARD_LIMIT_FACTOR;
 use domain::secret::Secret;
 use wire::build::Manifest;
-use wire::shim::{Environment, Identity, Limits, LogLimits, Mount, Network, PROTOCOL, Spec};
+use wire::shim::{Environment, Identity, Limits, LogLimits, Mount, Network, PROTOCOL, Spec, Terminal};
 
 use crate::config::{DynoNetwork, ReconcilerConfig};
 use crate::routes;
@@ -33,7 +34,15 @@ pub(crate) struct DynoPlan<'a> {
     pub(crate) config: &'a ConfigVars,
     /// Of a one-off, laid over the config vars.
     pub(crate) extra_env: &'a ConfigVars,
+    pub(crate) attach: Option<domain::attach::Attach>,
+    pub(crate) time_to_live_s: Option<u32>,
 }
+
+/// How long a one-off waits for the client that was told where to attach.
+const ATTACH_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a one-off may run that was given no time of its own (Heroku's).
+const ONE_OFF_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Open files of one process. Heroku allows 10,000 on common runtime dynos.
 const OPEN_FILES_MAX: u32 = 10_000;
@@ -84,10 +93,27 @@ pub(crate) fn launch(plan: &DynoPlan<'_>, config: &ReconcilerConfig) -> (Spec, S
         network: network(config, plan.slot, plan.name.process_type.is_web()),
         log: LogLimits::default(),
         stop_grace_ms: millis(config.limits.exit),
-        deadline_ms: (plan.kind == DynoKind::ReleasePhase).then(|| millis(config.limits.release_phase)),
+        deadline_ms: deadline(plan, config).map(millis),
         required: Vec::new(),
+        attach: plan.attach.map(|attach| wire::shim::Attach {
+            terminal: match attach {
+                domain::attach::Attach::Terminal(size) => Some(Terminal { rows: size.rows, columns: size.columns }),
+                domain::attach::Attach::Pipes => None,
+            },
+            wait_ms: millis(ATTACH_WAIT),
+        }),
     };
     (spec, Secret::new(environment))
+}
+
+fn deadline(plan: &DynoPlan<'_>, config: &ReconcilerConfig) -> Option<Duration> {
+    match plan.kind {
+        DynoKind::ReleasePhase => Some(config.limits.release_phase),
+        DynoKind::OneOff => {
+            Some(plan.time_to_live_s.map_or(ONE_OFF_MAX, |seconds| Duration::from_secs(seconds.into())))
+        }
+        DynoKind::Formation | DynoKind::Build => None,
+    }
 }
 
 /// The network of a process with this slot.

@@ -174,6 +174,7 @@ fn dyno(scratch: &Path, last: u8, command: &[&str]) -> Result<(PathBuf, Spec), F
         stop_grace_ms: 1000,
         deadline_ms: None,
         required: Vec::new(),
+        attach: None,
     };
     Ok((scratch.join(id.to_string()), spec))
 }

@@ -1,5 +1,6 @@
 //! The server's side: launches shims, talks to them, and after a restart finds out what became of them.
 
+mod attach;
 mod clean_up;
 mod connection;
 mod launch;
@@ -7,6 +8,7 @@ mod observe;
 mod orphan;
 mod written;
 
+pub use attach::attach;
 pub use clean_up::{CleanUpError, clean_up};
 pub use connection::{Connection, ConnectionError};
 pub use launch::{LaunchError, launch, recover};

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, pidfd_send_signal, waitid};
 use rustix::time::{ClockId, clock_gettime};
-use wire::shim::{Mechanism, Network, Spec};
+use wire::shim::{Mechanism, Network, Spec, Terminal};
 
 use crate::cgroup::Cgroups;
 use crate::error::{Doing as _, SetupError, display_chain};
@@ -38,6 +38,7 @@ mod planned_mount;
 mod privileges;
 mod root;
 mod seccomp;
+mod terminal;
 
 pub(crate) use planned_mount::{LAYERS_DIR, ROOT_DIR};
 
@@ -49,11 +50,25 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Descriptors {
     /// A memfd with the environment as JSON. Only the process itself ever parses it.
     pub(crate) environment: OwnedFd,
-    pub(crate) stdin: OwnedFd,
+    pub(crate) null: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     /// Where init leaves the wait status, for a shim that is not its parent.
     pub(crate) status: OwnedFd,
+    pub(crate) standard: Standard,
+}
+
+/// What the standard streams of the process are.
+#[derive(Debug)]
+pub(crate) enum Standard {
+    /// Nothing to read, and the log.
+    Log,
+    /// A terminal of its own, in the sandbox's own `/dev/pts`.
+    Terminal(Terminal),
+    Pipes {
+        input: OwnedFd,
+        output: OwnedFd,
+    },
 }
 
 /// A process that has executed its command.
@@ -63,6 +78,8 @@ pub(crate) struct Started {
     pub(crate) pidfd: OwnedFd,
     pub(crate) in_force: Vec<Mechanism>,
     pub(crate) cloned_at_monotonic_ns: u64,
+    /// The other side of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// What the child needs to know besides the spec.
@@ -87,6 +104,8 @@ pub(crate) fn start(spec: &Spec, cgroups: &Cgroups, descriptors: Descriptors) ->
 
     let (channel, child_channel) = UnixStream::pair().doing(|| "make a socket pair".to_owned())?;
     channel.set_read_timeout(Some(SETUP_TIMEOUT)).doing(|| "set a time limit".to_owned())?;
+    let terminals = UnixStream::pair().doing(|| "make a socket pair".to_owned())?;
+    let has_terminal = matches!(descriptors.standard, Standard::Terminal(_));
     let target = cgroups.clone_target();
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     if matches!(spec.network, Network::Isolated { .. }) {
@@ -97,14 +116,20 @@ pub(crate) fn start(spec: &Spec, cgroups: &Cgroups, descriptors: Descriptors) ->
     }
     let cloned_at = clock_gettime(ClockId::Monotonic);
     let (pid, pidfd) = match sys::clone3(flags, target.as_ref().map(OwnedFd::as_fd)) {
-        Ok(Side::Child) => init::enter(&plan, child_channel, descriptors),
+        Ok(Side::Child) => init::enter(&plan, child_channel, descriptors, terminals.1),
         Ok(Side::Parent(child)) => child,
         Err(source) => return Err(clone_failed(source, rooted)),
     };
     drop(child_channel);
-    let result = guide(&plan, pid, channel);
+    drop(terminals.1);
+    // Else the other side of a pipe would never end.
+    drop(descriptors);
+    let result = guide(&plan, pid, channel).and_then(|reported| {
+        let terminal = has_terminal.then(|| terminal::receive(&terminals.0)).transpose();
+        Ok((reported, terminal.doing(|| "get the terminal of the process".to_owned())?))
+    });
     match result {
-        Ok(reported) => {
+        Ok((reported, terminal)) => {
             let mut in_force = vec![Mechanism::MountNamespace, Mechanism::PidNamespace];
             in_force.push(if rooted { Mechanism::OwnUid } else { Mechanism::UserNamespace });
             if matches!(spec.network, Network::Isolated { .. }) {
@@ -112,7 +137,7 @@ pub(crate) fn start(spec: &Spec, cgroups: &Cgroups, descriptors: Descriptors) ->
             }
             in_force.extend(reported);
             let nanoseconds = u64::try_from(cloned_at.tv_sec * 1_000_000_000 + cloned_at.tv_nsec);
-            Ok(Started { pid, pidfd, in_force, cloned_at_monotonic_ns: nanoseconds.unwrap_or_default() })
+            Ok(Started { pid, pidfd, in_force, cloned_at_monotonic_ns: nanoseconds.unwrap_or_default(), terminal })
         }
         Err(error) => {
             kill_and_reap(&pidfd);

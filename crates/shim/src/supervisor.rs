@@ -15,16 +15,17 @@ use std::process::ExitCode;
 use rustix::fs as files;
 use rustix::process::{WaitOptions, chdir, geteuid, setsid, umask, waitpid};
 use rustix::stdio::dup2_stdout;
-use wire::shim::{EXIT_FILE, LaunchReply, Network, PROTOCOL, STATE_FILE, Spec, State};
+use wire::shim::{ATTACH_SOCKET, EXIT_FILE, LaunchReply, Network, PROTOCOL, STATE_FILE, Spec, State};
 use wire::state_file;
 
 use crate::cgroup::Cgroups;
 use crate::error::{Doing as _, SetupError, display_chain};
 use crate::netlink::Netlink;
 use crate::process_ref;
-use crate::sandbox::{self, Descriptors, LAYERS_DIR, ROOT_DIR, Started};
+use crate::sandbox::{self, Descriptors, LAYERS_DIR, ROOT_DIR, Standard, Started};
 use crate::sys::{self, Side};
 
+mod attach;
 mod budget;
 mod control;
 mod ending;
@@ -33,11 +34,14 @@ mod pending;
 mod run_dir;
 mod watch;
 
+use attach::{Attach, ProcessEnds, Streams};
 use control::Control;
 use ending::Ending;
 use log::{FIFOS, LogPump};
 use run_dir::{STATUS_FILE, here, lock, open_status, read_spec, take_stdin, write_state};
 use watch::Watch;
+
+pub(crate) use attach::winsize;
 
 /// What a shim is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,11 +124,11 @@ fn launch_spec(spec: &Spec, environment: OwnedFd) -> Result<Watch, SetupError> {
         if state.is_err() {
             sandbox::kill_and_reap(&started.pidfd);
         }
-        Ok((state?, started.pidfd))
+        Ok((state?, started.pidfd, started.attach))
     });
     match result {
-        Ok((state, pidfd)) => {
-            Ok(Watch { spec: spec.clone(), state, pidfd, status, cgroups, log, control, ending: Ending::None })
+        Ok((state, pidfd, attach)) => {
+            Ok(Watch { spec: spec.clone(), state, pidfd, status, cgroups, log, control, ending: Ending::None, attach })
         }
         Err(error) => {
             clean_up(spec, &cgroups);
@@ -133,22 +137,53 @@ fn launch_spec(spec: &Spec, environment: OwnedFd) -> Result<Watch, SetupError> {
     }
 }
 
-fn start(spec: &Spec, environment: OwnedFd, status: &OwnedFd, cgroups: &Cgroups) -> Result<Started, SetupError> {
+/// What was started, and the way to its standard streams.
+struct Launched {
+    pid: rustix::process::Pid,
+    pidfd: OwnedFd,
+    in_force: Vec<wire::shim::Mechanism>,
+    cloned_at_monotonic_ns: u64,
+    attach: Option<Attach>,
+}
+
+fn start(spec: &Spec, environment: OwnedFd, status: &OwnedFd, cgroups: &Cgroups) -> Result<Launched, SetupError> {
     let [(out, _), (err, _)] = FIFOS;
     let open = |name| log::open_for_process(name).doing(|| format!("open {name}"));
-    let stdin = File::open("/dev/null").doing(|| "open /dev/null".to_owned())?;
+    let (standard, pipes) = standard_streams(spec)?;
     let descriptors = Descriptors {
         environment,
-        stdin: stdin.into(),
+        null: File::open("/dev/null").doing(|| "open /dev/null".to_owned())?.into(),
         stdout: open(out)?,
         stderr: open(err)?,
         status: status.try_clone().doing(|| "duplicate a descriptor".to_owned())?,
+        standard,
     };
-    sandbox::start(spec, cgroups, descriptors)
+    let Started { pid, pidfd, in_force, cloned_at_monotonic_ns, terminal } =
+        sandbox::start(spec, cgroups, descriptors)?;
+    let streams = terminal.map(|terminal| Streams::Terminal(File::from(terminal))).or(pipes);
+    let listen = |(streams, attach): (Streams, wire::shim::Attach)| Attach::listen(streams, attach.wait_ms);
+    let attach = streams.zip(spec.attach).map(listen).transpose().doing(|| "listen on the attach socket".to_owned());
+    match attach {
+        Ok(attach) => Ok(Launched { pid, pidfd, in_force, cloned_at_monotonic_ns, attach }),
+        Err(error) => {
+            sandbox::kill_and_reap(&pidfd);
+            Err(error)
+        }
+    }
+}
+
+/// Where the standard streams of the process come from, and the shim's ends of pipes.
+fn standard_streams(spec: &Spec) -> Result<(Standard, Option<Streams>), SetupError> {
+    let Some(attach) = spec.attach else { return Ok((Standard::Log, None)) };
+    if let Some(size) = attach.terminal {
+        return Ok((Standard::Terminal(size), None));
+    }
+    let (streams, ProcessEnds { input, output }) = Streams::pipes().doing(|| "make pipes".to_owned())?;
+    Ok((Standard::Pipes { input, output }, Some(streams)))
 }
 
 /// Writes `state.json`, or refuses a process that is less protected than its spec demands.
-fn record_state(spec: &Spec, started: &Started, cgroups: &Cgroups) -> Result<State, SetupError> {
+fn record_state(spec: &Spec, started: &Launched, cgroups: &Cgroups) -> Result<State, SetupError> {
     let missing: Vec<_> = spec.required.iter().filter(|mechanism| !started.in_force.contains(mechanism)).collect();
     if !missing.is_empty() {
         return Err(SetupError::Refused(format!("this machine cannot enforce what is required: {missing:?}")));
@@ -194,7 +229,8 @@ fn recover() -> Result<Watch, SetupError> {
         process_ref::reference(rustix::process::getpid()).doing(|| "read the start time of a process".to_owned())?;
     let state = State { shim, ..state };
     write_state(&state)?;
-    Ok(Watch { spec, state, pidfd, status, cgroups, log, control, ending: Ending::None })
+    // The ends of a terminal or of pipes went with the shim that was lost: the process has been hung up.
+    Ok(Watch { spec, state, pidfd, status, cgroups, log, control, ending: Ending::None, attach: None })
 }
 
 /// Records the end of a process that ended while it had no shim: its status as far as init could leave it.
@@ -218,6 +254,7 @@ fn clean_up(spec: &Spec, cgroups: &Cgroups) {
     drop(fs::remove_dir_all(LAYERS_DIR));
     drop(fs::remove_dir(ROOT_DIR));
     log::remove_fifos();
+    drop(fs::remove_file(ATTACH_SOCKET));
     drop(fs::remove_file(STATUS_FILE));
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::attach::Attach;
 use domain::config::ConfigVars;
 use domain::dyno::{DynoEvent, DynoKind, DynoName, DynoState};
 use domain::id::{AppId, BuildId, DynoId, ReleaseId};
@@ -40,6 +41,9 @@ pub struct Dyno {
     pub exit_status: Option<i32>,
     pub exit_reason: Option<String>,
     pub created_at: Timestamp,
+    /// Of a one-off whose standard streams are for a client.
+    pub attach: Option<Attach>,
+    pub time_to_live_s: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +58,9 @@ pub struct NewDyno {
     /// Added to the release's config vars.
     pub env: ConfigVars,
     pub crashes: u32,
+    pub attach: Option<Attach>,
+    /// Seconds that it may run.
+    pub time_to_live_s: Option<u32>,
 }
 
 /// How a dyno ended.
@@ -134,11 +141,13 @@ impl Store {
                 exit_status: None,
                 exit_reason: None,
                 created_at: now,
+                attach: new.attach,
+                time_to_live_s: new.time_to_live_s,
             };
             db.execute(
                 "INSERT INTO dyno (id, app_id, kind, process_type, number, release_id, build_id, size, command,
-                                   env_sealed, state, since, crashes, slot, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?12)",
+                                   env_sealed, state, since, crashes, slot, created_at, attach, time_to_live_s)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?12, ?15, ?16)",
                 params![
                     dyno.id.to_string(),
                     dyno.app.to_string(),
@@ -153,7 +162,9 @@ impl Store {
                     dyno.state.as_str(),
                     Micros(now),
                     dyno.crashes,
-                    dyno.slot
+                    dyno.slot,
+                    dyno.attach.map(Attach::to_text).unwrap_or_default(),
+                    dyno.time_to_live_s
                 ],
             )?;
             Ok(dyno)
@@ -329,5 +340,7 @@ fn dyno(row: &Row<'_>) -> Result<Dyno, StoreError> {
         exit_status: row.get("exit_status")?,
         exit_reason: row.get("exit_reason")?,
         created_at: time(row, "created_at")?,
+        attach: Attach::parse(&row.get::<_, String>("attach")?),
+        time_to_live_s: row.get("time_to_live_s")?,
     })
 }

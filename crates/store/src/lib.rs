@@ -29,8 +29,11 @@ use tokio::sync::{oneshot, watch};
 
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_control_plane.sql"), include_str!("../migrations/0002_account.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_control_plane.sql"),
+    include_str!("../migrations/0002_account.sql"),
+    include_str!("../migrations/0003_one_off.sql"),
+];
 
 /// Read connections kept open; more may exist for a moment.
 const READERS_KEPT_MAX: usize = 4;

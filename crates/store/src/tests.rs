@@ -205,6 +205,8 @@ async fn dynos_keep_their_slots_apart_and_end_once() {
         command: "run".to_owned(),
         env: BTreeMap::new(),
         crashes: 0,
+        attach: None,
+        time_to_live_s: None,
     };
     let first = fixture.store.create_dyno(new("web.1"), now()).await.unwrap();
     let second = fixture.store.create_dyno(new("web.2"), now()).await.unwrap();

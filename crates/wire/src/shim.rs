@@ -8,6 +8,7 @@
 //! | `state.json` | shim, once the process runs | pids with start times, what the sandbox enforces |
 //! | `exit.json` | shim, before it cleans up | how it ended; its presence means that the dyno is over |
 //! | `ctl.sock` | shim listens | [`Request`] and [`Response`] as frames |
+//! | `attach.sock` | shim listens, until a client came | the standard streams of a process with [`Spec::attach`] |
 //! | `log/` | shim | [`crate::segment`] files with the output of the process |
 //! | `out.fifo`, `err.fifo` | process, shim | opened read-write, so that the process survives the death of its shim |
 //!
@@ -28,6 +29,7 @@ pub const STATE_FILE: &str = "state.json";
 pub const EXIT_FILE: &str = "exit.json";
 pub const CONTROL_SOCKET: &str = "ctl.sock";
 pub const LOG_DIR: &str = "log";
+pub const ATTACH_SOCKET: &str = "attach.sock";
 
 /// What the environment memfd contains.
 pub type Environment = BTreeMap<String, String>;
@@ -60,6 +62,26 @@ pub struct Spec {
     /// What must be enforced, else the launch fails. Everything else is enforced where possible and recorded.
     #[serde(default)]
     pub required: Vec<Mechanism>,
+    /// Its standard streams are for a client, not for the log.
+    #[serde(default)]
+    pub attach: Option<Attach>,
+}
+
+/// How a client meets the process's standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Pipes without one.
+    #[serde(default)]
+    pub terminal: Option<Terminal>,
+    /// The process is killed (`R13`) if nobody has attached within this time.
+    pub wait_ms: u64,
+}
+
+/// The size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    pub rows: u16,
+    pub columns: u16,
 }
 
 /// The user that the process runs as. Without root the shim maps it onto the calling user.
@@ -260,6 +282,10 @@ pub enum Request {
         grace_ms: u64,
     },
     Kill,
+    /// Gives the terminal of an attached process another size.
+    Resize {
+        terminal: Terminal,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -217,6 +217,10 @@ impl Terminal {
         Self { running: Some(Running { child, seen }), keyboard }
     }
 
+    pub(crate) fn waits_for(&self, text: &str) {
+        self.running.as_ref().unwrap().waits_for(text);
+    }
+
     pub(crate) fn types(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }

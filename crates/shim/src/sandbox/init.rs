@@ -19,7 +19,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::sethostname;
 use wire::shim::{Environment, Mechanism, Network};
 
-use super::{Descriptors, Plan, Reporter, landlock, network, privileges, root};
+use super::{Descriptors, Plan, Reporter, Standard, landlock, network, privileges, root, terminal};
 use crate::error::{Doing as _, SetupError};
 use crate::sys::{self, Side};
 
@@ -31,10 +31,10 @@ const OUTPUT_PAUSE_MIN: Duration = Duration::from_millis(1);
 const OUTPUT_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Body of the child of `clone3`.
-pub(super) fn enter(plan: &Plan<'_>, channel: UnixStream, descriptors: Descriptors) -> ! {
+pub(super) fn enter(plan: &Plan<'_>, channel: UnixStream, descriptors: Descriptors, terminals: UnixStream) -> ! {
     let mut reporter = Reporter { channel: File::from(OwnedFd::from(channel)) };
     // A panic must not unwind into the code of the shim, of which this is a copy.
-    let code = catch_unwind(AssertUnwindSafe(|| match run(plan, &mut reporter, &descriptors) {
+    let code = catch_unwind(AssertUnwindSafe(|| match run(plan, &mut reporter, &descriptors, &terminals) {
         Ok(code) => code,
         Err(error) => {
             reporter.failed(&error);
@@ -44,19 +44,28 @@ pub(super) fn enter(plan: &Plan<'_>, channel: UnixStream, descriptors: Descripto
     sys::exit_now(code.unwrap_or(NOT_STARTED))
 }
 
-fn run(plan: &Plan<'_>, reporter: &mut Reporter, descriptors: &Descriptors) -> Result<c_int, SetupError> {
+fn run(
+    plan: &Plan<'_>,
+    reporter: &mut Reporter,
+    descriptors: &Descriptors,
+    terminals: &UnixStream,
+) -> Result<c_int, SetupError> {
     let spec = plan.spec;
     if !plan.rooted {
         await_shim(reporter, b'm')?;
     }
-    let keep = [
+    let mut keep = vec![
         reporter.channel.as_raw_fd(),
+        terminals.as_raw_fd(),
         descriptors.environment.as_raw_fd(),
-        descriptors.stdin.as_raw_fd(),
+        descriptors.null.as_raw_fd(),
         descriptors.stdout.as_raw_fd(),
         descriptors.stderr.as_raw_fd(),
         descriptors.status.as_raw_fd(),
     ];
+    if let Standard::Pipes { input, output } = &descriptors.standard {
+        keep.extend([input.as_raw_fd(), output.as_raw_fd()]);
+    }
     plan.cgroups.join()?;
     let new_root = root::build(plan, reporter)?;
     sethostname(spec.hostname.as_bytes()).doing(|| "set the host name".to_owned())?;
@@ -82,14 +91,14 @@ fn run(plan: &Plan<'_>, reporter: &mut Reporter, descriptors: &Descriptors) -> R
     reporter.in_force(Mechanism::NoNewPrivileges);
     let app = match sys::fork().doing(|| "fork".to_owned())? {
         Side::Child => {
-            let Err(error) = exec(plan, descriptors);
+            let Err(error) = exec(plan, descriptors, terminals);
             reporter.failed(&error);
             sys::exit_now(NOT_STARTED)
         }
         Side::Parent(app) => app,
     };
     // Else whoever launched the shim would wait for the end of its pipes as long as the dyno lives.
-    let null = &descriptors.stdin;
+    let null = &descriptors.null;
     let closed = dup2_stdin(null).and_then(|()| dup2_stdout(null)).and_then(|()| dup2_stderr(null));
     closed.doing(|| "let go of the standard streams".to_owned())?;
     let keep = [descriptors.status.as_raw_fd(), descriptors.stdout.as_raw_fd(), descriptors.stderr.as_raw_fd()];
@@ -109,12 +118,21 @@ fn await_shim(reporter: &mut Reporter, expected: u8) -> Result<(), SetupError> {
 }
 
 /// Becomes the app.
-fn exec(plan: &Plan<'_>, descriptors: &Descriptors) -> Result<std::convert::Infallible, SetupError> {
+fn exec(
+    plan: &Plan<'_>,
+    descriptors: &Descriptors,
+    terminals: &UnixStream,
+) -> Result<std::convert::Infallible, SetupError> {
     let spec = plan.spec;
     setsid().doing(|| "start a session".to_owned())?;
-    dup2_stdin(&descriptors.stdin).doing(|| "set standard input".to_owned())?;
-    dup2_stdout(&descriptors.stdout).doing(|| "set standard output".to_owned())?;
-    dup2_stderr(&descriptors.stderr).doing(|| "set standard error".to_owned())?;
+    match &descriptors.standard {
+        Standard::Log => set_standard(&descriptors.null, &descriptors.stdout, &descriptors.stderr)?,
+        Standard::Pipes { input, output } => set_standard(input, output, output)?,
+        Standard::Terminal(size) => {
+            let own = terminal::open(*size, terminals).doing(|| "make a terminal".to_owned())?;
+            set_standard(&own, &own, &own)?;
+        }
+    }
     chdir(&spec.working_dir).doing(|| format!("enter {}", spec.working_dir.display()))?;
     let environment = read_environment(&descriptors.environment)?;
     let program = spec.command.first().map(String::as_str).unwrap_or_default();
@@ -132,6 +150,12 @@ fn exec(plan: &Plan<'_>, descriptors: &Descriptors) -> Result<std::convert::Infa
         }
     }
     Err(SetupError::System { doing: format!("execute {program}"), source: failure })
+}
+
+fn set_standard(input: &OwnedFd, output: &OwnedFd, error: &OwnedFd) -> Result<(), SetupError> {
+    dup2_stdin(input).doing(|| "set standard input".to_owned())?;
+    dup2_stdout(output).doing(|| "set standard output".to_owned())?;
+    dup2_stderr(error).doing(|| "set standard error".to_owned())
 }
 
 fn candidates(program: &str, path: &str) -> Vec<String> {

@@ -11,6 +11,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 use wire::shim::{EXIT_FILE, Exit, ExitReason, Mount, Network, PROTOCOL, Request, Response, Spec, State, Statistics};
 use wire::state_file::{self, StateFileError};
 
+use super::attach::{Attach, Demand};
 use super::control::Control;
 use super::ending::{Action, Cause, Ending};
 use super::log::{LogPump, now_us};
@@ -34,6 +35,7 @@ pub(crate) struct Watch {
     pub(crate) log: LogPump,
     pub(crate) control: Control,
     pub(crate) ending: Ending,
+    pub(crate) attach: Option<Attach>,
 }
 
 impl Watch {
@@ -43,6 +45,8 @@ impl Watch {
         let now_ms = || u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut disk = Disk { bytes: 0, next_look_ms: 0 };
         let mut deadline_ms = self.deadline_in_ms();
+        // Set when the process has ended: until then its last output may wait for its client.
+        let mut delivery_ms: Option<u64> = None;
         loop {
             let now = now_ms();
             let action = self.ending.tick(now);
@@ -65,12 +69,26 @@ impl Watch {
                 disk.next_look_ms = u64::MAX;
             }
             let disk_look_ms = self.spec.limits.disk_bytes.map(|_limit| disk.next_look_ms);
-            let wake_ms = [self.ending.kill_at_ms(), deadline_ms, disk_look_ms].into_iter().flatten().min();
-            let ready = self.wait(wake_ms.map(|wake| wake.saturating_sub(now_ms())));
+            let attach_ms = self.attach.as_ref().and_then(Attach::wake_ms);
+            let wakes = [self.ending.kill_at_ms(), deadline_ms, disk_look_ms, attach_ms, delivery_ms];
+            let wake_ms = wakes.into_iter().flatten().min();
+            let ready = self.wait(wake_ms.map(|wake| wake.saturating_sub(now_ms())), delivery_ms.is_none());
             if ready.output {
                 self.log.pump();
             }
-            if ready.ended {
+            self.serve_attached(now_ms());
+            if ready.ended && delivery_ms.is_none() {
+                let now = now_ms();
+                delivery_ms = Some(self.attach.as_ref().map_or(now, |attach| match self.ending {
+                    Ending::None => attach.delivery_until_ms(now),
+                    // Whoever stopped it does not wait for a client that has not come.
+                    _asked if !attach.is_attached() => now,
+                    _asked => attach.delivery_until_ms(now),
+                }));
+            }
+            if let Some(until) = delivery_ms
+                && (now_ms() >= until || self.attach.as_ref().is_none_or(Attach::is_delivered))
+            {
                 return self.finish();
             }
             if ready.clients {
@@ -80,16 +98,22 @@ impl Watch {
     }
 
     /// Waits for anything to happen. What is ready is told in groups: each of them is cheap to look at whole.
-    fn wait(&self, timeout_ms: Option<u64>) -> Ready {
+    ///
+    /// The end of a process that is not `alive` any more is no news.
+    fn wait(&self, timeout_ms: Option<u64>, alive: bool) -> Ready {
         let output = self.log.descriptors().count();
-        let descriptors: Vec<BorrowedFd<'_>> = self
+        let end = if alive { PollFlags::IN } else { PollFlags::empty() };
+        let clients: Vec<BorrowedFd<'_>> = self.control.descriptors().collect();
+        let attached = self.attach.iter().flat_map(Attach::interests);
+        let mut polled: Vec<PollFd<'_>> = self
             .log
             .descriptors()
-            .chain(std::iter::once(self.pidfd.as_fd()))
-            .chain(self.control.descriptors())
+            .map(|descriptor| (descriptor, PollFlags::IN))
+            .chain(std::iter::once((self.pidfd.as_fd(), end)))
+            .chain(clients.iter().map(|client| (*client, PollFlags::IN)))
+            .chain(attached)
+            .map(|(descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
             .collect();
-        let mut polled: Vec<PollFd<'_>> =
-            descriptors.into_iter().map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)).collect();
         let timeout = timeout_ms.map(|milliseconds| {
             let milliseconds = i64::try_from(milliseconds.min(3_600_000)).unwrap_or_default();
             Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 }
@@ -100,13 +124,35 @@ impl Watch {
         Ready {
             output: any(polled.get(..output).unwrap_or_default()),
             ended: any(polled.get(output..=output).unwrap_or_default()),
-            clients: any(polled.get(output + 1..).unwrap_or_default()),
+            clients: any(polled.get(output + 1..=output + clients.len()).unwrap_or_default()),
+        }
+    }
+
+    /// Moves bytes between the process and its client, and does what follows from it.
+    fn serve_attached(&mut self, now_ms: u64) {
+        let Some(attach) = &mut self.attach else { return };
+        match attach.serve(now_ms) {
+            Demand::Nothing => {}
+            Demand::HangUp => {
+                self.log.say("Client connection closed. Sending SIGHUP to all processes");
+                // It fails only if init has ended already.
+                pidfd_send_signal(&self.pidfd, Signal::HUP).ok();
+            }
+            Demand::Detached => self.log.say(
+                "Error R16 (Detached) -> An attached process is not responding to SIGHUP after its external \
+                 connection was closed.",
+            ),
+            Demand::NeverAttached => {
+                self.log.say("Error R13 (Attach error) -> Failed to attach to process");
+                let action = self.ending.kill();
+                self.act(action);
+            }
         }
     }
 
     fn serve(&mut self, now_ms: u64, disk_bytes: u64) {
         self.control.accept();
-        let Self { spec, state, pidfd, cgroups, log, control, ending, .. } = self;
+        let Self { spec, state, pidfd, cgroups, log, control, ending, attach, .. } = self;
         control.serve(|request| {
             let mut act = |action| perform(action, pidfd, cgroups, log);
             match request {
@@ -134,6 +180,10 @@ impl Watch {
                     act(ending.terminate(Cause::Stop, now_ms, grace_ms));
                     Response::Done
                 }
+                Request::Resize { terminal } if attach.as_ref().is_some_and(|attach| attach.resize(terminal)) => {
+                    Response::Done
+                }
+                Request::Resize { .. } => Response::Refused { message: "the process has no terminal".to_owned() },
             }
         });
     }

@@ -60,6 +60,7 @@ impl Dyno {
             stop_grace_ms: 30_000,
             deadline_ms: None,
             required: Vec::new(),
+            attach: None,
         };
         let environment = Environment::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
         Self { spec, environment, root: tempfile::tempdir().unwrap() }
