@@ -161,9 +161,14 @@ impl Drop for ClientIo {
         if let (Some(stream), false) = (self.stream.take(), self.ended)
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            drop(spawn_local(timeout(LINGER, linger(stream))));
+            see_off(stream);
         }
     }
+}
+
+/// Closes a connection so that its client reads everything that was written to it.
+pub(crate) fn see_off(stream: ClientStream) {
+    drop(spawn_local(timeout(LINGER, linger(stream))));
 }
 
 /// Reads what the client was still sending when its connection was ended. Closing a socket with unread bytes in it is

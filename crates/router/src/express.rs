@@ -36,10 +36,11 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 use wire::routes::{EdgeSettings, FrontPolicy};
 
-use crate::client_io::ClientStream;
+use crate::client_io::{ClientStream, see_off};
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, open_stream};
 use crate::log_thread::unix_us;
+use crate::places::AppPlace;
 use crate::proxy::HEALTH_PATH;
 use crate::reach::{Connector, Journey, local_failure, reach};
 use crate::reply::{self, Problem, ReplyBody};
@@ -77,8 +78,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Or
                 let keep = lane.exchange(&outgoing).await;
                 worker.buffers.put(outgoing.bytes);
                 if !keep {
-                    // The client may be gone by now.
-                    lane.client.stream.shutdown().await.unwrap_or_default();
+                    see_off(lane.client.stream);
                     return None;
                 }
             }
@@ -228,6 +228,8 @@ impl Lane<'_> {
     async fn carry(&mut self, outgoing: &Outgoing, record: &mut Record<'_>, close: bool) -> Result<(), Fault> {
         let limits = outgoing.app.view().limits;
         let bounds = &self.worker.shared.bounds;
+        let place = outgoing.app.places.enter(bounds.app_requests_max);
+        record.place = Some(place.ok_or(Fault::Problem(Problem::code(ErrorCode::H22)))?);
         let connector = Streams { worker: self.worker, idempotent: outgoing.idempotent };
         let reaching = reach(&outgoing.app, bounds, &mut record.journey, &connector);
         let (slot, mut dyno) = self.unless_left(reaching).await?.map_err(Fault::Problem)?;
@@ -330,6 +332,8 @@ struct Record<'a> {
     worker: &'a Worker,
     origin: &'a Origin,
     outgoing: &'a Outgoing,
+    /// Held as long as the request lasts.
+    place: Option<AppPlace>,
     journey: Journey,
     service: Duration,
     status: u16,
@@ -342,7 +346,7 @@ impl<'a> Record<'a> {
     fn new(worker: &'a Worker, origin: &'a Origin, outgoing: &'a Outgoing) -> Self {
         let failure = Some(Failure { code: ErrorCode::H27, cause: None });
         let (service, journey) = (Duration::ZERO, Journey::default());
-        Self { worker, origin, outgoing, journey, service, status: 499, bytes: 0, failure }
+        Self { worker, origin, outgoing, place: None, journey, service, status: 499, bytes: 0, failure }
     }
 
     fn fail(&mut self, code: ErrorCode) {
