@@ -110,7 +110,7 @@ impl Default for Bounds {
             connect_attempts_max: 10,
             quarantine: Duration::from_secs(5),
             dyno_idle: Duration::from_secs(1),
-            dyno_idle_connections_max: 128,
+            dyno_idle_connections_max: 512,
             continue_wait: Duration::from_secs(1),
             close_wait: Duration::from_secs(2),
             log_lines_max: 16_384,
