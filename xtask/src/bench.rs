@@ -10,6 +10,7 @@ mod launch;
 mod memory;
 mod platform;
 mod processes;
+mod router;
 mod scale;
 
 use anyhow::{Result, bail};
@@ -17,8 +18,13 @@ use anyhow::{Result, bail};
 type Bench = fn() -> Result<()>;
 
 /// Benchmarks by name.
-const BENCHES: &[(&str, Bench)] =
-    &[("memory", memory::run), ("deploy", deploy::run), ("scale", scale::run), ("launch", launch::run)];
+const BENCHES: &[(&str, Bench)] = &[
+    ("memory", memory::run),
+    ("deploy", deploy::run),
+    ("scale", scale::run),
+    ("launch", launch::run),
+    ("router", router::run),
+];
 
 pub(crate) fn names() -> Vec<&'static str> {
     BENCHES.iter().map(|(name, _run)| *name).collect()

@@ -227,7 +227,7 @@ pub(super) fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-fn release_build() -> Result<PathBuf> {
+pub(super) fn release_build() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("BERTH_BENCH") {
         return std::path::absolute(path).context("BERTH_BENCH is not a path");
     }
