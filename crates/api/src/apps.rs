@@ -89,7 +89,7 @@ pub(crate) async fn update(
     if let Some(stack) = &body.build_stack {
         check_stack(stack)?;
     }
-    let change = AppChange { name, maintenance: body.maintenance, buildpacks: None };
+    let change = AppChange { name, maintenance: body.maintenance, ..AppChange::default() };
     let app = state.store.update_app(app.id, change, state.now()).await?;
     Ok(Json(present::app(&state, &origin, &app)?))
 }
@@ -120,6 +120,45 @@ fn check_stack(wanted: &str) -> ApiResult<()> {
         own.name,
         STACK_ALIASES.join(", ")
     )))
+}
+
+pub(crate) async fn enable_acm(
+    state: State<Arc<ApiState>>,
+    origin: Origin,
+    app: TheApp,
+) -> ApiResult<Json<heroku::App>> {
+    set_acm(state, origin, app, true).await
+}
+
+pub(crate) async fn disable_acm(
+    state: State<Arc<ApiState>>,
+    origin: Origin,
+    app: TheApp,
+) -> ApiResult<Json<heroku::App>> {
+    set_acm(state, origin, app, false).await
+}
+
+/// Certificates that are managed are looked after all the time: there is nothing to start.
+pub(crate) async fn refresh_acm(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+) -> ApiResult<Json<heroku::App>> {
+    if !app.acm {
+        return Err(ApiError::invalid("Certificates are not managed for this app: `heroku certs:auto:enable`."));
+    }
+    Ok(Json(present::app(&state, &origin, &app)?))
+}
+
+async fn set_acm(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    TheApp(app): TheApp,
+    acm: bool,
+) -> ApiResult<Json<heroku::App>> {
+    let change = AppChange { acm: Some(acm), ..AppChange::default() };
+    let app = state.store.update_app(app.id, change, state.now()).await?;
+    Ok(Json(present::app(&state, &origin, &app)?))
 }
 
 fn parse_name(text: &str) -> ApiResult<AppName> {

@@ -19,10 +19,12 @@ mod berth;
 mod buildpacks;
 mod builds;
 mod catalogue;
+mod certificate;
 mod collaborators;
 mod config_vars;
 mod conventions;
 mod discard;
+mod domains;
 mod dynos;
 mod extract;
 mod formation;
@@ -37,6 +39,7 @@ mod releases;
 mod rendezvous;
 mod replayed;
 mod slugs;
+mod sni_endpoints;
 mod sources;
 mod streams;
 
@@ -74,6 +77,14 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/filters/apps", post(apps::filter))
         .route("/apps/{app}/available-stacks", get(catalogue::app_stacks))
         .route("/apps/{app}/available-dyno-sizes", get(formation::sizes_of_app))
+        .route("/apps/{app}/acm", post(apps::enable_acm).delete(apps::disable_acm).patch(apps::refresh_acm))
+        .route("/apps/{app}/domains", get(domains::list).post(domains::create))
+        .route("/apps/{app}/domains/{domain}", get(domains::info).patch(domains::update).delete(domains::remove))
+        .route("/apps/{app}/sni-endpoints", get(sni_endpoints::list).post(sni_endpoints::create))
+        .route(
+            "/apps/{app}/sni-endpoints/{endpoint}",
+            get(sni_endpoints::info).patch(sni_endpoints::update).delete(sni_endpoints::remove),
+        )
         .route("/apps/{app}/features", get(catalogue::nothing_of_app))
         .route("/apps/{app}/features/{feature}", get(catalogue::no_app_feature))
         .route("/apps/{app}/collaborators", get(collaborators::list))

@@ -74,7 +74,7 @@ pub(crate) fn app(state: &ApiState, origin: &Origin, app: &App) -> ApiResult<her
     let owner = user(state, app.owner)?;
     let slug = current_slug(state, app.id)?;
     Ok(heroku::App {
-        acm: false,
+        acm: app.acm,
         archived_at: None,
         build_stack: stack(),
         buildpack_provided_description: slug.as_ref().and_then(|slug| slug.language.clone()),

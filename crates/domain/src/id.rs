@@ -51,9 +51,11 @@ typed_ids! {
     BuildId, "build";
     /// One process under one shim: a web dyno, a worker, a one-off, a release phase or a build.
     DynoId, "dyno";
+    DomainId, "domain";
     LogSessionId, "log-session";
     ReleaseId, "release";
     SlugId, "slug";
+    SniEndpointId, "sni-endpoint";
     SourceId, "source";
     TokenId, "token";
 }

@@ -13,6 +13,7 @@ pub mod dyno_size;
 pub mod error_code;
 pub mod formation;
 pub mod front;
+pub mod hostname;
 pub mod id;
 pub mod ip_network;
 pub mod memory_quota;

@@ -54,12 +54,18 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, domain: &str, network: &Dyn
     Some(AppRoute {
         app: app.id.uuid(),
         name: app.name.to_string(),
-        hosts: vec![format!("{}.{domain}", app.name)],
+        hosts: hosts(world, domain),
         availability,
         dynos,
         limits: RequestLimits::default(),
         edge: EdgeSettings::default(),
     })
+}
+
+/// The app's name below the platform's domain first, then its own domains.
+fn hosts(world: &AppWorld, domain: &str) -> Vec<String> {
+    let custom = world.domains.iter().map(|domain| domain.hostname.to_string());
+    std::iter::once(format!("{}.{domain}", world.app.name)).chain(custom).collect()
 }
 
 /// A first release that failed leaves no live release but a formation: that is a crash, not a blank app.

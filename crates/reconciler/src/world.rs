@@ -7,6 +7,7 @@ use domain::id::{AppId, SlugId};
 use domain::release::ReleaseState;
 use domain::rollout::ReleaseTarget;
 use store::app::App;
+use store::custom_domain::Domain;
 use store::dyno::Dyno;
 use store::formation::Formation;
 use store::release::Release;
@@ -21,6 +22,8 @@ pub(crate) struct AppWorld {
     /// On their way or serving, oldest first.
     pub(crate) releases: Vec<Release>,
     pub(crate) dynos: Vec<Dyno>,
+    /// Custom ones.
+    pub(crate) domains: Vec<Domain>,
 }
 
 impl AppWorld {
@@ -56,7 +59,13 @@ impl Observer {
             .store
             .apps()?
             .into_iter()
-            .map(|app| AppWorld { app, formation: Vec::new(), releases: Vec::new(), dynos: Vec::new() })
+            .map(|app| AppWorld {
+                app,
+                formation: Vec::new(),
+                releases: Vec::new(),
+                dynos: Vec::new(),
+                domains: Vec::new(),
+            })
             .collect();
         let places: HashMap<AppId, usize> =
             worlds.iter().enumerate().map(|(place, world)| (world.app.id, place)).collect();
@@ -73,6 +82,11 @@ impl Observer {
         for dyno in self.store.all_dynos()? {
             if let Some(&place) = places.get(&dyno.app) {
                 worlds[place].dynos.push(dyno);
+            }
+        }
+        for domain in self.store.all_domains()? {
+            if let Some(&place) = places.get(&domain.app) {
+                worlds[place].domains.push(domain);
             }
         }
         Ok(worlds)

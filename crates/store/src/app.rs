@@ -29,6 +29,8 @@ pub struct App {
     pub updated_at: Timestamp,
     pub released_at: Option<Timestamp>,
     pub destroyed_at: Option<Timestamp>,
+    /// Certificates for its domains are managed for it.
+    pub acm: bool,
 }
 
 /// What an update of an app changes.
@@ -37,6 +39,7 @@ pub struct AppChange {
     pub name: Option<AppName>,
     pub maintenance: Option<bool>,
     pub buildpacks: Option<Vec<String>>,
+    pub acm: Option<bool>,
 }
 
 impl Store {
@@ -57,6 +60,7 @@ impl Store {
                 updated_at: now,
                 released_at: Some(now),
                 destroyed_at: None,
+                acm: false,
             };
             db.execute(
                 "INSERT INTO app (id, name, owner_id, uid, config_sealed, created_at, updated_at, released_at)
@@ -121,23 +125,32 @@ impl Store {
             }
             app.maintenance = change.maintenance.unwrap_or(app.maintenance);
             app.buildpacks = change.buildpacks.unwrap_or(app.buildpacks);
+            app.acm = change.acm.unwrap_or(app.acm);
             app.updated_at = now;
             db.execute(
-                "UPDATE app SET name = ?2, maintenance = ?3, buildpacks = ?4, updated_at = ?5 WHERE id = ?1",
-                params![id.to_string(), app.name.as_str(), app.maintenance, app.buildpacks.join("\n"), Micros(now)],
+                "UPDATE app SET name = ?2, maintenance = ?3, buildpacks = ?4, updated_at = ?5, acm = ?6 WHERE id = ?1",
+                params![
+                    id.to_string(),
+                    app.name.as_str(),
+                    app.maintenance,
+                    app.buildpacks.join("\n"),
+                    Micros(now),
+                    app.acm
+                ],
             )?;
             Ok(app)
         })
         .await
     }
 
-    /// Marks an app as destroyed. Its name is free at once; the reconciler removes what is left of it.
+    /// Marks an app as destroyed. Its name and its domains are free at once; the reconciler removes what is left of it.
     pub async fn destroy_app(&self, id: AppId, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |db| {
             db.execute(
                 "UPDATE app SET destroyed_at = ?2 WHERE id = ?1 AND destroyed_at IS NULL",
                 params![id.to_string(), Micros(now)],
             )?;
+            db.execute("DELETE FROM domain WHERE app_id = ?1", [id.to_string()])?;
             Ok(())
         })
         .await
@@ -246,5 +259,6 @@ fn app(row: &Row<'_>) -> Result<App, StoreError> {
         updated_at: time(row, "updated_at")?,
         released_at: optional_time(row, "released_at")?,
         destroyed_at: optional_time(row, "destroyed_at")?,
+        acm: row.get("acm")?,
     })
 }

@@ -8,6 +8,7 @@ pub mod account;
 pub mod app;
 pub mod audit;
 pub mod build;
+pub mod custom_domain;
 pub mod dyno;
 pub mod formation;
 pub mod release;
@@ -15,6 +16,7 @@ mod row;
 mod sealed;
 pub mod setting;
 pub mod slug;
+pub mod sni_endpoint;
 pub mod source;
 pub mod ssh_key;
 
@@ -29,10 +31,11 @@ use tokio::sync::{oneshot, watch};
 
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001_control_plane.sql"),
     include_str!("../migrations/0002_account.sql"),
     include_str!("../migrations/0003_one_off.sql"),
+    include_str!("../migrations/0004_domains.sql"),
 ];
 
 /// Read connections kept open; more may exist for a moment.

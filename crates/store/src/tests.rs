@@ -242,3 +242,25 @@ async fn writes_wake_those_who_watch() {
     assert!(changes.has_changed().unwrap());
     assert_eq!(fixture.store.setting("k").unwrap(), Some("v".to_owned()));
 }
+
+#[tokio::test]
+async fn a_domain_belongs_to_one_app_and_is_free_when_that_is_gone() {
+    let fixture = fixture().await;
+    let other = fixture.store.create_app(AppName::parse("other").unwrap(), fixture.account.id, now()).await.unwrap();
+    let name = || domain::hostname::Hostname::parse("www.example.com").unwrap();
+    let key = Secret::new("-----BEGIN PRIVATE KEY-----".to_owned());
+    let chain = "chain".to_owned();
+    let endpoint =
+        fixture.store.add_sni_endpoint(fixture.app.id, "reef-1".to_owned(), chain, key, now()).await.unwrap();
+    let domain = fixture.store.add_domain(fixture.app.id, name(), Some(endpoint.id), now()).await.unwrap();
+    let refused = fixture.store.add_domain(other.id, name(), None, now()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "www.example.com is already a domain of another app");
+    let key = fixture.store.sni_endpoint_key(endpoint.id).unwrap();
+    assert_eq!(key.expose(), "-----BEGIN PRIVATE KEY-----");
+
+    fixture.store.remove_sni_endpoint(endpoint.id).await.unwrap();
+    let left = fixture.store.domains(fixture.app.id).unwrap();
+    assert_eq!((left[0].id, left[0].sni_endpoint), (domain.id, None));
+    fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
+    fixture.store.add_domain(other.id, name(), None, now()).await.unwrap();
+}

@@ -31,6 +31,7 @@ mod examples;
 mod git_push;
 mod heroku_apps;
 mod heroku_auth;
+mod heroku_domains;
 mod heroku_run;
 mod isolation;
 mod limits;

@@ -1,0 +1,153 @@
+//! Custom domains of apps.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use domain::hostname::Hostname;
+use domain::id::SniEndpointId;
+use http::{HeaderMap, StatusCode};
+use store::app::App;
+use store::custom_domain::Domain;
+use wire::platform_api as heroku;
+use wire::platform_api::domains::{DomainCreate, DomainUpdate};
+
+use crate::auth::Actor;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Body, TheApp};
+use crate::present;
+use crate::range::page;
+use crate::sni_endpoints::find_endpoint;
+use crate::state::ApiState;
+
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    TheApp(app): TheApp,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let mut shown = vec![own(&state, &app)];
+    for domain in state.store.domains(app.id)? {
+        shown.push(custom(&state, &app, &domain)?);
+    }
+    page(&headers, "id", shown, |domain| domain.id.to_string())
+}
+
+pub(crate) async fn info(
+    State(state): State<Arc<ApiState>>,
+    TheApp(app): TheApp,
+    Path((_app, wanted)): Path<(String, String)>,
+) -> ApiResult<Json<heroku::domains::Domain>> {
+    let own = own(&state, &app);
+    if own.hostname == wanted || own.id.to_string() == wanted {
+        return Ok(Json(own));
+    }
+    let domain = find(&state, &app, &wanted)?;
+    Ok(Json(custom(&state, &app, &domain)?))
+}
+
+pub(crate) async fn create(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    TheApp(app): TheApp,
+    Body(body): Body<DomainCreate>,
+) -> ApiResult<(StatusCode, Json<heroku::domains::Domain>)> {
+    let hostname = Hostname::parse(&body.hostname).map_err(|error| ApiError::invalid(error.to_string()))?;
+    if hostname.is_within(&state.config.domain) {
+        return Err(ApiError::invalid(format!(
+            "{hostname} lies below the platform's own domain, where every app has its name already: {}.",
+            own_hostname(&state, &app)
+        )));
+    }
+    let endpoint = body.sni_endpoint.as_deref().map(|name| find_endpoint(&state, &app, name)).transpose()?;
+    let endpoint = endpoint.map(|endpoint| endpoint.id);
+    let domain = state.store.add_domain(app.id, hostname, endpoint, state.now()).await?;
+    state.log_api(app.id, &format!("Add {} domain by user {}", domain.hostname, actor.account.email));
+    Ok((StatusCode::CREATED, Json(custom(&state, &app, &domain)?)))
+}
+
+pub(crate) async fn update(
+    State(state): State<Arc<ApiState>>,
+    TheApp(app): TheApp,
+    Path((_app, wanted)): Path<(String, String)>,
+    Body(body): Body<DomainUpdate>,
+) -> ApiResult<Json<heroku::domains::Domain>> {
+    let mut domain = find(&state, &app, &wanted)?;
+    if let Some(chosen) = body.sni_endpoint {
+        let endpoint: Option<SniEndpointId> = match chosen {
+            Some(name) => Some(find_endpoint(&state, &app, &name)?.id),
+            None => None,
+        };
+        domain = state.store.choose_certificate(domain.id, endpoint, state.now()).await?;
+    }
+    Ok(Json(custom(&state, &app, &domain)?))
+}
+
+pub(crate) async fn remove(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    TheApp(app): TheApp,
+    Path((_app, wanted)): Path<(String, String)>,
+) -> ApiResult<Json<heroku::domains::Domain>> {
+    if wanted == own_hostname(&state, &app) {
+        return Err(ApiError::invalid(
+            "An app keeps its name below the platform's domain. `heroku rename` changes it.",
+        ));
+    }
+    let domain = find(&state, &app, &wanted)?;
+    let shown = custom(&state, &app, &domain)?;
+    state.store.remove_domain(domain.id).await?;
+    state.log_api(app.id, &format!("Remove {} domain by user {}", domain.hostname, actor.account.email));
+    Ok(Json(shown))
+}
+
+/// Finds a custom domain by name or id.
+fn find(state: &ApiState, app: &App, wanted: &str) -> ApiResult<Domain> {
+    let name = wanted.to_ascii_lowercase();
+    let domains = state.store.domains(app.id)?;
+    let found = domains.into_iter().find(|domain| domain.hostname.as_str() == name || domain.id.to_string() == name);
+    found.ok_or_else(|| ApiError::not_found("domain"))
+}
+
+/// The app's name below the platform's domain, to which the records of custom domains point.
+fn own_hostname(state: &ApiState, app: &App) -> String {
+    format!("{}.{}", app.name, state.config.domain)
+}
+
+fn own(state: &ApiState, app: &App) -> heroku::domains::Domain {
+    heroku::domains::Domain {
+        acm_status: None,
+        acm_status_reason: None,
+        app: present::app_ref(app),
+        cname: None,
+        created_at: present::time(app.created_at),
+        hostname: own_hostname(state, app),
+        id: present::named_id("domain", &app.id.to_string()),
+        kind: "heroku".to_owned(),
+        sni_endpoint: None,
+        status: "succeeded".to_owned(),
+        updated_at: present::time(app.created_at),
+    }
+}
+
+fn custom(state: &ApiState, app: &App, domain: &Domain) -> ApiResult<heroku::domains::Domain> {
+    let endpoint = match domain.sni_endpoint {
+        None => None,
+        Some(id) => state.store.sni_endpoints(app.id)?.into_iter().find(|endpoint| endpoint.id == id),
+    };
+    let waits = || "pending".to_owned();
+    Ok(heroku::domains::Domain {
+        acm_status: app.acm.then(|| domain.acm_status.clone().unwrap_or_else(waits)),
+        acm_status_reason: domain.acm_status_reason.clone().filter(|_reason| app.acm),
+        app: present::app_ref(app),
+        cname: Some(own_hostname(state, app)),
+        created_at: present::time(domain.created_at),
+        hostname: domain.hostname.to_string(),
+        id: domain.id.uuid(),
+        kind: "custom".to_owned(),
+        sni_endpoint: endpoint.map(|endpoint| heroku::IdName { id: endpoint.id.uuid(), name: endpoint.name }),
+        // The router has it as soon as it is stored.
+        status: "succeeded".to_owned(),
+        updated_at: present::time(domain.updated_at),
+    })
+}
