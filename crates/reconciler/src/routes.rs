@@ -6,7 +6,7 @@ use domain::dyno::{DynoKind, DynoState};
 use domain::name::ProcessType;
 use domain::release::ReleaseState;
 use store::dyno::Dyno;
-use wire::routes::{AppRoute, Availability, DynoRoute, EdgeSettings, RequestLimits};
+use wire::routes::{AdmissionSettings, AppRoute, Availability, DynoRoute, EdgeSettings, RequestLimits};
 
 use crate::config::{DYNO_PORT, DynoNetwork};
 use crate::world::AppWorld;
@@ -59,6 +59,7 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, domain: &str, network: &Dyn
         dynos,
         limits: RequestLimits::default(),
         edge: EdgeSettings::default(),
+        admission: AdmissionSettings::default(),
     })
 }
 

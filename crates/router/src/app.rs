@@ -1,31 +1,60 @@
 //! An app as all threads share it: what the table says about it now, and the requests that wait for one of its dynos.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use domain::admission::learner::{DynoCount, Learner};
+use domain::admission::queue::{Offer, Queue, QueueRules, Shed};
+use domain::admission::retry_budget::RetryBudget;
 use domain::error_code::ErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
-use wire::routes::{Availability, EdgeSettings, RequestLimits};
+use wire::routes::{AdmissionSettings, AppAdmission, Availability, EdgeSettings, RequestLimits};
 
-use crate::admission::{Admission, DynoLoad, Refusal, WaitFor, admit};
+use crate::active_apps::ActiveApps;
+use crate::admission::{Admission, Refusal, WaitFor, admit};
+use crate::clock;
 use crate::config::Bounds;
 use crate::dyno::{Dyno, Slot};
+use crate::log_thread::unix_us;
 use crate::places::AppPlaces;
 use crate::random;
+
+/// How long after a dyno was last at its limit there may still be something to learn.
+const QUIET_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) id: Uuid,
     pub(crate) places: Arc<AppPlaces>,
     view: ArcSwap<AppView>,
-    queue: Mutex<VecDeque<Waiter>>,
-    /// Length of `queue`, for those who do not want to take its lock.
+    state: Mutex<State>,
+    /// Requests in `state`, for those who do not want to take its lock.
     waiting: AtomicUsize,
     tickets: AtomicU64,
+    /// Requests so far; the retry budget is a share of them.
+    requests: AtomicU64,
+    full_at_us: AtomicU64,
+    /// Whether it is among the apps that the admission thread looks at.
+    is_active: AtomicBool,
+    active_apps: Arc<ActiveApps>,
+}
+
+/// What only one thread at a time decides about.
+#[derive(Debug, Default)]
+struct State {
+    /// Those that wait for a slot of a busy dyno.
+    queue: Queue<Waiter>,
+    /// Those that wait for a dyno to start or for the app to be resumed, oldest first.
+    patient: VecDeque<Waiter>,
+    /// `None` where the formation declares how many requests a dyno may have.
+    learner: Option<Learner>,
+    budget: RetryBudget,
+    budgeted: u64,
 }
 
 /// One version of the app in the table; never changed, only replaced.
@@ -36,6 +65,7 @@ pub(crate) struct AppView {
     pub(crate) dynos: Vec<Arc<Dyno>>,
     pub(crate) limits: RequestLimits,
     pub(crate) edge: EdgeSettings,
+    pub(crate) admission: AdmissionSettings,
 }
 
 #[derive(Debug)]
@@ -45,11 +75,13 @@ pub(crate) struct Picked {
     pub(crate) half_open: bool,
 }
 
+type Answer = Result<Picked, Refusal>;
+
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
     tried: Vec<u64>,
-    answer: oneshot::Sender<Result<Picked, Refusal>>,
+    answer: oneshot::Sender<Answer>,
 }
 
 enum Entry {
@@ -59,118 +91,273 @@ enum Entry {
 }
 
 impl App {
-    pub(crate) fn new(id: Uuid, view: AppView) -> Self {
-        Self {
+    pub(crate) fn new(id: Uuid, view: AppView, active_apps: Arc<ActiveApps>) -> Self {
+        let app = Self {
             id,
             places: Arc::default(),
             view: ArcSwap::from_pointee(view),
-            queue: Mutex::default(),
+            state: Mutex::default(),
             waiting: AtomicUsize::new(0),
             tickets: AtomicU64::new(0),
-        }
+            requests: AtomicU64::new(0),
+            full_at_us: AtomicU64::new(0),
+            is_active: AtomicBool::new(false),
+            active_apps,
+        };
+        app.limit_dynos(&mut app.lock());
+        app
     }
 
     pub(crate) fn view(&self) -> Arc<AppView> {
         self.view.load_full()
     }
 
-    /// Puts a new version in force and looks again at every request that waits.
+    /// Puts a new version in force.
     ///
-    /// The caller marks the dynos that left *after* this, so that whoever finds one marked finds the new view too.
+    /// The caller marks the dynos that left *after* this, so that whoever finds one marked finds the new view too, and
+    /// then calls [`App::dispatch`].
     pub(crate) fn set_view(&self, view: AppView) {
         self.view.store(Arc::new(view));
+        self.limit_dynos(&mut self.lock());
     }
 
     /// Gives a slot on the best dyno, at once or after waiting for one.
     ///
     /// Cancel-safe: a request whose client leaves while it waits is taken out of the queue and never sent.
-    pub(crate) async fn pick(self: &Arc<Self>, tried: &[u64], bounds: &Bounds) -> Result<Picked, Refusal> {
-        let entry = self.enter(tried);
-        let reason = match entry {
-            // Whoever waits already is first: the free slot is about to be given to it.
-            Entry::Picked(picked) if self.waiting.load(Ordering::SeqCst) == 0 => return Ok(picked),
+    pub(crate) async fn pick(self: &Arc<Self>, tried: &[u64], bounds: &Bounds) -> Answer {
+        self.requests.fetch_add(u64::from(tried.is_empty()), Ordering::Relaxed);
+        // Whoever waits already is first: a free slot is about to be given to it.
+        let is_first = self.waiting.load(Ordering::SeqCst) == 0;
+        match self.enter(tried) {
+            Entry::Picked(picked) if is_first => Ok(picked),
             Entry::Picked(picked) => {
                 drop(picked);
-                WaitFor::Slot
+                self.wait(WaitFor::Slot, tried, bounds).await
             }
-            Entry::Refused(refusal) => return Err(refusal),
-            Entry::Wait(reason) => reason,
+            Entry::Refused(refusal) => Err(refusal),
+            Entry::Wait(reason) => self.wait(reason, tried, bounds).await,
+        }
+    }
+
+    async fn wait(self: &Arc<Self>, reason: WaitFor, tried: &[u64], bounds: &Bounds) -> Answer {
+        let boot_wait = Duration::from_millis(self.view.load().limits.boot_wait_ms);
+        let longest = match reason {
+            WaitFor::Slot => bounds.queue_wait,
+            WaitFor::Boot | WaitFor::Resume => boot_wait.max(bounds.queue_wait),
         };
-        let deadline = Instant::now()
-            + match reason {
-                WaitFor::Slot => bounds.queue_wait,
-                WaitFor::Boot => std::time::Duration::from_millis(self.view.load().limits.boot_wait_ms),
-            };
+        let deadline = Instant::now() + longest;
         let (sender, receiver) = oneshot::channel();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let waiter = Waiter { ticket, tried: tried.to_vec(), answer: sender };
+        let mut shed = None;
         {
-            let mut queue = self.lock();
-            if queue.len() >= bounds.queue_requests_max {
-                return Err(Refusal::Code(ErrorCode::H11));
+            let mut state = self.lock();
+            if reason == WaitFor::Slot {
+                let rules = self.rules(&state, bounds);
+                match state.queue.enter(waiter, clock::now(), &rules) {
+                    Ok(oldest) => shed = oldest,
+                    Err(Shed { retry_after, .. }) => return Err(Refusal::Shed { retry_after }),
+                }
+            } else if state.patient.len() >= bounds.queue_requests_max {
+                return Err(Refusal::Shed { retry_after: Duration::from_secs(1) });
+            } else {
+                state.patient.push_back(waiter);
             }
-            queue.push_back(Waiter { ticket, tried: tried.to_vec(), answer: sender });
-            self.waiting.store(queue.len(), Ordering::SeqCst);
+            self.note_waiting(&state);
         }
         let _place = Place { app: self, ticket };
+        refuse(shed);
+        self.activate();
         // A slot may have become free before this request stood in the queue.
-        self.dispatch();
+        self.dispatch(bounds);
         match timeout_at(deadline, receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_closed)) => Err(Refusal::Code(ErrorCode::H99)),
             Err(_elapsed) if self.view.load().dynos.is_empty() => Err(Refusal::Code(ErrorCode::H20)),
-            Err(_elapsed) => Err(Refusal::Code(ErrorCode::H11)),
+            Err(_elapsed) => Err(Refusal::Shed { retry_after: Duration::from_secs(1) }),
         }
     }
 
     pub(crate) fn slot_freed(self: &Arc<Self>) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.dispatch();
+            self.dispatch(&self.active_apps.bounds);
         }
     }
 
-    /// Gives every waiting request, oldest first, what it can have now: a slot, a refusal, or more waiting.
-    pub(crate) fn dispatch(self: &Arc<Self>) {
-        // Slots whose request left in this very moment: dropping one comes back here, so not under the lock.
-        let mut unwanted = Vec::new();
-        let mut queue = self.lock();
-        let mut index = 0;
-        while let Some(waiter) = queue.get(index) {
-            let answer = if waiter.answer.is_closed() {
-                Err(Refusal::NoSuchApp)
-            } else {
-                match self.enter(&waiter.tried) {
-                    Entry::Picked(picked) => Ok(picked),
-                    Entry::Refused(refusal) => Err(refusal),
-                    // The ones behind it could only have a slot that this one has tried.
-                    Entry::Wait(_reason) if waiter.tried.is_empty() => break,
-                    Entry::Wait(_reason) => {
-                        index += 1;
-                        continue;
-                    }
+    /// Gives the requests that wait what they can have now: a slot, a refusal, or more waiting.
+    pub(crate) fn dispatch(self: &Arc<Self>, bounds: &Bounds) {
+        let mut answers = Vec::new();
+        {
+            let mut state = self.lock();
+            self.look_at_patient(&mut state, bounds, &mut answers);
+            let rules = self.rules(&state, bounds);
+            let mut given = Vec::new();
+            let gone = state.queue.serve(clock::now(), &rules, |waiter| {
+                if waiter.answer.is_closed() {
+                    given.push(None);
+                    return Offer::Gone;
                 }
-            };
-            let Some(waiter) = queue.remove(index) else { break };
-            unwanted.extend(waiter.answer.send(answer).err());
+                match self.enter(&waiter.tried) {
+                    Entry::Picked(picked) => given.push(Some(Ok(picked))),
+                    Entry::Refused(refusal) => given.push(Some(Err(refusal))),
+                    // The others could only have a slot that this one has tried.
+                    Entry::Wait(_reason) if waiter.tried.is_empty() => return Offer::Stop,
+                    Entry::Wait(_reason) => return Offer::Pass,
+                }
+                Offer::Taken
+            });
+            answers.extend(gone.into_iter().zip(given));
+            self.note_waiting(&state);
         }
-        self.waiting.store(queue.len(), Ordering::SeqCst);
-        drop(queue);
-        drop(unwanted);
+        // Not under the lock: a slot whose request left in this very moment comes back here when it is dropped.
+        for (waiter, answer) in answers {
+            if let Some(answer) = answer {
+                drop(waiter.answer.send(answer));
+            }
+        }
+    }
+
+    fn look_at_patient(
+        self: &Arc<Self>,
+        state: &mut State,
+        bounds: &Bounds,
+        answers: &mut Vec<(Waiter, Option<Answer>)>,
+    ) {
+        while let Some(waiter) = state.patient.front() {
+            let entry = if waiter.answer.is_closed() { None } else { Some(self.enter(&waiter.tried)) };
+            if matches!(entry, Some(Entry::Wait(WaitFor::Boot | WaitFor::Resume))) {
+                return;
+            }
+            let Some(waiter) = state.patient.pop_front() else { return };
+            match entry {
+                None | Some(Entry::Wait(WaitFor::Boot | WaitFor::Resume)) => {}
+                Some(Entry::Picked(picked)) => answers.push((waiter, Some(Ok(picked)))),
+                Some(Entry::Refused(refusal)) => answers.push((waiter, Some(Err(refusal)))),
+                Some(Entry::Wait(WaitFor::Slot)) => {
+                    let rules = self.rules(state, bounds);
+                    let shed = match state.queue.enter(waiter, clock::now(), &rules) {
+                        Ok(shed) => shed,
+                        Err(shed) => Some(shed),
+                    };
+                    answers.extend(
+                        shed.map(|Shed { value, retry_after }| (value, Some(Err(Refusal::Shed { retry_after })))),
+                    );
+                }
+            }
+        }
+    }
+
+    /// One look of the admission thread: learns, refuses what has waited too long. Says whether more looks are needed.
+    pub(crate) fn look(self: &Arc<Self>, bounds: &Bounds) -> bool {
+        let now = clock::now();
+        let shed = {
+            let mut state = self.lock();
+            if let Some(learner) = &mut state.learner {
+                let view = self.view.load();
+                let counts: Vec<DynoCount> = view.dynos.iter().map(|dyno| dyno.count()).collect();
+                learner.step(now, &counts);
+            }
+            self.limit_dynos(&mut state);
+            let rules = self.rules(&state, bounds);
+            let shed = state.queue.expire(now, &rules);
+            self.note_waiting(&state);
+            shed
+        };
+        refuse(shed);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.dispatch(bounds);
+            return true;
+        }
+        let quiet = clock::now_us().saturating_sub(self.full_at_us.load(Ordering::Relaxed));
+        if Duration::from_micros(quiet) < QUIET_AFTER {
+            return true;
+        }
+        self.is_active.store(false, Ordering::SeqCst);
+        // Whoever came to wait before that line did not register the app.
+        self.waiting.load(Ordering::SeqCst) > 0 && !self.is_active.swap(true, Ordering::SeqCst)
+    }
+
+    /// A dyno has reached its limit.
+    pub(crate) fn note_full(self: &Arc<Self>) {
+        self.full_at_us.store(clock::now_us(), Ordering::Relaxed);
+        self.activate();
+    }
+
+    fn activate(self: &Arc<Self>) {
+        if !self.is_active.load(Ordering::SeqCst) && !self.is_active.swap(true, Ordering::SeqCst) {
+            self.active_apps.add(self.clone());
+        }
+    }
+
+    /// Whether one more request may be sent to another dyno after one has refused it.
+    pub(crate) fn may_retry(&self) -> bool {
+        let requests = self.requests.load(Ordering::Relaxed);
+        let mut state = self.lock();
+        let new = requests.saturating_sub(state.budgeted);
+        state.budgeted = requests;
+        state.budget.add_requests(new, clock::now());
+        state.budget.take(clock::now())
+    }
+
+    /// `None` while there is nothing to say.
+    pub(crate) fn admission(&self) -> Option<AppAdmission> {
+        let in_flight = self.view.load().dynos.iter().map(|dyno| dyno.in_flight()).sum();
+        let state = self.lock();
+        let latency = state.learner.as_ref().and_then(Learner::latency);
+        let waiting = state.queue.len() + state.patient.len();
+        if waiting == 0 && latency.is_none() && in_flight == 0 {
+            return None;
+        }
+        Some(AppAdmission {
+            app: self.id,
+            in_flight,
+            queued: u32::try_from(waiting).unwrap_or(u32::MAX),
+            overloaded: state.queue.is_overloaded(),
+            workers: state.learner.as_ref().map(Learner::workers),
+            latency_ms: latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    /// Gives every dyno the limit that is learned or declared for it.
+    fn limit_dynos(&self, state: &mut State) {
+        let view = self.view.load();
+        if view.dynos.iter().all(|dyno| dyno.is_declared()) {
+            // An app without dynos keeps what it has learned for those that are on their way.
+            if !view.dynos.is_empty() {
+                state.learner = None;
+            }
+            return;
+        }
+        let learner = state.learner.get_or_insert_with(|| Learner::new(view.admission.workers_hint));
+        for dyno in view.dynos.iter().filter(|dyno| !dyno.is_declared()) {
+            dyno.set_limit(learner.limit(dyno.serial));
+        }
+    }
+
+    fn rules(&self, state: &State, bounds: &Bounds) -> QueueRules {
+        let target = Duration::from_millis(self.view.load().admission.queue_target_ms);
+        QueueRules {
+            target: target.max(Duration::from_millis(1)),
+            patience: bounds.queue_wait.max(target),
+            length_max: bounds.queue_requests_max,
+            service: state.learner.as_ref().and_then(Learner::latency),
+        }
     }
 
     fn enter(self: &Arc<Self>, tried: &[u64]) -> Entry {
         loop {
             let view = self.view.load();
-            let loads: Vec<DynoLoad> = view.dynos.iter().map(|dyno| dyno.load(tried)).collect();
-            let (index, half_open) = match admit(view.availability, &loads, random::next()) {
-                Admission::Take { index, half_open } => (index, half_open),
+            let held = view.admission.held_until_unix_ms.is_some_and(|until| unix_us() / 1000 < until);
+            let loads = view.dynos.iter().map(|dyno| dyno.load(tried));
+            let (index, in_flight, half_open) = match admit(view.availability, held, loads, random::next()) {
+                Admission::Take { index, in_flight, half_open } => (index, in_flight, half_open),
                 Admission::Wait(reason) => return Entry::Wait(reason),
                 // All are marked as removed: the view that replaces this one is in force by now.
                 Admission::Refuse(Refusal::AllTried) if !self.is_current(&view) => continue,
                 Admission::Refuse(refusal) => return Entry::Refused(refusal),
             };
-            let dyno = &view.dynos[index];
             // The count may have changed since the choice; then another thread got on, and the choice is made again.
-            if let Some(slot) = dyno.try_take(self, loads[index].in_flight) {
+            if let Some(slot) = view.dynos[index].try_take(self, in_flight) {
                 return Entry::Picked(Picked { slot, half_open });
             }
         }
@@ -180,8 +367,19 @@ impl App {
         Arc::ptr_eq(view, &self.view.load())
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn note_waiting(&self, state: &State) {
+        self.waiting.store(state.queue.len() + state.patient.len(), Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refuse(shed: impl IntoIterator<Item = Shed<Waiter>>) {
+    for Shed { value, retry_after } in shed {
+        // Its client may have left in this very moment.
+        drop(value.answer.send(Err(Refusal::Shed { retry_after })));
     }
 }
 
@@ -193,10 +391,12 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut queue = self.app.lock();
-        if let Some(index) = queue.iter().position(|waiter| waiter.ticket == self.ticket) {
-            queue.remove(index);
-            self.app.waiting.store(queue.len(), Ordering::SeqCst);
+        let mut state = self.app.lock();
+        if state.queue.leave(|waiter| waiter.ticket == self.ticket).is_none()
+            && let Some(index) = state.patient.iter().position(|waiter| waiter.ticket == self.ticket)
+        {
+            state.patient.remove(index);
         }
+        self.app.note_waiting(&state);
     }
 }

@@ -129,6 +129,7 @@ impl Control {
             connections: shared.connections.load(Ordering::Relaxed) as u64,
             requests_total: shared.requests_total.load(Ordering::Relaxed),
             log_lines_dropped_total: shared.log.dropped_total(),
+            admission: shared.table.admission(),
         }
     }
 }

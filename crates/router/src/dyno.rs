@@ -2,23 +2,30 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use domain::admission::choice::{DynoLoad, Standing, WEIGHT_FULL};
+use domain::admission::learner::{DynoCount, WORKERS_START};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use uuid::Uuid;
 use wire::routes::DynoRoute;
 
-use crate::admission::{DynoLoad, Standing};
 use crate::app::App;
+use crate::clock;
 
 /// Set in [`Dyno::state`] once the dyno has left the table.
 ///
 /// It shares the word with the count: taking a slot is one compare-and-swap of both, so that no request can be given
 /// to a dyno after its removal has been acknowledged, on any thread. Zero-downtime deploys rest on this.
 const REMOVED: u32 = 1 << 31;
-const NO_LIMIT: u32 = u32::MAX;
+
+/// Quarantines of a dyno that never takes a connection grow up to this.
+const QUARANTINE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a dyno's share grows after it came into the table, and with which weight it begins.
+const RAMP: Duration = Duration::from_secs(5);
+const RAMP_WEIGHT: u32 = WEIGHT_FULL / 8;
 
 #[derive(Debug)]
 pub(crate) struct Dyno {
@@ -30,9 +37,21 @@ pub(crate) struct Dyno {
     /// In-flight count and [`REMOVED`].
     state: AtomicU32,
     limit: AtomicU32,
-    /// Milliseconds since `epoch`; 0 is never.
-    quarantined_until: AtomicU64,
-    epoch: Instant,
+    /// Requests that have become conversations of their own and no longer count against a limit that was learned.
+    conversations: AtomicU32,
+    /// Whether the formation declares the limit.
+    declared: AtomicBool,
+    /// Since when there are exactly as many requests as the limit allows, in microseconds; 0 while there are not.
+    full_since_us: AtomicU64,
+    full_us: AtomicU64,
+    /// Requests that ended while the dyno was full.
+    completions: AtomicU64,
+    /// In microseconds; 0 is never.
+    quarantined_until_us: AtomicU64,
+    /// Connections refused in a row. While there are any, only one request at a time finds out whether it is back.
+    failures: AtomicU32,
+    /// When its share is whole; 0 once that is past.
+    ramp_ends_us: AtomicU64,
     /// True once its upgraded connections shall end.
     closing: watch::Sender<bool>,
 }
@@ -46,18 +65,72 @@ impl Dyno {
             address: route.address,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             state: AtomicU32::new(REMOVED),
-            limit: AtomicU32::new(route.concurrency.unwrap_or(NO_LIMIT)),
-            quarantined_until: AtomicU64::new(0),
-            epoch: Instant::now(),
+            limit: AtomicU32::new(route.concurrency.unwrap_or(WORKERS_START)),
+            conversations: AtomicU32::new(0),
+            declared: AtomicBool::new(route.concurrency.is_some()),
+            full_since_us: AtomicU64::new(0),
+            full_us: AtomicU64::new(0),
+            completions: AtomicU64::new(0),
+            quarantined_until_us: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            ramp_ends_us: AtomicU64::new(clock::micros(clock::now() + RAMP)),
             closing: watch::Sender::new(false),
         }
     }
 
     /// Puts the dyno (back) into the table.
     pub(crate) fn enter(&self, concurrency: Option<u32>) {
-        self.limit.store(concurrency.unwrap_or(NO_LIMIT), Ordering::SeqCst);
+        self.declared.store(concurrency.is_some(), Ordering::SeqCst);
+        if let Some(limit) = concurrency {
+            self.set_limit(limit);
+        }
         if self.state.fetch_and(!REMOVED, Ordering::SeqCst) & REMOVED != 0 {
             self.closing.send_replace(false);
+        }
+    }
+
+    /// Changes how many requests it may have at once.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        if self.limit.swap(limit, Ordering::SeqCst) == limit {
+            return;
+        }
+        self.end_full(false);
+        if self.in_flight() == self.limit() {
+            self.begin_full();
+        }
+    }
+
+    pub(crate) fn is_declared(&self) -> bool {
+        self.declared.load(Ordering::Relaxed)
+    }
+
+    /// What the learner wants to know.
+    pub(crate) fn count(&self) -> DynoCount {
+        let since = self.full_since_us.load(Ordering::Relaxed);
+        let running = if since == 0 { 0 } else { clock::now_us().saturating_sub(since) };
+        let full = Duration::from_micros(self.full_us.load(Ordering::Relaxed) + running);
+        DynoCount { serial: self.serial, full, completions: self.completions.load(Ordering::Relaxed) }
+    }
+
+    fn limit(&self) -> u32 {
+        let limit = self.limit.load(Ordering::SeqCst);
+        let beyond = if self.is_declared() { 0 } else { self.conversations.load(Ordering::SeqCst) };
+        limit.saturating_add(beyond)
+    }
+
+    fn begin_full(&self) {
+        self.full_since_us.store(clock::now_us(), Ordering::SeqCst);
+        // Another thread may have ended a request in between, and found nothing to end.
+        if self.in_flight() != self.limit() {
+            self.full_since_us.store(0, Ordering::SeqCst);
+        }
+    }
+
+    fn end_full(&self, completed: bool) {
+        let since = self.full_since_us.swap(0, Ordering::Relaxed);
+        if since != 0 {
+            self.full_us.fetch_add(clock::now_us().saturating_sub(since), Ordering::Relaxed);
+            self.completions.fetch_add(u64::from(completed), Ordering::Relaxed);
         }
     }
 
@@ -72,32 +145,55 @@ impl Dyno {
 
     pub(crate) fn load(&self, tried: &[u64]) -> DynoLoad {
         let state = self.state.load(Ordering::SeqCst);
-        let limit = self.limit.load(Ordering::SeqCst);
+        let quarantined_until = self.quarantined_until_us.load(Ordering::Relaxed);
         let standing = if state & REMOVED != 0 || tried.contains(&self.serial) {
             Standing::Excluded
-        } else if self.quarantined_until.load(Ordering::Relaxed) > self.now_ms() {
+        } else if quarantined_until != 0 && quarantined_until > clock::now_us() {
             Standing::Quarantined
         } else {
             Standing::Healthy
         };
-        DynoLoad { in_flight: state & !REMOVED, limit: (limit != NO_LIMIT).then_some(limit), standing }
+        let half_open = standing == Standing::Healthy && self.failures.load(Ordering::Relaxed) > 0;
+        let limit = if half_open { 1 } else { self.limit() };
+        DynoLoad { in_flight: state & !REMOVED, limit: Some(limit), weight: self.weight(), standing }
+    }
+
+    fn weight(&self) -> u32 {
+        let ends = self.ramp_ends_us.load(Ordering::Relaxed);
+        if ends == 0 {
+            return WEIGHT_FULL;
+        }
+        let left = ends.saturating_sub(clock::now_us());
+        if left == 0 {
+            self.ramp_ends_us.store(0, Ordering::Relaxed);
+        }
+        let missing = u64::from(WEIGHT_FULL - RAMP_WEIGHT) * left / clock::micros(RAMP);
+        WEIGHT_FULL - u32::try_from(missing).unwrap_or(0)
     }
 
     /// Takes a slot if the dyno is still in the table and has exactly `in_flight` requests, as the choice saw it.
     pub(crate) fn try_take(self: &Arc<Self>, app: &Arc<App>, in_flight: u32) -> Option<Slot> {
-        self.state
-            .compare_exchange(in_flight, in_flight + 1, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-            .then(|| Slot { app: app.clone(), dyno: self.clone() })
+        let taken = self.state.compare_exchange(in_flight, in_flight + 1, Ordering::SeqCst, Ordering::SeqCst);
+        if taken.is_err() {
+            return None;
+        }
+        if in_flight + 1 == self.limit() {
+            self.begin_full();
+            app.note_full();
+        }
+        Some(Slot { app: app.clone(), dyno: self.clone(), conversation: AtomicBool::new(false) })
     }
 
+    /// Leaves the dyno alone, longer each time in a row.
     pub(crate) fn quarantine(&self, duration: Duration) {
-        let until = self.now_ms() + u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2);
-        self.quarantined_until.store(until, Ordering::Relaxed);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
+        let duration = duration.saturating_mul(1 << failures).min(QUARANTINE_MAX.max(duration));
+        self.quarantined_until_us.store(clock::micros(clock::now() + duration), Ordering::Relaxed);
     }
 
     pub(crate) fn end_quarantine(&self) {
-        self.quarantined_until.store(0, Ordering::Relaxed);
+        self.quarantined_until_us.store(0, Ordering::Relaxed);
+        self.failures.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn close_upgraded(&self) {
@@ -107,10 +203,6 @@ impl Dyno {
     pub(crate) fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
     }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX / 2)
-    }
 }
 
 /// One request's place on a dyno. Dropping it says that the dyno has answered or closed.
@@ -118,11 +210,32 @@ impl Dyno {
 pub(crate) struct Slot {
     app: Arc<App>,
     pub(crate) dyno: Arc<Dyno>,
+    conversation: AtomicBool,
+}
+
+impl Slot {
+    /// The request has become an open conversation, a WebSocket or a stream of events: it says nothing about how many
+    /// requests a dyno can work on, and must not keep others out.
+    pub(crate) fn begin_conversation(&self) {
+        if !self.conversation.swap(true, Ordering::Relaxed) {
+            self.dyno.conversations.fetch_add(1, Ordering::SeqCst);
+            self.app.slot_freed();
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.dyno.state.fetch_sub(1, Ordering::SeqCst);
+        if self.conversation.load(Ordering::Relaxed) {
+            self.dyno.conversations.fetch_sub(1, Ordering::SeqCst);
+        }
+        let limit = self.dyno.limit();
+        let before = self.dyno.state.fetch_sub(1, Ordering::SeqCst) & !REMOVED;
+        if before == limit {
+            self.dyno.end_full(true);
+        } else if before == limit.saturating_add(1) {
+            self.dyno.begin_full();
+        }
         self.app.slot_freed();
     }
 }

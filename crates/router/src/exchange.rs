@@ -306,6 +306,9 @@ impl Exchange {
         if forward::is_ambiguous(response.headers()) {
             return self.fail_late(ErrorCode::H17);
         }
+        if forward::is_event_stream(response.headers()) {
+            slot.begin_conversation();
+        }
         forward::prepare_response(response.headers_mut(), None);
         let (worker, line) = (self.client.worker.clone(), self.client.line.clone());
         let (parts, body) = response.into_parts();

@@ -58,6 +58,9 @@ use self::transfer::{Fault, Transfer};
 /// A head that is not complete by then is for the full path, which has its own bounds.
 const PARTIAL_BYTES_MAX: usize = 16 * 1024;
 
+/// An answer that has begun and takes longer than this to end is a stream.
+const CONVERSATION: Duration = Duration::from_secs(2);
+
 /// What the full path has to go on with: the connection, and what came over it.
 #[derive(Debug)]
 pub(crate) struct HandOver {
@@ -240,6 +243,12 @@ impl Lane<'_> {
                 Transfer::new(self.worker, &mut self.client, &mut self.dyno_timer, dyno, outgoing, limits, close);
             let ended = poll_fn(|cx| {
                 let polled = transfer.poll(cx);
+                if transfer.status > 0
+                    && let Some(slot) = &slot
+                    && sending_at.elapsed() > CONVERSATION
+                {
+                    slot.begin_conversation();
+                }
                 // The dyno is done with it, however long the client takes to read the rest.
                 if transfer.answered_at.is_some()
                     && let Some(slot) = slot.take()

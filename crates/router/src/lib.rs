@@ -46,8 +46,10 @@ mod tunnel;
 mod upload;
 mod websocket;
 
-pub mod admission;
+mod active_apps;
+mod admission;
 mod app;
+mod clock;
 mod dyno;
 mod dyno_io;
 mod pool;

@@ -62,7 +62,12 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     let target = match head::check(&parts, shared.bounds.headers_max) {
         Ok(target) => target,
         Err(fault) => {
-            let problem = Problem { status: fault.status, code: Some(ErrorCode::H26), cause: Some(fault.cause) };
+            let problem = Problem {
+                status: fault.status,
+                code: Some(ErrorCode::H26),
+                cause: Some(fault.cause),
+                retry_after: None,
+            };
             return reply::problem(problem, &request_id, &parts.headers);
         }
     };

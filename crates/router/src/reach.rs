@@ -60,6 +60,7 @@ pub(crate) async fn reach<C: Connector>(
             Err(Refusal::AllTried) => break,
             Err(Refusal::NoSuchApp) => return Err(Problem::NO_SUCH_APP),
             Err(Refusal::Code(code)) => return Err(Problem::code(code)),
+            Err(Refusal::Shed { retry_after }) => return Err(Problem::shed(retry_after)),
         };
         // Dynos that this very request sent into quarantine do not count.
         only_half_open &= half_open;
@@ -82,6 +83,9 @@ pub(crate) async fn reach<C: Connector>(
         slot.dyno.quarantine(bounds.quarantine);
         journey.tried.push(slot.dyno.serial);
         failed = Some(timed_out);
+        if !app.may_retry() {
+            break;
+        }
     }
     let dynos = app.view().dynos.len();
     let code = failed.map(|timed_out| connect_failure_code(only_half_open, timed_out, dynos));

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use domain::error_code::ErrorCode;
@@ -52,24 +53,31 @@ pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) code: Option<ErrorCode>,
     pub(crate) cause: Option<&'static str>,
+    /// When the client may try again, in seconds.
+    pub(crate) retry_after: Option<u32>,
 }
 
 impl Problem {
-    pub(crate) const NO_SUCH_APP: Self = Self { status: StatusCode::NOT_FOUND, code: None, cause: None };
+    pub(crate) const NO_SUCH_APP: Self =
+        Self { status: StatusCode::NOT_FOUND, code: None, cause: None, retry_after: None };
 
     /// The connection was opened for a host with another certificate: a client that knows HTTP opens a new one.
     pub(crate) const MISDIRECTED: Self =
-        Self { status: StatusCode::MISDIRECTED_REQUEST, code: Some(ErrorCode::H31), cause: None };
+        Self { status: StatusCode::MISDIRECTED_REQUEST, code: Some(ErrorCode::H31), cause: None, retry_after: None };
 
     /// The request came to the router directly, or through somebody else's account at the same provider.
     pub(crate) const NOT_THROUGH_FRONT: Self =
-        Self { status: StatusCode::FORBIDDEN, code: Some(ErrorCode::H31), cause: Some("not through the front") };
+        Self { cause: Some("not through the front"), status: StatusCode::FORBIDDEN, ..Self::MISDIRECTED };
 
-    pub(crate) const BODY_TOO_LARGE: Self =
-        Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: Some(ErrorCode::H26), cause: Some("body too large") };
+    pub(crate) const BODY_TOO_LARGE: Self = Self {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        code: Some(ErrorCode::H26),
+        cause: Some("body too large"),
+        retry_after: None,
+    };
 
     pub(crate) const fn bad_request(cause: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: Some(ErrorCode::H26), cause: Some(cause) }
+        Self { status: StatusCode::BAD_REQUEST, code: Some(ErrorCode::H26), cause: Some(cause), retry_after: None }
     }
 
     pub(crate) const fn code(code: ErrorCode) -> Self {
@@ -79,7 +87,14 @@ impl Problem {
             ErrorCode::H26 => StatusCode::BAD_REQUEST,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, code: Some(code), cause: None }
+        Self { status, code: Some(code), cause: None, retry_after: None }
+    }
+
+    /// There are more requests than the app can serve.
+    pub(crate) fn shed(retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        let retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
+        Self { retry_after, ..Self::code(ErrorCode::H11) }
     }
 
     fn title(&self) -> &'static str {
@@ -151,8 +166,8 @@ pub(crate) fn problem(problem: Problem, request_id: &str, headers: &HeaderMap) -
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert("x-request-id", value);
     }
-    if matches!(problem.code, Some(ErrorCode::H11)) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = problem.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if matches!(problem.code, Some(ErrorCode::H26 | ErrorCode::H28)) {
         // What follows on this connection cannot be trusted, or will never come.

@@ -101,7 +101,7 @@ impl Router {
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
         let router_dir = data_dir.join("router");
         let (log, log_thread) = log_thread::start(&router_dir.join("log")).map_err(RouterError::RequestLog)?;
-        let table = Table::default();
+        let table = Table::new(&bounds);
         let file = TableFile::open(&router_dir, &table).map_err(RouterError::Table)?;
         info!(table.generation = table.generation(), "Serving from the stored route table");
         let tls = Arc::new(tls::configuration(table.certificates().clone()).map_err(RouterError::Tls)?);
@@ -153,6 +153,16 @@ impl Router {
                 }
             });
         })?;
+        let (stop_admission, admission_stopped) = oneshot::channel::<()>();
+        let active_apps = shared.table.active_apps();
+        let admission = spawn("admission", move |runtime| {
+            runtime.block_on(async move {
+                tokio::select! {
+                    () = active_apps.look_after() => {}
+                    _stopped = admission_stopped => {}
+                }
+            });
+        })?;
         let (ending, ended) = oneshot::channel();
         thread::Builder::new()
             .name("router-end".to_owned())
@@ -163,7 +173,9 @@ impl Router {
                         error!(name, "A thread of the router panicked; this is a bug");
                     }
                 };
-                handles.into_iter().chain([control]).for_each(join);
+                handles.into_iter().for_each(join);
+                drop(stop_admission);
+                [control, admission].into_iter().for_each(join);
                 log.end();
                 join(log_thread);
                 ending.send(()).unwrap_or_default();

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
-use wire::routes::{AppRoute, DynoRoute, RouteTable, TableUpdate};
+use wire::routes::{AdmissionSettings, AppAdmission, AppRoute, DynoRoute, RouteTable, TableUpdate};
 
+use crate::active_apps::ActiveApps;
 use crate::app::{App, AppView};
 use crate::certificates::Certificates;
+use crate::config::Bounds;
 use crate::dyno::Dyno;
 use crate::front::Fronts;
 
@@ -23,6 +25,7 @@ pub(crate) struct Table {
     certificates: Arc<Certificates>,
     fronts: ArcSwap<Fronts>,
     state: Mutex<State>,
+    active_apps: Arc<ActiveApps>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +48,21 @@ pub(crate) enum Change {
 }
 
 impl Table {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        let active_apps = Arc::new(ActiveApps::new(bounds.clone()));
+        Self { active_apps, ..Self::default() }
+    }
+
+    /// The apps that there is something to decide about now.
+    pub(crate) fn active_apps(&self) -> Arc<ActiveApps> {
+        self.active_apps.clone()
+    }
+
+    /// What is known of the apps' requests.
+    pub(crate) fn admission(&self) -> Vec<AppAdmission> {
+        self.lock().apps.values().filter_map(|app| app.admission()).collect()
+    }
+
     /// `host` in lower case, without port.
     pub(crate) fn app(&self, host: &str) -> Option<Arc<App>> {
         self.hosts.load().get(host).cloned()
@@ -137,7 +155,7 @@ impl Table {
         let mut hosts_changed = !removed.is_empty();
         for route in changed {
             hosts_changed |= state.routes.get(&route.app).is_none_or(|present| present.hosts != route.hosts);
-            state.apply_app(route);
+            state.apply_app(route, &self.active_apps);
         }
         for id in removed {
             state.remove_app(*id);
@@ -158,13 +176,13 @@ impl Table {
 }
 
 impl State {
-    fn apply_app(&mut self, route: AppRoute) {
+    fn apply_app(&mut self, route: AppRoute, active_apps: &Arc<ActiveApps>) {
         let dynos: Vec<Arc<Dyno>> = route.dynos.iter().map(|dyno| self.dyno(dyno)).collect();
         let (limits, edge) = (route.limits, route.edge.clone());
-        let view = AppView { availability: Some(route.availability), dynos, limits, edge };
+        let view = AppView { availability: Some(route.availability), dynos, limits, edge, admission: route.admission };
         match self.apps.get(&route.app).cloned() {
             Some(app) => switch(&app, view),
-            None => drop(self.apps.insert(route.app, Arc::new(App::new(route.app, view)))),
+            None => drop(self.apps.insert(route.app, Arc::new(App::new(route.app, view, active_apps.clone())))),
         }
         self.routes.insert(route.app, route);
     }
@@ -174,7 +192,8 @@ impl State {
         if let Some(app) = self.apps.remove(&id) {
             let last = app.view();
             let (limits, edge) = (last.limits, last.edge.clone());
-            switch(&app, AppView { availability: None, dynos: Vec::new(), limits, edge });
+            let admission = AdmissionSettings::default();
+            switch(&app, AppView { availability: None, dynos: Vec::new(), limits, edge, admission });
         }
     }
 
@@ -201,7 +220,7 @@ fn switch(app: &Arc<App>, view: AppView) {
     let stay: Vec<u64> = view.dynos.iter().map(|dyno| dyno.serial).collect();
     app.set_view(view);
     before.dynos.iter().filter(|dyno| !stay.contains(&dyno.serial)).for_each(|dyno| dyno.remove());
-    app.dispatch();
+    app.slot_freed();
 }
 
 #[cfg(test)]
@@ -230,6 +249,7 @@ mod tests {
             dynos: vec![dyno],
             limits: Default::default(),
             edge: EdgeSettings::default(),
+            admission: AdmissionSettings::default(),
         }
     }
 

@@ -147,7 +147,7 @@ fn checksum(frame: &[u8]) -> [u8; CHECKSUM_BYTES] {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
-    use wire::routes::{AppRoute, Availability, EdgeSettings, TableUpdate};
+    use wire::routes::{AdmissionSettings, AppRoute, Availability, EdgeSettings, TableUpdate};
 
     use super::*;
 
@@ -160,6 +160,7 @@ mod tests {
             dynos: Vec::new(),
             limits: Default::default(),
             edge: EdgeSettings::default(),
+            admission: AdmissionSettings::default(),
         };
         ToRouter::Update(TableUpdate { base, generation: base + 1, changed: vec![route], ..TableUpdate::default() })
     }

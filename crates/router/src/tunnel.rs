@@ -80,6 +80,7 @@ impl Sides {
     }
 
     async fn pump(&mut self, tunnel: &mut Tunnel) -> End {
+        tunnel.slot.begin_conversation();
         let mut closing = tunnel.slot.dyno.closing();
         let mut deadline = Instant::now() + tunnel.idle;
         loop {

@@ -72,6 +72,26 @@ pub struct AppRoute {
     pub limits: RequestLimits,
     #[serde(default)]
     pub edge: EdgeSettings,
+    #[serde(default)]
+    pub admission: AdmissionSettings,
+}
+
+/// How an app's requests wait for its dynos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AdmissionSettings {
+    /// Longest wait for a slot while the queue stands under overload, else `H11`.
+    pub queue_target_ms: u64,
+    /// What was learned earlier about how many requests a dyno works on at once, where no concurrency is declared.
+    pub workers_hint: Option<u32>,
+    /// Until then requests are held, in milliseconds since the Unix epoch. A request waits for `boot_wait_ms` at most.
+    pub held_until_unix_ms: Option<u64>,
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        Self { queue_target_ms: 500, workers_hint: None, held_until_unix_ms: None }
+    }
 }
 
 /// What the router does for an app between client and dyno. The default is nothing.
@@ -251,6 +271,24 @@ pub struct RouterStatus {
     pub connections: u64,
     pub requests_total: u64,
     pub log_lines_dropped_total: u64,
+    /// Apps with requests that wait, or whose dynos have been at their limit.
+    #[serde(default)]
+    pub admission: Vec<AppAdmission>,
+}
+
+/// What the router knows of one app's requests.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppAdmission {
+    pub app: Uuid,
+    pub in_flight: u32,
+    pub queued: u32,
+    /// The newest are served first, the oldest refused.
+    pub overloaded: bool,
+    /// Requests that a dyno works on at once, as far as was learned; `None` where that is declared.
+    pub workers: Option<u32>,
+    /// Mean time to an answer at that number.
+    pub latency_ms: Option<u64>,
 }
 
 #[cfg(test)]

@@ -213,6 +213,7 @@ mod tests {
             dynos: Vec::new(),
             limits: RequestLimits::default(),
             edge: EdgeSettings::default(),
+            admission: wire::routes::AdmissionSettings::default(),
         };
         let source = Source {
             peer: "::ffff:1.2.3.4".parse().unwrap(),
@@ -221,7 +222,7 @@ mod tests {
             unix_ms: 5,
         };
         let body = &text.as_bytes()[head.head_bytes..];
-        Outgoing::new(Arc::new(App::new(Uuid::nil(), view)), &head, body, source, Vec::new())
+        Outgoing::new(Arc::new(App::new(Uuid::nil(), view, Arc::default())), &head, body, source, Vec::new())
     }
 
     #[test]

@@ -95,7 +95,8 @@ fn h11_when_the_queue_is_full_and_when_the_wait_was_too_long() {
         "a refusal",
     );
     assert_eq!(refused.unwrap().header("retry-after"), Some("1"));
-    assert!(queued.response().body.contains("H11"));
+    let response = queued.response();
+    assert!(response.body.contains("H11"), "{response:?}");
     assert!(queued_at.elapsed() >= queue_wait);
     assert_eq!(router.in_flight(dyno.id), 1);
     go.send(()).unwrap();

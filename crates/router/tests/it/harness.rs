@@ -14,7 +14,8 @@ use router::{Bounds, Listen, Router, RouterConfig};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 use wire::routes::{
-    AppRoute, Availability, CertificateRoute, DynoRoute, EdgeSettings, FrontPolicy, RequestLimits, RouteTable,
+    AdmissionSettings, AppRoute, Availability, CertificateRoute, DynoRoute, EdgeSettings, FrontPolicy, RequestLimits,
+    RouteTable,
 };
 use wire::segment::SegmentReader;
 
@@ -194,6 +195,7 @@ pub(crate) fn app(dynos: &[&TestDyno]) -> AppRoute {
         dynos: dynos.iter().map(|dyno| dyno.route()).collect(),
         limits: limits(),
         edge: EdgeSettings::default(),
+        admission: AdmissionSettings::default(),
     }
 }
 

@@ -99,7 +99,7 @@ fn a_limit_is_exact_across_threads_and_the_queue_uses_it_up() {
         .collect();
     clients.into_iter().for_each(|client| client.join().unwrap());
     assert_eq!(most.load(Ordering::SeqCst), 2);
-    assert_eq!(router.in_flight(dyno.id), 0);
+    router.wait_for_in_flight(dyno.id, 0);
     router.drain();
 }
 

@@ -1,0 +1,145 @@
+//! What happens to more requests than the dynos can serve, on real sockets.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wire::routes::{AdmissionSettings, AppAdmission, AppRoute};
+
+use crate::harness::{HOST, PATIENCE, TestDyno, TestRouter, app, bounds, ok, wait_until};
+
+/// A dyno that answers when it is told to.
+fn held() -> (Sender<()>, TestDyno) {
+    let (go, wait): (Sender<()>, Receiver<()>) = channel();
+    let wait = Mutex::new(wait);
+    let dyno = TestDyno::http(move |_request| {
+        wait.lock().unwrap().recv().unwrap();
+        ok("done")
+    });
+    (go, dyno)
+}
+
+fn admission(router: &mut TestRouter) -> AppAdmission {
+    let status = router.runtime.block_on(router.server.status()).unwrap();
+    status.admission.into_iter().next().unwrap_or_default()
+}
+
+#[test]
+fn a_limit_is_learned_from_the_answers_and_reported() {
+    const CLIENTS: usize = 24;
+    const WORKERS: usize = 4;
+    // Takes everything at once and answers four at a time, as a server with four workers does.
+    let (free, worker) = channel();
+    (0..WORKERS).for_each(|_worker| free.send(()).unwrap());
+    let worker = Mutex::new(worker);
+    let dyno = TestDyno::http(move |_request| {
+        worker.lock().unwrap().recv().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        free.send(()).unwrap();
+        ok("done")
+    });
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let (address, deadline) = (router.address, Instant::now() + PATIENCE);
+    let learned = thread::scope(|scope| {
+        let (stop, stopped) = channel::<()>();
+        for _client in 0..CLIENTS {
+            let stop = stop.clone();
+            scope.spawn(move || {
+                let mut client = crate::harness::Client::connect(address);
+                while stop.send(()).is_ok() && Instant::now() < deadline {
+                    client.get("/");
+                }
+            });
+        }
+        drop(stop);
+        let mut learned = 0;
+        wait_until(
+            || {
+                stopped.try_iter().for_each(drop);
+                learned = admission(&mut router).workers.unwrap_or(0);
+                learned >= 3
+            },
+            "a learned limit",
+        );
+        learned
+    });
+    assert!(learned <= 16, "{learned}");
+    router.drain();
+}
+
+#[test]
+fn an_app_that_is_held_answers_when_it_is_resumed_and_when_the_hold_is_over() {
+    let dyno = TestDyno::http(|_request| ok("served"));
+    let mut router = TestRouter::start();
+    let held = |from_now: Duration| {
+        let until = std::time::SystemTime::now() + from_now;
+        let until = until.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        let admission = AdmissionSettings { held_until_unix_ms: u64::try_from(until).ok(), ..Default::default() };
+        AppRoute { admission, ..app(&[&dyno]) }
+    };
+    router.route(held(PATIENCE));
+    let mut client = router.connect();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    wait_until(|| admission(&mut router).queued == 1, "a held request");
+    router.route(app(&[&dyno]));
+    assert_eq!(client.response().body, "served");
+
+    let began = Instant::now();
+    router.route(held(Duration::from_millis(300)));
+    assert_eq!(client.get("/").body, "served");
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    router.drain();
+}
+
+#[test]
+fn a_request_whose_client_left_the_queue_is_never_sent() {
+    let (go, mut dyno) = held();
+    dyno.concurrency = Some(1);
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut served = router.connect();
+    served.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    router.wait_for_in_flight(dyno.id, 1);
+    let mut queued = router.connect();
+    queued.send(&format!("GET /queued HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    wait_until(|| admission(&mut router).queued == 1, "a queued request");
+    drop(queued);
+    wait_until(|| admission(&mut router).queued == 0, "an empty queue");
+    go.send(()).unwrap();
+    assert_eq!(served.response().body, "done");
+    router.wait_for_in_flight(dyno.id, 0);
+    router.drain();
+}
+
+#[test]
+fn under_overload_the_newest_is_served_and_the_oldest_refused_with_a_time() {
+    let (go, mut dyno) = held();
+    dyno.concurrency = Some(1);
+    let mut router = TestRouter::start_with(bounds());
+    let admission_settings = AdmissionSettings { queue_target_ms: 100, ..Default::default() };
+    router.route(AppRoute { admission: admission_settings, ..app(&[&dyno]) });
+    let mut served = router.connect();
+    served.send(&format!("GET /served HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    router.wait_for_in_flight(dyno.id, 1);
+    // They keep coming, so the queue stands.
+    let mut waiting = Vec::new();
+    wait_until(
+        || {
+            let mut client = router.connect();
+            client.send(&format!("GET /waits HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+            waiting.push(client);
+            admission(&mut router).overloaded
+        },
+        "overload",
+    );
+    let refused = waiting[0].response();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.body.contains("H11"), "{}", refused.body);
+    assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+    go.send(()).unwrap();
+    assert_eq!(served.response().body, "done");
+    (0..waiting.len()).for_each(|_request| go.send(()).unwrap());
+    router.drain();
+}
