@@ -40,7 +40,6 @@ use crate::client_io::{ClientStream, see_off};
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, open_stream};
 use crate::log_thread::unix_us;
-use crate::places::AppPlace;
 use crate::proxy::HEALTH_PATH;
 use crate::reach::{Connector, Journey, local_failure, reach};
 use crate::reply::{self, Problem, ReplyBody};
@@ -54,6 +53,20 @@ use self::outgoing::{Outgoing, Source};
 use self::request_head::{HEADERS_MAX, Parsed};
 use self::timer::Timer;
 use self::transfer::{Fault, Transfer};
+
+/// The requests at the beginning of the bytes that the lane would take: method, target, body.
+#[cfg(fuzzing)]
+pub(crate) fn taken(mut bytes: &[u8]) -> Vec<(String, String, Vec<u8>)> {
+    let mut all = Vec::new();
+    loop {
+        let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let Parsed::Whole(head) = request_head::parse(bytes, &mut space) else { return all };
+        let end = head.head_bytes.saturating_add(head.body_bytes);
+        let Some(body) = bytes.get(head.head_bytes..end) else { return all };
+        all.push((head.method.to_owned(), head.target.to_owned(), body.to_vec()));
+        bytes = &bytes[end..];
+    }
+}
 
 /// A head that is not complete by then is for the full path, which has its own bounds.
 const PARTIAL_BYTES_MAX: usize = 16 * 1024;
@@ -191,13 +204,15 @@ impl Lane<'_> {
         if misdirected || head.target.starts_with(HEALTH_PATH) || app.view().edge != EdgeSettings::default() {
             return Considered::Other;
         }
+        // The full path says what follows from that.
+        let Some(place) = app.places.enter(shared.bounds.app_requests_max) else { return Considered::Other };
         let source = Source {
             peer: self.origin.peer.ip(),
             local: self.origin.local,
             https: tls.is_some(),
             unix_ms: unix_us() / 1000,
         };
-        let outgoing = Outgoing::new(app, &head, body, source, self.worker.buffers.take());
+        let outgoing = Outgoing::new(app, &head, body, source, place, self.worker.buffers.take());
         Considered::Request(Box::new(outgoing), end)
     }
 
@@ -231,8 +246,6 @@ impl Lane<'_> {
     async fn carry(&mut self, outgoing: &Outgoing, record: &mut Record<'_>, close: bool) -> Result<(), Fault> {
         let limits = outgoing.app.view().limits;
         let bounds = &self.worker.shared.bounds;
-        let place = outgoing.app.places.enter(bounds.app_requests_max);
-        record.place = Some(place.ok_or(Fault::Problem(Problem::code(ErrorCode::H22)))?);
         let connector = Streams { worker: self.worker, idempotent: outgoing.idempotent };
         let reaching = reach(&outgoing.app, bounds, &mut record.journey, &connector);
         let (slot, mut dyno) = self.unless_left(reaching).await?.map_err(Fault::Problem)?;
@@ -341,8 +354,6 @@ struct Record<'a> {
     worker: &'a Worker,
     origin: &'a Origin,
     outgoing: &'a Outgoing,
-    /// Held as long as the request lasts.
-    place: Option<AppPlace>,
     journey: Journey,
     service: Duration,
     status: u16,
@@ -355,7 +366,7 @@ impl<'a> Record<'a> {
     fn new(worker: &'a Worker, origin: &'a Origin, outgoing: &'a Outgoing) -> Self {
         let failure = Some(Failure { code: ErrorCode::H27, cause: None });
         let (service, journey) = (Duration::ZERO, Journey::default());
-        Self { worker, origin, outgoing, place: None, journey, service, status: 499, bytes: 0, failure }
+        Self { worker, origin, outgoing, journey, service, status: 499, bytes: 0, failure }
     }
 
     fn fail(&mut self, code: ErrorCode) {

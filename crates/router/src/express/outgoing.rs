@@ -11,6 +11,7 @@ use uuid::{Builder, Uuid};
 use super::request_head::RequestHead;
 use super::response_head::line;
 use crate::app::App;
+use crate::places::AppPlace;
 use crate::{forward, random};
 
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Outgoing {
     pub(super) idempotent: bool,
     /// The client wants the connection closed after the answer.
     pub(super) close: bool,
+    /// Its share of what the app may hold.
+    _place: AppPlace,
 }
 
 /// Where a request came from.
@@ -51,6 +54,7 @@ impl Outgoing {
         head: &RequestHead<'_, '_>,
         body: &[u8],
         source: Source,
+        place: AppPlace,
         mut bytes: Vec<u8>,
     ) -> Self {
         let method = push(&mut bytes, head.method.as_bytes());
@@ -116,6 +120,7 @@ impl Outgoing {
             head_only: head.method == "HEAD",
             idempotent: matches!(head.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS"),
             close: head.close,
+            _place: place,
             bytes,
         }
     }
@@ -222,7 +227,8 @@ mod tests {
             unix_ms: 5,
         };
         let body = &text.as_bytes()[head.head_bytes..];
-        Outgoing::new(Arc::new(App::new(Uuid::nil(), view, Arc::default())), &head, body, source, Vec::new())
+        let place = Arc::new(crate::places::AppPlaces::default()).enter(1).unwrap();
+        Outgoing::new(Arc::new(App::new(Uuid::nil(), view, Arc::default())), &head, body, source, place, Vec::new())
     }
 
     #[test]

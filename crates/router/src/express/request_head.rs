@@ -86,6 +86,8 @@ pub(super) fn parse<'head, 'bytes>(
             }
             14 if name.eq_ignore_ascii_case("http2-settings") => return Parsed::Other,
             17 if name.eq_ignore_ascii_case("transfer-encoding") => return Parsed::Other,
+            // To CGI, `X_Forwarded_Proto` and `X-Forwarded-Proto` are one: the full path looks whether it is one of ours.
+            _ if name.as_bytes().contains(&b'_') => return Parsed::Other,
             _ => {}
         }
     }
@@ -110,8 +112,11 @@ fn plain_authority(value: &[u8]) -> Option<&str> {
     (sound && sound_port).then_some(authority)
 }
 
-/// Digits only, and no more than a length can have.
+/// Digits only, no more than a length can have, and none that would make it octal to some.
 fn plain_length(value: &[u8]) -> Option<usize> {
+    if value.len() > 1 && value.starts_with(b"0") {
+        return None;
+    }
     let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok()
 }
@@ -168,6 +173,8 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 01\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_Proto: https\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",

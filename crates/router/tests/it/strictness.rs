@@ -113,3 +113,15 @@ fn a_client_that_still_sends_hears_why_its_connection_ends() {
     }
     router.drain();
 }
+
+#[test]
+fn headers_that_cgi_cannot_tell_from_the_routers_do_not_reach_a_dyno() {
+    let dyno = TestDyno::http(|request| ok(&request.head));
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut client = router.connect();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nX_Forwarded_Proto: https\r\nx_own: 1\r\n\r\n"));
+    let seen = client.response().body.to_ascii_lowercase();
+    assert!(!seen.contains("x_forwarded_proto") && seen.contains("x_own: 1\r\n"), "{seen}");
+    router.drain();
+}
