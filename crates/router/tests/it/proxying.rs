@@ -32,7 +32,7 @@ fn a_request_reaches_the_dyno_with_herokus_headers_and_is_logged() {
                   request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd=\"9.9.9.9, 127.0.0.1\" dyno=web.1 connect=";
     assert!(line.starts_with(expect), "{line}");
     let bytes = seen.head.len();
-    assert!(line.contains(&format!(" status=200 bytes={bytes} protocol=http queue=0ms")), "{line}");
+    assert!(line.contains(&format!(" status=200 bytes={bytes} protocol=http queue=")), "{line}");
     router.drain();
 }
 
