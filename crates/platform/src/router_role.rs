@@ -21,6 +21,9 @@ use crate::server::log_to_stderr;
 /// The router's user, just below the uids of apps. It needs no name.
 pub(crate) const ROUTER_UID: u32 = 399_998;
 
+/// Where Debian keeps the authorities that the machine trusts.
+const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 pub(crate) fn run(options: &RouterOptions) -> Result<()> {
     log_to_stderr();
     let data_dir = match (&options.instance, &options.platform.data_dir.data_dir) {
@@ -48,6 +51,7 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         https,
         https_port: platform.https_port,
         http2_without_tls: true,
+        ca_file: std::env::var_os("SSL_CERT_FILE").map_or_else(|| SYSTEM_BUNDLE.into(), PathBuf::from),
         threads: None,
         bounds: Bounds::default(),
     };

@@ -19,6 +19,8 @@ pub struct RouterConfig {
     pub https_port: Option<u16>,
     /// Whether clients may speak HTTP/2 where plain HTTP is accepted, as load balancers in front do for gRPC.
     pub http2_without_tls: bool,
+    /// PEM: the authorities that upstreams' certificates are checked with.
+    pub ca_file: PathBuf,
     /// Worker threads; `None` for one per core.
     pub threads: Option<NonZeroUsize>,
     pub bounds: Bounds,

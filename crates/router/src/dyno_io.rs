@@ -34,6 +34,8 @@ pub(crate) struct DynoConnection {
     pub(crate) line: Arc<Line>,
     /// It has carried a request before, so the dyno may be closing it at this very moment.
     pub(crate) reused: bool,
+    /// Where it is kept between requests, if that is not under its dyno's serial number.
+    pub(crate) pool_key: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,12 @@ impl DynoConnection {
         let Sender::Http2(sender, streams) = &self.sender else { return None };
         let sender = Sender::Http2(sender.clone(), streams.clone());
         // The pool's own handle is one of them.
-        (Rc::strong_count(streams) <= streams_max + 1).then(|| Self { sender, line: self.line.clone(), reused: true })
+        (Rc::strong_count(streams) <= streams_max + 1).then(|| Self {
+            sender,
+            line: self.line.clone(),
+            reused: true,
+            pool_key: None,
+        })
     }
 
     /// Whether an HTTP/2 connection carries no request.
@@ -132,7 +139,15 @@ pub(crate) async fn connect(
     limit: Duration,
     bounds: &Bounds,
 ) -> Result<DynoConnection, ConnectFailure> {
-    let stream = open_stream(address, limit).await?;
+    over(open_stream(address, limit).await?, protocol, bounds).await
+}
+
+/// HTTP over a connection that is open.
+pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    protocol: DynoProtocol,
+    bounds: &Bounds,
+) -> Result<DynoConnection, ConnectFailure> {
     let line = Arc::new(Line::default());
     let io = TokioIo::new(DynoIo { stream: Some(stream), line: line.clone() });
     let failed = |error| ConnectFailure::Local(io::Error::other(error));
@@ -151,7 +166,7 @@ pub(crate) async fn connect(
             Sender::Http2(sender, Rc::new(()))
         }
     };
-    Ok(DynoConnection { sender, line, reused: false })
+    Ok(DynoConnection { sender, line, reused: false, pool_key: None })
 }
 
 fn http2_builder(bounds: &Bounds) -> http2::Builder<LocalExecutor> {
@@ -177,19 +192,19 @@ fn classify(error: io::Error) -> ConnectFailure {
 }
 
 #[derive(Debug)]
-struct DynoIo {
+struct DynoIo<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     /// `None` only while being dropped.
-    stream: Option<TcpStream>,
+    stream: Option<S>,
     line: Arc<Line>,
 }
 
-impl DynoIo {
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> DynoIo<S> {
+    fn stream(&mut self) -> Pin<&mut S> {
         Pin::new(self.stream.as_mut().expect("the stream is taken on drop only"))
     }
 }
 
-impl Drop for DynoIo {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Drop for DynoIo<S> {
     fn drop(&mut self) {
         let slot = self.line.linger.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(slot), Some(stream)) = (slot, self.stream.take())
@@ -201,7 +216,7 @@ impl Drop for DynoIo {
 }
 
 /// Tells the dyno that no more comes and waits until it has closed, because until then its worker is not free.
-async fn linger(mut stream: TcpStream, slot: Arc<Slot>) {
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc<Slot>) {
     let mut scrap = [0; 4096];
     if stream.shutdown().await.is_ok() {
         while stream.read(&mut scrap).await.is_ok_and(|count| count > 0) {}
@@ -209,7 +224,7 @@ async fn linger(mut stream: TcpStream, slot: Arc<Slot>) {
     drop(slot);
 }
 
-impl AsyncRead for DynoIo {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for DynoIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = self.stream().poll_read(cx, buf);
@@ -218,7 +233,7 @@ impl AsyncRead for DynoIo {
     }
 }
 
-impl AsyncWrite for DynoIo {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for DynoIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream().poll_write(cx, bytes)
     }
@@ -232,7 +247,7 @@ impl AsyncWrite for DynoIo {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -29,6 +29,7 @@ use crate::request_body::RequestBody;
 use crate::request_log::Record;
 use crate::tunnel::{self, Tunnel};
 use crate::upload::{Gate, Phase, Progress, Upload};
+use crate::upstream::{self, Upstream};
 use crate::worker::{Open, Worker};
 
 /// A request as it goes to the dyno.
@@ -121,7 +122,8 @@ impl Exchange {
     /// Finds a dyno that has a free slot and takes a connection.
     async fn reach_dyno(&mut self) -> Result<(Arc<Slot>, DynoConnection), Problem> {
         let client = self.client.clone();
-        let connector = Connections { worker: &client.worker, app: &self.app, replayable: self.replayable() };
+        let host = forward::host(&self.outgoing.headers);
+        let connector = Connections { worker: &client.worker, app: &self.app, host, replayable: self.replayable() };
         let mut journey = Journey::default();
         let reached = reach(&self.app, &client.worker.shared.bounds, &mut journey, &connector).await;
         self.record.add_queue(journey.queue);
@@ -134,12 +136,10 @@ impl Exchange {
     async fn connect_again(&mut self, slot: &Arc<Slot>) -> Result<DynoConnection, Problem> {
         let limit = Duration::from_millis(self.app.view().limits.connect_ms);
         let connecting_at = Instant::now();
-        let protocol = self.app.view().edge.dyno_protocol;
-        let worker = &self.client.worker;
-        let connected = connect(slot.dyno.address, protocol, limit, &worker.shared.bounds).await;
-        if let Ok(connection) = &connected {
-            worker.pool.open(slot.dyno.serial, connection);
-        }
+        let host = forward::host(&self.outgoing.headers);
+        let connector =
+            Connections { worker: &self.client.worker, app: &self.app, host, replayable: self.replayable() };
+        let connected = connector.connect(slot, limit).await;
         self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
         connected.map_err(|failure| match failure {
             ConnectFailure::Refused => Problem::code(ErrorCode::H21),
@@ -336,6 +336,8 @@ struct Answer {
 struct Connections<'a> {
     worker: &'a Worker,
     app: &'a App,
+    /// Lower case, without port.
+    host: String,
     replayable: bool,
 }
 
@@ -343,7 +345,10 @@ impl Connector for Connections<'_> {
     type Connection = DynoConnection;
 
     async fn pooled(&self, slot: &Slot) -> Option<DynoConnection> {
-        let connection = self.worker.pool.take(slot.dyno.serial, &self.worker.shared.bounds).await?;
+        let serial = slot.dyno.serial;
+        let outside = self.app.view().edge.upstream.is_some();
+        let key = if outside { upstream::pool_key(serial, &self.host) } else { serial };
+        let connection = self.worker.pool.take(key, &self.worker.shared.bounds).await?;
         if !self.replayable {
             // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out
             // before a request goes down with it that could not be sent twice.
@@ -353,8 +358,17 @@ impl Connector for Connections<'_> {
     }
 
     async fn connect(&self, slot: &Slot, limit: Duration) -> Result<DynoConnection, ConnectFailure> {
-        let protocol = self.app.view().edge.dyno_protocol;
-        let connection = connect(slot.dyno.address, protocol, limit, &self.worker.shared.bounds).await?;
+        let shared = &self.worker.shared;
+        let view = self.app.view();
+        if let Some(url) = &view.edge.upstream {
+            // Checked before it was put into the table.
+            let Some(upstream) = Upstream::parse(url) else { return Err(ConnectFailure::Refused) };
+            let tls = || shared.upstream_tls();
+            let mut connection = upstream::connect(&upstream, &self.host, tls, limit, &shared.bounds).await?;
+            connection.pool_key = Some(upstream::pool_key(slot.dyno.serial, &self.host));
+            return Ok(connection);
+        }
+        let connection = connect(slot.dyno.address, view.edge.dyno_protocol, limit, &shared.bounds).await?;
         self.worker.pool.open(slot.dyno.serial, &connection);
         Ok(connection)
     }

@@ -60,6 +60,16 @@ pub(crate) fn upgrade_asked(headers: &HeaderMap) -> Option<HeaderValue> {
     (asked && !h2c).then(|| protocol.clone())
 }
 
+/// The host that a prepared request is for: lower case, without port.
+pub(crate) fn host(headers: &HeaderMap) -> String {
+    let authority = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    };
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
 /// Turns a client's headers into those for the dyno.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>, forwarded: &Forwarded<'_>) {
     let wants_trailers = headers

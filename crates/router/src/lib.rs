@@ -44,6 +44,7 @@ mod reply;
 mod request_body;
 mod tunnel;
 mod upload;
+mod upstream;
 mod websocket;
 
 mod active_apps;

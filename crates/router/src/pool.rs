@@ -48,7 +48,7 @@ impl Pool {
         }
         connection.reused = true;
         let mut idle = self.idle.borrow_mut();
-        let of_dyno = idle.entry(serial).or_default();
+        let of_dyno = idle.entry(connection.pool_key.unwrap_or(serial)).or_default();
         if of_dyno.len() < bounds.dyno_idle_connections_max {
             of_dyno.push(Idle { connection, since: Instant::now() });
         }

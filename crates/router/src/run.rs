@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -97,7 +97,8 @@ pub struct Router {
 impl Router {
     /// Loads the last table from disk and serves from it at once, whether or not there is a server.
     pub fn start(config: RouterConfig) -> Result<Self, RouterError> {
-        let RouterConfig { data_dir, instance, http, https, https_port, http2_without_tls, threads, bounds } = config;
+        let RouterConfig { data_dir, instance, http, https, https_port, http2_without_tls, ca_file, threads, bounds } =
+            config;
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
         let router_dir = data_dir.join("router");
         let (log, log_thread) = log_thread::start(&router_dir.join("log")).map_err(RouterError::RequestLog)?;
@@ -110,6 +111,8 @@ impl Router {
             bounds: bounds.clone(),
             log: log.clone(),
             tls,
+            ca_file,
+            upstream_tls: OnceLock::new(),
             handshakes: Handshakes::default(),
             clients: Arc::default(),
             https_port,

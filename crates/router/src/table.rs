@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
-use wire::routes::{AdmissionSettings, AppAdmission, AppRoute, DynoRoute, RouteTable, TableUpdate};
+use wire::routes::{AdmissionSettings, AppAdmission, AppRoute, Availability, DynoRoute, RouteTable, TableUpdate};
 
 use crate::active_apps::ActiveApps;
 use crate::app::{App, AppView};
@@ -18,6 +18,7 @@ use crate::certificates::Certificates;
 use crate::config::Bounds;
 use crate::dyno::Dyno;
 use crate::front::Fronts;
+use crate::upstream;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -166,7 +167,9 @@ impl Table {
         state.generation = generation;
         let present: Vec<(Uuid, SocketAddr)> =
             state.routes.values().flat_map(|route| &route.dynos).map(|dyno| (dyno.dyno, dyno.address)).collect();
-        let present: std::collections::HashSet<_> = present.into_iter().collect();
+        let stand_ins = state.routes.values().filter(|route| route.edge.upstream.is_some());
+        let stand_ins = stand_ins.map(|route| upstream::stand_in(route.app)).map(|dyno| (dyno.dyno, dyno.address));
+        let present: std::collections::HashSet<_> = present.into_iter().chain(stand_ins).collect();
         state.dynos.retain(|key, dyno| present.contains(key) || dyno.in_flight() > 0);
     }
 
@@ -177,9 +180,18 @@ impl Table {
 
 impl State {
     fn apply_app(&mut self, route: AppRoute, active_apps: &Arc<ActiveApps>) {
-        let dynos: Vec<Arc<Dyno>> = route.dynos.iter().map(|dyno| self.dyno(dyno)).collect();
+        let mut dynos: Vec<Arc<Dyno>> = route.dynos.iter().map(|dyno| self.dyno(dyno)).collect();
         let (limits, edge) = (route.limits, route.edge.clone());
-        let view = AppView { availability: Some(route.availability), dynos, limits, edge, admission: route.admission };
+        let mut availability = route.availability;
+        if edge.upstream.is_some() {
+            // The place behind the router takes the dynos' place in everything but where it is.
+            dynos = vec![self.dyno(&upstream::stand_in(route.app))];
+            availability = match availability {
+                Availability::Maintenance => Availability::Maintenance,
+                _ => Availability::Serving,
+            };
+        }
+        let view = AppView { availability: Some(availability), dynos, limits, edge, admission: route.admission };
         match self.apps.get(&route.app).cloned() {
             Some(app) => switch(&app, view),
             None => drop(self.apps.insert(route.app, Arc::new(App::new(route.app, view, active_apps.clone())))),
@@ -228,7 +240,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::thread;
 
-    use wire::routes::{Availability, EdgeSettings};
+    use wire::routes::EdgeSettings;
 
     use super::*;
     use crate::config::Bounds;

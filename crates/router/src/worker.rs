@@ -1,10 +1,12 @@
 //! One worker thread: its own runtime, its own listeners, its own connections to dynos.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Request;
@@ -12,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
@@ -35,6 +37,7 @@ use crate::proxy_protocol::{self, Proxied};
 use crate::request_body::RequestBody;
 use crate::table::Table;
 use crate::tls::{Handshakes, Secured};
+use crate::upstream;
 use crate::worker_log::WorkerLog;
 
 /// How often idle connections to dynos are looked at.
@@ -54,6 +57,10 @@ pub(crate) struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) log: LogSender,
     pub(crate) tls: Arc<ServerConfig>,
+    /// Certificates that this machine trusts.
+    pub(crate) ca_file: PathBuf,
+    /// Made of them when it is first needed.
+    pub(crate) upstream_tls: OnceLock<Arc<ClientConfig>>,
     pub(crate) handshakes: Handshakes,
     pub(crate) clients: Arc<ClientPlaces>,
     /// Where clients find HTTPS.
@@ -62,6 +69,16 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     pub(crate) connections: AtomicUsize,
     pub(crate) requests_total: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn upstream_tls(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(config) = self.upstream_tls.get() {
+            return Ok(config.clone());
+        }
+        let config = upstream::tls_configuration(&self.ca_file)?;
+        Ok(self.upstream_tls.get_or_init(|| config).clone())
+    }
 }
 
 /// How far the end of the router has come; it only goes forward.

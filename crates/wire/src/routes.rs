@@ -104,6 +104,9 @@ pub struct EdgeSettings {
     pub hsts: Option<Hsts>,
     /// What its dynos speak.
     pub dyno_protocol: DynoProtocol,
+    /// Where requests go instead of to dynos, as `https://old-host.example`: with the app's own host, so that its
+    /// domains can lead here before the app does.
+    pub upstream: Option<String>,
     /// Longer request bodies are refused with 413. `None` is no limit.
     pub request_bytes_max: Option<u64>,
     /// Shown instead of the router's own page under maintenance (`H80`), to those who ask for HTML.

@@ -180,6 +180,7 @@ pub(crate) fn config(dir: &Path, http: Vec<Listen>, bounds: Bounds) -> RouterCon
         https: Vec::new(),
         https_port: None,
         http2_without_tls: true,
+        ca_file: dir.join("authorities.pem"),
         threads,
         bounds,
     }

@@ -19,3 +19,4 @@ mod strictness;
 mod table;
 mod tls;
 mod upgrades;
+mod upstream;

@@ -19,6 +19,8 @@ pub(crate) type TlsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    /// Its own certificate.
+    pub(crate) pem: String,
 }
 
 impl Authority {
@@ -26,8 +28,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), certificate }
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, certificate) = (certificate.pem(), certificate.der().clone());
+        Self { issuer: Issuer::new(params, key), certificate, pem }
     }
 
     pub(crate) fn certify(&self, id: u128, hosts: &[&str]) -> CertificateRoute {

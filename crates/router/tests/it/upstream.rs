@@ -1,0 +1,76 @@
+//! An app that has not moved in yet: its requests go on to where it is.
+
+use std::sync::atomic::Ordering;
+
+use wire::routes::{AppRoute, Availability, EdgeSettings};
+
+use crate::harness::{HOST, Request, TestDyno, TestRouter, app, bounds, ok};
+use crate::tls_client::Authority;
+
+fn moved_out(url: String) -> AppRoute {
+    let edge = EdgeSettings { upstream: Some(url), ..EdgeSettings::default() };
+    AppRoute { edge, availability: Availability::Blank, ..app(&[]) }
+}
+
+#[test]
+fn requests_go_on_to_the_old_host_as_if_the_router_were_not_there() {
+    let old = TestDyno::http(|request| ok(&format!("{}{}", request.head, request.body.len())));
+    let mut router = TestRouter::start();
+    router.route(moved_out(format!("http://localhost:{}", old.address.port())));
+    let mut client = router.connect();
+    for _request in 0..3 {
+        client.send(&format!("POST /x?y HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 5\r\n\r\nhello"));
+        let response = client.response();
+        let seen = Request { head: response.body, body: Vec::new() };
+        assert!(seen.head.starts_with("POST /x?y HTTP/1.1\r\n") && seen.head.ends_with('5'), "{}", seen.head);
+        assert_eq!(seen.header("host"), Some(HOST));
+        assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+    }
+    assert!(old.connections.load(Ordering::SeqCst) <= 2, "connections are kept");
+    let lines = router.next_log_lines(3);
+    assert!(lines[0].contains(" dyno=upstream ") && lines[0].contains(" status=200 "), "{}", lines[0]);
+
+    router.route(AppRoute { availability: Availability::Maintenance, ..moved_out("http://localhost:1".to_owned()) });
+    assert!(router.get("/").body.contains("H80"));
+    let here = TestDyno::http(|_request| ok("here"));
+    router.route(app(&[&here]));
+    assert_eq!(router.get("/").body, "here", "the app has moved in");
+    router.drain();
+}
+
+#[test]
+fn the_old_host_is_asked_over_tls_for_the_apps_own_name() {
+    let authority = Authority::new();
+    // Another router is the old host: it knows the app by its name only.
+    let dyno = TestDyno::http(|request| ok(&request.head));
+    let mut old = TestRouter::start();
+    old.route(app(&[&dyno]));
+    old.certify(vec![authority.certify(1, &[HOST])]);
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("authorities.pem"), &authority.pem).unwrap();
+    let mut router = TestRouter::start_in(dir, bounds());
+    router.route(moved_out(format!("https://localhost:{}", old.https_address.port())));
+    for _request in 0..2 {
+        let seen = Request { head: router.get("/x").body, body: Vec::new() };
+        assert_eq!((seen.header("host"), seen.header("x-forwarded-proto")), (Some(HOST), Some("https")));
+    }
+    // The certificate of an authority that this machine does not trust is none.
+    old.certify(vec![Authority::new().certify(1, &[HOST])]);
+    let router = TestRouter::start_in(router.drain(), bounds());
+    let response = router.get("/");
+    assert_eq!(response.status(), 503);
+    assert!(response.body.contains("H21"), "{}", response.body);
+    router.drain();
+    old.drain();
+}
+
+#[test]
+fn an_old_host_that_is_gone_is_reported_as_such() {
+    let mut router = TestRouter::start();
+    router.route(moved_out(format!("http://{}", TestDyno::refusing().address)));
+    assert!(router.get("/").body.contains("H21"));
+    router.route(moved_out("http://no-such-host.invalid".to_owned()));
+    assert!(router.get("/").body.contains("H21"));
+    router.drain();
+}
