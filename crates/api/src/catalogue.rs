@@ -78,6 +78,11 @@ pub(crate) async fn nothing_of_app(_app: TheApp) -> Json<Vec<Value>> {
     Json(Vec::new())
 }
 
+/// What Heroku's metrics count by code. Nothing is counted yet; the codes are in the app's log.
+pub(crate) async fn no_error_counts(_app: TheApp) -> Json<Value> {
+    Json(json!({"data": {}}))
+}
+
 pub(crate) async fn no_feature() -> ApiError {
     ApiError::not_found("feature")
 }

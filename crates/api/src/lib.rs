@@ -145,6 +145,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/favorites", get(catalogue::nothing))
         .route("/user/notifications", get(catalogue::nothing))
         .route("/apps/{app}/formation/{kind}/monitors", get(catalogue::nothing_of_app))
+        .route("/apps/{app}/formation/{kind}/metrics/errors", get(catalogue::no_error_counts))
+        .route("/apps/{app}/router-metrics/errors", get(catalogue::no_error_counts))
         .merge(refused::routes())
         .route("/berth/status", get(berth::status))
         .route("/berth/gc", get(berth::garbage).post(berth::collect_garbage))

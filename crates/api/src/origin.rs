@@ -13,6 +13,9 @@ use crate::error::ApiError;
 use crate::listen::Peer;
 use crate::state::ApiState;
 
+/// How a forwarder on the client's machine says that its client speaks plain HTTP to it.
+const FORWARDED_PROTO: &str = "berth-forwarded-proto";
+
 /// The scheme and authority that the client used, if they are ours: URLs in answers are built from it.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
@@ -34,7 +37,9 @@ impl FromRequestParts<Arc<ApiState>> for Origin {
                 state.config.domain
             )));
         }
-        let scheme = if tls { "https" } else { "http" };
+        // Our own forwarder, which a client reaches without TLS. A lie here changes URLs in the liar's own answers.
+        let forwarded = parts.headers.get(FORWARDED_PROTO).is_some_and(|value| value == "http");
+        let scheme = if tls && !forwarded { "https" } else { "http" };
         Ok(Self { base: format!("{scheme}://{host}"), authority: host.to_owned() })
     }
 }

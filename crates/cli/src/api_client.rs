@@ -16,6 +16,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 use wire::platform_api::{ApiErrorBody, MEDIA_TYPE};
 
+use crate::forwarder::is_hop_by_hop;
 use crate::server_url::ServerUrl;
 
 /// How long a connection may take to be made. Reads have no limit: a build may be silent for minutes.
@@ -201,6 +202,27 @@ impl ApiClient {
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> ApiResult<T> {
         let answer = self.authorized(self.agent.delete(self.url(path))).call();
         self.json(self.checked(answer)?)
+    }
+
+    /// Passes on a request of somebody else's, with the headers that it came with, and gives the answer as it is.
+    pub(crate) fn relay(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(String, String)],
+        body: Option<&mut dyn Read>,
+    ) -> ApiResult<Response<Body>> {
+        let unreachable = |source| ApiClientError::Unreachable { server: self.server.to_string(), source };
+        let mut request = ureq::http::Request::builder().method(method).uri(self.url(target));
+        for (name, value) in headers.iter().filter(|(name, _value)| !is_hop_by_hop(name)) {
+            request = request.header(name, value);
+        }
+        let malformed = |error: ureq::http::Error| unreachable(Box::new(error.into()));
+        let answer = match body {
+            None => self.patient.run(request.body(()).map_err(malformed)?),
+            Some(reader) => self.patient.run(request.body(SendBody::from_reader(reader)).map_err(malformed)?),
+        };
+        answer.map_err(|source| unreachable(Box::new(source)))
     }
 
     /// Sends a file to a URL that carries its own authority; the token is not sent along.

@@ -13,6 +13,7 @@ mod apps;
 mod config;
 mod deploy;
 mod git_access;
+mod heroku;
 mod logs;
 mod ps;
 mod releases;
@@ -122,6 +123,12 @@ pub enum Command {
     /// Answer git's question for a password (git calls this)
     #[command(name = "git:credentials", hide = true)]
     GitCredentials(git_access::Credentials),
+    /// Run the real `heroku` client against this server
+    #[command(name = "heroku", display_order = 6)]
+    Heroku(heroku::Heroku),
+    /// Print what leads the real `heroku` client to this server, for `eval`
+    #[command(name = "heroku:env", display_order = 6)]
+    HerokuEnv(heroku::Env),
     /// Store a token for a server
     #[command(name = "login", visible_alias = "auth:login", display_order = 7)]
     Login(access::Login),
@@ -181,6 +188,8 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::MaintenanceOff => apps::set_maintenance(context, false)?,
         Command::GitRemote => git_access::remote(context)?,
         Command::GitCredentials(args) => git_access::credentials(context, &args)?,
+        Command::Heroku(args) => return heroku::heroku(context, &args),
+        Command::HerokuEnv(args) => heroku::env(context, &args)?,
         Command::Login(args) => access::login(context, &args)?,
         Command::Account => access::account(context)?,
         Command::Tokens => access::tokens(context)?,

@@ -59,6 +59,8 @@ pub(crate) struct Environment {
     pub(crate) host: Option<String>,
     pub(crate) key: Option<Secret<String>>,
     pub(crate) app: Option<String>,
+    /// The proxy on the way to other hosts.
+    pub(crate) proxy: Option<String>,
     /// A bundle that stands for a private authority, as curl and others read it.
     pub(crate) authority: Option<PathBuf>,
 }
@@ -70,6 +72,7 @@ impl Environment {
             host: variable("BERTH_HOST"),
             key: variable("BERTH_API_KEY").map(Secret::new),
             app: variable("BERTH_APP"),
+            proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
             authority: variable("SSL_CERT_FILE").map(PathBuf::from),
         }
     }
@@ -93,6 +96,11 @@ impl Context {
     /// `BERTH_HOST`.
     pub(crate) fn host(&self) -> Option<&str> {
         self.environment.host.as_deref()
+    }
+
+    /// `HTTPS_PROXY`.
+    pub(crate) fn proxy(&self) -> Option<&str> {
+        self.environment.proxy.as_deref()
     }
 
     /// The app that was named, without a look at git remotes.

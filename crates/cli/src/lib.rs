@@ -15,6 +15,7 @@ mod archive;
 mod doctor;
 mod dotenv;
 mod follow;
+mod forwarder;
 mod git;
 mod output;
 mod progress;

@@ -50,6 +50,14 @@ impl ServerUrl {
         &self.authority
     }
 
+    /// Where to connect to, with the port that the scheme means.
+    pub(crate) fn socket_address(&self) -> String {
+        if host_of(&self.authority).len() < self.authority.len() {
+            return self.authority.clone();
+        }
+        format!("{}:{}", self.authority, if self.scheme == "https" { 443 } else { 80 })
+    }
+
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.authority)
     }

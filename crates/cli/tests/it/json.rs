@@ -10,7 +10,7 @@ use crate::harness::{Reply, Server};
 const NIL: Uuid = Uuid::nil();
 
 /// Commands whose output is no resource: a script for a shell, and git's own format.
-const WITHOUT_JSON: [&str; 2] = ["completions", "git:credentials"];
+const WITHOUT_JSON: [&str; 4] = ["completions", "git:credentials", "heroku", "heroku:env"];
 
 /// Every command as it may be typed after `berth --json`, with its standard input.
 const COMMANDS: &[(&[&str], &str)] = &[

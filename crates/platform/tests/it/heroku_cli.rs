@@ -117,7 +117,7 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
 }
 
 /// The executable of the client, installed by whoever comes first.
-fn installed() -> PathBuf {
+pub(crate) fn installed() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("heroku-{VERSION}"));
     let executable = dir.join("node_modules/.bin/heroku");
     fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -32,6 +32,7 @@ mod git_push;
 mod heroku_apps;
 mod heroku_auth;
 mod heroku_domains;
+mod heroku_env;
 mod heroku_run;
 mod isolation;
 mod limits;

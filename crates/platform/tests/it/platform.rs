@@ -13,7 +13,7 @@ use crate::left_over;
 use crate::turn::Turn;
 use crate::wait::{wait_until, wait_within};
 
-const BERTH: &str = env!("CARGO_BIN_EXE_berth");
+pub(crate) const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 
 /// Drain, grace period of the dynos, and the end of the server.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);

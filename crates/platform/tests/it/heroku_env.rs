@@ -1,0 +1,147 @@
+//! `berth heroku -- …`: the client led here, and nothing of ours led anywhere else.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use crate::heroku_cli::{Ran, installed, ran};
+use crate::platform::{BERTH, TestPlatform};
+
+/// Writes every host that the client's process connects to into the file that `SEEN` names.
+const WATCH: &str = "const net = require('net'), fs = require('fs');\n\
+    const connect = net.Socket.prototype.connect;\n\
+    net.Socket.prototype.connect = function (...given) {\n\
+      const options = Array.isArray(given[0]) ? given[0][0] : given[0];\n\
+      const host = options && typeof options === 'object' ? (options.path || options.host || 'localhost') : 'localhost';\n\
+      fs.appendFileSync(process.env.SEEN, host + '\\n');\n\
+      return connect.apply(this, given);\n\
+    };\n";
+
+/// A proxy that refuses everything, and remembers what it was asked for.
+struct Outside {
+    port: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Outside {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut line = String::new();
+                BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).ok();
+                seen.lock().unwrap().push(line);
+                stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").ok();
+            }
+        });
+        Self { port, asked }
+    }
+}
+
+impl TestPlatform {
+    fn berth_heroku(&self, outside: &Outside, line: &str) -> Ran {
+        let home = self.scratch().join("home");
+        fs::create_dir_all(&home).unwrap();
+        let watch = self.scratch().join("watch.js");
+        fs::write(&watch, WATCH).unwrap();
+        let mut path = installed().parent().unwrap().as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        let mut command = Command::new(BERTH);
+        command
+            .args(["heroku", "--"])
+            .args(line.split(' '))
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", &home)
+            .env("TERM", "dumb")
+            .env("XDG_CONFIG_HOME", self.scratch().join("config"))
+            .env("BERTH_HOST", format!("http://localhost:{}", self.api_port))
+            .env("HTTPS_PROXY", format!("http://127.0.0.1:{}", outside.port))
+            .env("NODE_OPTIONS", format!("--require {}", watch.display()))
+            .env("SEEN", self.scratch().join("seen"))
+            .current_dir(&home)
+            .stdin(Stdio::null());
+        ran(&mut command)
+    }
+}
+
+fn hosts(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn berth_leads_the_client_here_and_nothing_to_heroku() {
+    if crate::heroku_cli::no_heroku_cli() {
+        return;
+    }
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let outside = Outside::start();
+    let heroku = |line: &str| platform.berth_heroku(&outside, line);
+    heroku("apps").shows("shop");
+    heroku("whoami").shows("admin@localhost");
+    heroku("config:set A=1 -a shop").shows("done, v3");
+    heroku("status").shows("No known issues");
+    heroku("logs -n 100 -a shop").shows("app[api]: Set A config var");
+    let run = heroku("run --exit-code -a shop echo$IFS$DYNO;exit$IFS''6");
+    assert_eq!(run.code, Some(6), "{}", run.both());
+    assert!(run.out.contains("run."), "{}", run.both());
+    // Commands whose hosts the client knows by heart.
+    heroku("notifications -a shop").shows("No unread notifications");
+    heroku("apps:favorites");
+    heroku("apps:favorites:add -a shop");
+    heroku("apps:errors -a shop").shows("No errors");
+    heroku("ps:autoscale:enable --min 1 --max 5 -a shop");
+    heroku("pipelines:connect shop -r ada/shop");
+    heroku("buildpacks:search ruby");
+    heroku("auth:token").shows("local-");
+    assert!(!heroku("auth:token").out.contains(&platform.token), "the client never has the token itself");
+
+    let seen = hosts(&platform.scratch().join("seen"));
+    assert!(!seen.is_empty());
+    let elsewhere: Vec<&String> =
+        seen.iter().filter(|host| !matches!(host.as_str(), "localhost" | "127.0.0.1")).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    let asked = outside.asked.lock().unwrap().clone();
+    assert!(!asked.iter().any(|line| line.contains("heroku")), "{asked:?}");
+}
+
+#[test]
+fn a_shell_can_be_led_here_by_its_environment() {
+    if crate::heroku_cli::no_heroku_cli() {
+        return;
+    }
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let mut shell = Command::new("setsid");
+    // A session of its own, with whose end the forwarder ends.
+    shell
+        .args([
+            "--wait",
+            "sh",
+            "-c",
+            "eval \"$(\"$BERTH\" heroku:env)\" && \"$HEROKU\" apps && echo \"key=$HEROKU_API_KEY\"",
+        ])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("BERTH", BERTH)
+        .env("HEROKU", installed())
+        .env("HOME", platform.scratch())
+        .env("XDG_CONFIG_HOME", platform.scratch().join("config"))
+        .env("BERTH_HOST", format!("http://localhost:{}", platform.api_port))
+        .stdin(Stdio::null());
+    let shown = ran(&mut shell);
+    assert_eq!(shown.code, Some(0), "{}", shown.both());
+    shown.shows("shop").shows("key=local-");
+    crate::wait::wait_until("the forwarder has ended with its session", || {
+        let listed = ran(Command::new("pgrep").args(["-f", &format!("{BERTH} heroku:env --serve")]));
+        listed.code != Some(0)
+    });
+}
