@@ -1,5 +1,6 @@
 //! The body of a response on its way from the dyno to the client.
 
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(crate) enum DownloadError {
     Interrupted(#[source] hyper::Error),
     #[error("dyno ended its response before it was whole")]
     Cut,
+    #[error("cannot compress a response")]
+    Encode(#[source] io::Error),
     #[error("dyno sent nothing for too long")]
     Idle,
 }

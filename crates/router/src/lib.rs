@@ -22,6 +22,7 @@ mod worker;
 mod buffers;
 mod certificates;
 mod client_io;
+mod compression;
 mod date;
 mod tls;
 

@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use crate::client_io::ClientLine;
+use crate::compression;
 use crate::edge;
 use crate::exchange::{Exchange, Outgoing};
 use crate::forward::{self, Forwarded};
@@ -147,8 +148,10 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         expects_continue: target.expects_continue && parts.version == Version::HTTP_11,
         upgrade: upgrade.map(|protocol| (protocol, parts.extensions.remove::<hyper::upgrade::OnUpgrade>())),
     };
+    let method = outgoing.method.clone();
     let exchange = Exchange::new(client.clone(), app, outgoing, record);
     let mut response = match exchange.run().await {
+        Ok(response) if view.edge.compression => compression::compress(response, &method, &asked_by),
         Ok(response) => response,
         Err(problem) => reply::problem_of_app(problem, &request_id, &asked_by, &view.edge),
     };

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use wire::routes::{EdgeSettings, Page};
 
+use crate::compression::Compressed;
 use crate::download::{Download, DownloadError};
 
 /// The body of a response: the router's own, or a dyno's.
@@ -19,6 +20,7 @@ use crate::download::{Download, DownloadError};
 pub(crate) enum ReplyBody {
     Own(Option<Bytes>),
     Dyno(Box<Download>),
+    Compressed(Box<Compressed>),
 }
 
 impl Body for ReplyBody {
@@ -29,6 +31,7 @@ impl Body for ReplyBody {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Dyno(download) => Pin::new(&mut **download).poll_frame(cx),
+            Self::Compressed(compressed) => Pin::new(&mut **compressed).poll_frame(cx),
         }
     }
 
@@ -36,6 +39,7 @@ impl Body for ReplyBody {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Dyno(download) => download.is_end_stream(),
+            Self::Compressed(_) => false,
         }
     }
 
@@ -43,6 +47,7 @@ impl Body for ReplyBody {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Dyno(download) => download.size_hint(),
+            Self::Compressed(_) => SizeHint::default(),
         }
     }
 }

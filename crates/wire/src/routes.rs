@@ -104,6 +104,9 @@ pub struct EdgeSettings {
     pub hsts: Option<Hsts>,
     /// What its dynos speak.
     pub dyno_protocol: DynoProtocol,
+    /// Responses that gain from it are compressed for clients that take it. An app whose pages hold secrets beside what
+    /// an attacker can put there must not want this (BREACH).
+    pub compression: bool,
     /// Where requests go instead of to dynos, as `https://old-host.example`: with the app's own host, so that its
     /// domains can lead here before the app does.
     pub upstream: Option<String>,

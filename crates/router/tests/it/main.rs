@@ -9,6 +9,7 @@ mod tls_client;
 
 mod bodies;
 mod codes;
+mod compression;
 mod fronts;
 mod http2;
 mod limits;
