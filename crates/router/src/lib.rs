@@ -62,6 +62,9 @@ mod control;
 mod table;
 mod table_file;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 mod log_thread;
 mod random;
 mod request_log;
