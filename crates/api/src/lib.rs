@@ -32,7 +32,9 @@ mod keys;
 mod log_sessions;
 mod marker_guard;
 mod origin;
+mod pipelines;
 mod present;
+mod promotions;
 mod range;
 mod release_phase;
 mod releases;
@@ -77,6 +79,20 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/filters/apps", post(apps::filter))
         .route("/apps/{app}/available-stacks", get(catalogue::app_stacks))
         .route("/apps/{app}/available-dyno-sizes", get(formation::sizes_of_app))
+        .route("/pipelines", get(pipelines::list).post(pipelines::create))
+        .route("/pipelines/{pipeline}", get(pipelines::info).patch(pipelines::update).delete(pipelines::destroy))
+        .route("/pipelines/{pipeline}/pipeline-couplings", get(pipelines::couplings_of))
+        .route("/pipelines/{pipeline}/test-runs", get(catalogue::nothing))
+        .route("/pipeline-couplings", get(pipelines::couplings).post(pipelines::couple))
+        .route("/users/~/pipeline-couplings", get(pipelines::couplings))
+        .route(
+            "/pipeline-couplings/{coupling}",
+            get(pipelines::coupling).patch(pipelines::move_to_stage).delete(pipelines::uncouple),
+        )
+        .route("/apps/{app}/pipeline-couplings", get(pipelines::coupling_of_app))
+        .route("/pipeline-promotions", post(promotions::create))
+        .route("/pipeline-promotions/{promotion}", get(promotions::info))
+        .route("/pipeline-promotions/{promotion}/promotion-targets", get(promotions::targets))
         .route("/apps/{app}/acm", post(apps::enable_acm).delete(apps::disable_acm).patch(apps::refresh_acm))
         .route("/apps/{app}/domains", get(domains::list).post(domains::create))
         .route("/apps/{app}/domains/{domain}", get(domains::info).patch(domains::update).delete(domains::remove))

@@ -39,7 +39,7 @@ const fn refusal(method: &'static str, path: &'static str, reason: &'static str)
 }
 
 /// Everything that is refused, by topic.
-pub const REFUSED: [Refusal; 34] = [
+pub const REFUSED: [Refusal; 35] = [
     refusal("POST", "/apps/{app}/addons", ADD_ONS),
     refusal("POST", "/addon-attachments", ADD_ONS),
     refusal("POST", "/teams/apps", TEAMS),
@@ -48,6 +48,7 @@ pub const REFUSED: [Refusal; 34] = [
     refusal("POST", "/teams/apps/{app}/collaborators", TEAMS),
     refusal("PATCH", "/teams/apps/{app}/collaborators/{collaborator}", TEAMS),
     refusal("POST", "/spaces", SPACES),
+    refusal("POST", "/pipeline-transfers", TEAMS),
     refusal("POST", "/test-runs", CI),
     refusal("POST", "/pipelines/{pipeline}/test-runs", CI),
     refusal("POST", "/app-setups", "Apps are not set up from a source yet: `heroku create`, then `git push`."),

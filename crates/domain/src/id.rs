@@ -53,6 +53,9 @@ typed_ids! {
     DynoId, "dyno";
     DomainId, "domain";
     LogSessionId, "log-session";
+    PipelineId, "pipeline";
+    PipelineCouplingId, "pipeline-coupling";
+    PromotionId, "promotion";
     ReleaseId, "release";
     SlugId, "slug";
     SniEndpointId, "sni-endpoint";

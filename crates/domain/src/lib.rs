@@ -18,6 +18,7 @@ pub mod id;
 pub mod ip_network;
 pub mod memory_quota;
 pub mod name;
+pub mod pipeline;
 pub mod procfile;
 pub mod release;
 pub mod restart_policy;

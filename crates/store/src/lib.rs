@@ -11,6 +11,8 @@ pub mod build;
 pub mod custom_domain;
 pub mod dyno;
 pub mod formation;
+pub mod pipeline;
+pub mod promotion;
 pub mod release;
 mod row;
 mod sealed;
@@ -31,11 +33,12 @@ use tokio::sync::{oneshot, watch};
 
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001_control_plane.sql"),
     include_str!("../migrations/0002_account.sql"),
     include_str!("../migrations/0003_one_off.sql"),
     include_str!("../migrations/0004_domains.sql"),
+    include_str!("../migrations/0005_pipelines.sql"),
 ];
 
 /// Read connections kept open; more may exist for a moment.

@@ -264,3 +264,38 @@ async fn a_domain_belongs_to_one_app_and_is_free_when_that_is_gone() {
     fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
     fixture.store.add_domain(other.id, name(), None, now()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_promotion_copies_the_slug_and_leaves_the_target_its_config() {
+    let fixture = fixture().await;
+    let target =
+        fixture.store.create_app(AppName::parse("production").unwrap(), fixture.account.id, now()).await.unwrap();
+    let pipeline = fixture.store.create_pipeline("shop".to_owned(), fixture.account.id, now()).await.unwrap();
+    fixture.store.couple(pipeline.id, fixture.app.id, domain::pipeline::Stage::Staging, now()).await.unwrap();
+    let again = fixture.store.couple(pipeline.id, fixture.app.id, domain::pipeline::Stage::Production, now()).await;
+    assert!(again.unwrap_err().to_string().contains("already in a pipeline"));
+    fixture.store.change_config(target.id, fixture.account.id, set(&[("A", "1")]), now()).await.unwrap();
+    let build = pending_build(&fixture).await;
+    let built =
+        fixture.store.build_succeeded(build, slug(&fixture, "aa"), String::new(), now()).await.unwrap().unwrap();
+    let new = crate::promotion::NewPromotion {
+        pipeline: pipeline.id,
+        source_app: fixture.app.id,
+        source_release: built.id,
+        slug: built.slug.unwrap(),
+        account: fixture.account.id,
+        description: "Promote shop v2".to_owned(),
+    };
+    let promotion = fixture.store.promote(new, vec![target.id], now()).await.unwrap();
+    let targets = fixture.store.promotion_targets(promotion.id).unwrap();
+    let release = fixture.store.release(targets[0].release).unwrap().unwrap();
+    assert_eq!((release.app, release.version, release.run_command), (target.id, 3, true));
+    let copy = fixture.store.slug(release.slug.unwrap()).unwrap().unwrap();
+    assert_eq!((copy.app, copy.sha256.as_deref()), (target.id, Some("aa")));
+    assert_eq!(fixture.store.release_config(release.id).unwrap().len(), 1);
+    // The source may go: what was promoted stays.
+    fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
+    fixture.store.forget_app(fixture.app.id).await.unwrap();
+    assert!(fixture.store.slug(copy.id).unwrap().is_some());
+    assert!(fixture.store.pipeline_couplings().unwrap().is_empty());
+}

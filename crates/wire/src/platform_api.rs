@@ -11,6 +11,7 @@ use uuid::Uuid;
 pub mod berth;
 pub mod catalogue;
 pub mod domains;
+pub mod pipelines;
 
 /// The only media type of version 3; variants such as `3.sdk` are accepted and answered alike.
 pub const MEDIA_TYPE: &str = "application/vnd.heroku+json; version=3";

@@ -33,6 +33,7 @@ mod heroku_apps;
 mod heroku_auth;
 mod heroku_domains;
 mod heroku_env;
+mod heroku_pipelines;
 mod heroku_run;
 mod isolation;
 mod limits;

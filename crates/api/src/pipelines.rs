@@ -1,0 +1,239 @@
+//! Pipelines, and the apps in them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
+use domain::id::{AppId, PipelineCouplingId};
+use domain::pipeline::{Stage, parse_name};
+use http::{HeaderMap, StatusCode};
+use store::pipeline::{Pipeline, PipelineCoupling};
+use wire::platform_api as heroku;
+use wire::platform_api::pipelines as shapes;
+
+use crate::auth::Actor;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Body, TheApp};
+use crate::present;
+use crate::range::page;
+use crate::state::ApiState;
+
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let wanted = query.as_deref().and_then(|query| equal(query, "name"));
+    let pipelines = state.store.pipelines()?;
+    let named = pipelines.iter().filter(|pipeline| wanted.as_ref().is_none_or(|name| *name == pipeline.name));
+    page(&headers, "name", named.map(shown).collect(), |pipeline: &shapes::Pipeline| pipeline.name.clone())
+}
+
+pub(crate) async fn info(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<shapes::Pipeline>> {
+    Ok(Json(shown(&find(&state, &wanted)?)))
+}
+
+pub(crate) async fn create(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Body(body): Body<shapes::PipelineCreate>,
+) -> ApiResult<(StatusCode, Json<shapes::Pipeline>)> {
+    if body.owner.is_some_and(|owner| owner.kind != "user" || owner.id != actor.id().uuid()) {
+        return Err(ApiError::invalid("A pipeline belongs to the account that makes it: there are no teams here."));
+    }
+    let name = checked_name(&body.name)?;
+    let pipeline = state.store.create_pipeline(name, actor.id(), state.now()).await?;
+    Ok((StatusCode::CREATED, Json(shown(&pipeline))))
+}
+
+pub(crate) async fn update(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+    Body(body): Body<shapes::PipelineUpdate>,
+) -> ApiResult<Json<shapes::Pipeline>> {
+    let pipeline = find(&state, &wanted)?;
+    if let Some(name) = body.name {
+        state.store.rename_pipeline(pipeline.id, checked_name(&name)?, state.now()).await?;
+    }
+    Ok(Json(shown(&find(&state, &pipeline.id.to_string())?)))
+}
+
+pub(crate) async fn destroy(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<shapes::Pipeline>> {
+    let pipeline = find(&state, &wanted)?;
+    state.store.destroy_pipeline(pipeline.id).await?;
+    Ok(Json(shown(&pipeline)))
+}
+
+pub(crate) async fn couplings(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    couplings_page(&state, &headers, &state.store.pipeline_couplings()?)
+}
+
+pub(crate) async fn couplings_of(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let pipeline = find(&state, &wanted)?;
+    let mut couplings = state.store.pipeline_couplings()?;
+    couplings.retain(|coupling| coupling.pipeline == pipeline.id);
+    couplings_page(&state, &headers, &couplings)
+}
+
+pub(crate) async fn coupling_of_app(
+    State(state): State<Arc<ApiState>>,
+    TheApp(app): TheApp,
+) -> ApiResult<Json<shapes::PipelineCoupling>> {
+    let found = coupling_of(&state, app.id)?;
+    let coupling = found.ok_or_else(|| ApiError::not_found("pipeline coupling"))?;
+    Ok(Json(shown_coupling(&state, &coupling)?))
+}
+
+pub(crate) async fn coupling(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<shapes::PipelineCoupling>> {
+    Ok(Json(shown_coupling(&state, &find_coupling(&state, &wanted)?)?))
+}
+
+pub(crate) async fn couple(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Body(body): Body<shapes::PipelineCouplingCreate>,
+) -> ApiResult<(StatusCode, Json<shapes::PipelineCoupling>)> {
+    let app = state.store.find_app(body.app.as_str())?.ok_or_else(|| ApiError::not_found("app"))?;
+    let pipeline = find(&state, body.pipeline.as_str())?;
+    let coupling = state.store.couple(pipeline.id, app.id, stage(&body.stage)?, state.now()).await?;
+    Ok((StatusCode::CREATED, Json(shown_coupling(&state, &coupling)?)))
+}
+
+pub(crate) async fn move_to_stage(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+    Body(body): Body<shapes::PipelineCouplingUpdate>,
+) -> ApiResult<Json<shapes::PipelineCoupling>> {
+    let coupling = find_coupling(&state, &wanted)?;
+    if let Some(wanted) = body.stage {
+        state.store.move_to_stage(coupling.id, stage(&wanted)?, state.now()).await?;
+    }
+    Ok(Json(shown_coupling(&state, &find_coupling(&state, &coupling.id.to_string())?)?))
+}
+
+pub(crate) async fn uncouple(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<shapes::PipelineCoupling>> {
+    let coupling = find_coupling(&state, &wanted)?;
+    state.store.uncouple(coupling.id).await?;
+    Ok(Json(shown_coupling(&state, &coupling)?))
+}
+
+/// Finds a pipeline by name or id.
+pub(crate) fn find(state: &ApiState, wanted: &str) -> ApiResult<Pipeline> {
+    state.store.find_pipeline(wanted)?.ok_or_else(|| ApiError::not_found("pipeline"))
+}
+
+/// The place of an app in its pipeline.
+pub(crate) fn coupling_of(state: &ApiState, app: AppId) -> ApiResult<Option<PipelineCoupling>> {
+    Ok(state.store.pipeline_couplings()?.into_iter().find(|coupling| coupling.app == app))
+}
+
+fn find_coupling(state: &ApiState, wanted: &str) -> ApiResult<PipelineCoupling> {
+    let missing = || ApiError::not_found("pipeline coupling");
+    let id = PipelineCouplingId::parse(wanted).ok_or_else(missing)?;
+    state.store.pipeline_couplings()?.into_iter().find(|coupling| coupling.id == id).ok_or_else(missing)
+}
+
+fn checked_name(text: &str) -> ApiResult<String> {
+    parse_name(text).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+fn stage(text: &str) -> ApiResult<Stage> {
+    let stages = "test, review, development, staging, production";
+    Stage::parse(text).ok_or_else(|| ApiError::invalid(format!("There is no stage {text:?}. Stages are: {stages}.")))
+}
+
+fn couplings_page(state: &ApiState, headers: &HeaderMap, couplings: &[PipelineCoupling]) -> ApiResult<Response> {
+    let shown = couplings.iter().map(|coupling| shown_coupling(state, coupling)).collect::<ApiResult<Vec<_>>>()?;
+    page(headers, "id", shown, |coupling: &shapes::PipelineCoupling| coupling.id.to_string())
+}
+
+fn shown(pipeline: &Pipeline) -> shapes::Pipeline {
+    shapes::Pipeline {
+        created_at: present::time(pipeline.created_at),
+        generation: present::cedar(),
+        id: pipeline.id.uuid(),
+        name: pipeline.name.clone(),
+        owner: Some(shapes::PipelineOwner { id: pipeline.owner.uuid(), kind: "user".to_owned() }),
+        updated_at: present::time(pipeline.updated_at),
+    }
+}
+
+fn shown_coupling(state: &ApiState, coupling: &PipelineCoupling) -> ApiResult<shapes::PipelineCoupling> {
+    let pipeline = find(state, &coupling.pipeline.to_string())?;
+    Ok(shapes::PipelineCoupling {
+        app: heroku::IdOnly { id: coupling.app.uuid() },
+        created_at: present::time(coupling.created_at),
+        id: coupling.id.uuid(),
+        pipeline: heroku::IdName { id: pipeline.id.uuid(), name: pipeline.name },
+        stage: coupling.stage.as_str().to_owned(),
+        updated_at: present::time(coupling.updated_at),
+    })
+}
+
+/// The value of `eq[field]=…`, whose brackets the client does not encode.
+fn equal(query: &str, field: &str) -> Option<String> {
+    let key = format!("eq[{field}]");
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(name, value)| (percent_decoded(name)? == key).then(|| percent_decoded(&value.replace('+', " ")))?)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_with_and_without_encoding() {
+        assert_eq!(equal("eq[name]=shop", "name").as_deref(), Some("shop"));
+        assert_eq!(equal("x=1&eq%5Bname%5D=a%20b", "name").as_deref(), Some("a b"));
+        for other in ["", "name=shop", "eq[name]=%", "eq[name]=%zz", "eq[id]=1", "eq[name"] {
+            assert_eq!(equal(other, "name"), None, "{other}");
+        }
+    }
+}
