@@ -21,6 +21,7 @@ mod builds;
 mod catalogue;
 mod certificate;
 mod collaborators;
+mod concurrency;
 mod config_vars;
 mod conventions;
 mod discard;
@@ -173,6 +174,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/releases/{release}/resume", post(berth::resume_release))
         .route("/berth/apps/{app}/releases/{release}/rollback", post(release_phase::roll_back))
         .route("/berth/apps/{app}/config-vars", patch(release_phase::change_config))
+        .route("/berth/apps/{app}/concurrency", get(concurrency::show).patch(concurrency::declare))
         .route("/berth/apps/{app}/runs", post(berth::create_run))
         .route("/berth/apps/{app}/runs/{dyno}", get(berth::run))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))

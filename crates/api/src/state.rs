@@ -10,6 +10,7 @@ use store::Store;
 use telemetry::log_store::LogStore;
 use uuid::Uuid;
 use wire::platform_api::berth::{GarbageReport, RouterHealth};
+use wire::routes::AppAdmission;
 
 use crate::url_signer::UrlSigner;
 
@@ -36,6 +37,8 @@ pub struct ApiConfig {
 /// Questions about the running platform that only its other parts can answer.
 pub trait Platform: Send + Sync + std::fmt::Debug {
     fn router_health(&self) -> Option<RouterHealth>;
+    /// What the router knows of an app's requests; `None` while it has none to know.
+    fn admission(&self, app: AppId) -> Option<AppAdmission>;
     /// Isolation mechanisms that are in force on running dynos.
     fn in_force(&self) -> Vec<String>;
     /// What could be deleted, or was.

@@ -10,6 +10,7 @@ pub use shell_completions::Completions;
 
 mod access;
 mod apps;
+mod concurrency;
 mod config;
 mod deploy;
 mod git_access;
@@ -91,6 +92,9 @@ pub enum Command {
     /// Set the size of dynos
     #[command(name = "ps:type", visible_alias = "ps:resize", display_order = 4)]
     PsType(ps::Type),
+    /// Show or declare how many requests a web dyno may have at once
+    #[command(name = "ps:concurrency", display_order = 4)]
+    PsConcurrency(concurrency::Concurrency),
     /// Replace dynos by new ones, without losing a request
     #[command(name = "ps:restart", visible_alias = "restart", display_order = 4)]
     PsRestart(ps::Restart),
@@ -179,6 +183,7 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Ps => ps::list(context)?,
         Command::PsScale(args) => ps::scale(context, &args)?,
         Command::PsType(args) => ps::set_type(context, &args)?,
+        Command::PsConcurrency(args) => concurrency::concurrency(context, &args)?,
         Command::PsRestart(args) => ps::restart(context, &args)?,
         Command::PsStop(args) => ps::stop(context, &args)?,
         Command::Run(args) => return run::run(context, &args),

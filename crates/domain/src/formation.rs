@@ -18,6 +18,9 @@ pub struct FormationEntry {
     pub concurrency: Option<u32>,
 }
 
+/// Most requests that a formation may declare for one dyno, as a guard against the same.
+pub const CONCURRENCY_MAX: u32 = 10_000;
+
 /// The quantity of a process type that a release brings and that nobody has scaled yet: one `web`, nothing else.
 pub fn default_quantity(process_type: &ProcessType) -> u32 {
     u32::from(process_type.is_web())

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::state::Platform;
+use domain::id::AppId;
 use reconciler::RouterView;
 use store::Store;
 use tokio::sync::watch;
 use wire::platform_api::berth::{GarbageReport, RouterHealth};
+use wire::routes::AppAdmission;
 use wire::shim::Mechanism;
 
 #[derive(Debug)]
@@ -29,6 +31,11 @@ impl Platform for PlatformView {
             requests_total: view.status.requests_total,
             connections: view.status.connections,
         })
+    }
+
+    fn admission(&self, app: AppId) -> Option<AppAdmission> {
+        let view = self.router.borrow();
+        view.status.admission.iter().find(|admission| admission.app == app.uuid()).cloned()
     }
 
     fn in_force(&self) -> Vec<String> {

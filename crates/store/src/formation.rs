@@ -73,6 +73,27 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Declares how many requests a dyno of this process type may have at once, or leaves that to be learned.
+    pub async fn declare_concurrency(
+        &self,
+        app: AppId,
+        process_type: ProcessType,
+        concurrency: Option<u32>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |db| {
+            ensure(db, app, &process_type, now)?;
+            db.execute(
+                "UPDATE formation SET concurrency = ?3, updated_at = ?4 WHERE app_id = ?1 AND process_type = ?2",
+                params![app.to_string(), process_type.as_str(), concurrency, Micros(now)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+}
+
 pub(crate) fn list(db: &Connection, app: AppId) -> Result<Vec<Formation>, StoreError> {
     let mut statement =
         db.prepare_cached("SELECT * FROM formation WHERE app_id = ?1 ORDER BY process_type <> 'web', process_type")?;

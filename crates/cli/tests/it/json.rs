@@ -38,6 +38,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["ps"], ""),
     (&["ps:scale", "web=1"], ""),
     (&["ps:type", "basic"], ""),
+    (&["ps:concurrency"], ""),
+    (&["ps:concurrency", "web=4"], ""),
     (&["ps:restart"], ""),
     (&["ps:stop", "web.1"], ""),
     (&["run", "date"], ""),
@@ -113,6 +115,7 @@ fn server() -> Server {
     let source = json!({"source_blob": {"get_url": url("get"), "put_url": url("put")}});
     let session = json!({"created_at": "x", "id": NIL, "logplex_url": url("stream"), "updated_at": "x"});
     let vars = json!({"A": "b"});
+    let concurrency = json!([{"process_type": "web", "declared": null, "learned": 4, "in_flight": 1, "queued": 0}]);
     for (route, answer) in [
         ("POST /apps", &app),
         ("GET /apps", &json!([app])),
@@ -134,6 +137,8 @@ fn server() -> Server {
         ("GET /apps/shop/dynos", &json!([dyno])),
         ("GET /apps/shop/formation", &json!([formation])),
         ("PATCH /apps/shop/formation", &json!([formation])),
+        ("GET /berth/apps/shop/concurrency", &concurrency),
+        ("PATCH /berth/apps/shop/concurrency", &concurrency),
         ("DELETE /apps/shop/dynos", &json!({})),
         ("POST /apps/shop/dynos/web.1/actions/stop", &json!({})),
         ("POST /berth/apps/shop/runs", &run),

@@ -125,3 +125,23 @@ pub struct GarbageItem {
     pub bytes: u64,
     pub reason: String,
 }
+
+/// `GET /berth/apps/{app}/concurrency`, and the answer to a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// Only `web` gets requests.
+    pub process_type: String,
+    /// Requests that one dyno may have at once; `None` leaves it to the router to learn.
+    pub declared: Option<u32>,
+    /// What the router has learned, where nothing is declared and a dyno was busy.
+    pub learned: Option<u32>,
+    pub in_flight: u32,
+    pub queued: u32,
+}
+
+/// `PATCH /berth/apps/{app}/concurrency`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConcurrencyUpdate {
+    pub process_type: String,
+    pub concurrency: Option<u32>,
+}
