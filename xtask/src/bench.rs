@@ -8,6 +8,7 @@ mod deploy;
 mod figure;
 mod launch;
 mod memory;
+mod overload;
 mod platform;
 mod processes;
 mod router;
@@ -24,6 +25,10 @@ const BENCHES: &[(&str, Bench)] = &[
     ("scale", scale::run),
     ("launch", launch::run),
     ("router", router::run),
+    ("overload", overload::run),
+    ("overload-lanes", overload::lanes),
+    ("overload-stutters", overload::stutters),
+    ("overload-neighbour", overload::neighbour),
 ];
 
 pub(crate) fn names() -> Vec<&'static str> {
