@@ -184,26 +184,29 @@ impl Bench {
         let origin = pinned(LOAD_CORE, "nginx").arg("-c").arg(config).stderr(Stdio::null()).spawn()?;
         let mut bench = Self { dir, berth, origin, origin_port, proxies: Vec::new() };
         for name in NAMES {
-            let (plain, tls) = (free_port()?, free_port()?);
-            let process = match name {
-                "berth" => bench.router("one", 1, PROXY_CORE, plain, tls)?,
-                "nginx" => {
-                    let config = configuration(bench.dir.path(), "nginx.conf", origin_port, plain, tls)?;
-                    pinned(PROXY_CORE, "nginx").arg("-c").arg(config).stderr(Stdio::null()).spawn()?
-                }
-                _haproxy => {
-                    let config = configuration(bench.dir.path(), "haproxy.cfg", origin_port, plain, tls)?;
-                    pinned(PROXY_CORE, "haproxy").arg("-f").arg(config).stderr(Stdio::null()).spawn()?
-                }
-            };
-            bench.proxies.push(Proxy { process, plain, tls });
-        }
-        for proxy in &bench.proxies {
-            wait("the proxy answers", Duration::from_secs(20), || {
-                super::platform::get(proxy.plain, "bench.example").ok()
-            })?;
+            bench.proxies.push(bench.proxy(name, "one")?);
         }
         Ok(bench)
+    }
+
+    /// Starts one of the three, whose files have names that begin with `tag`, and waits until it answers.
+    fn proxy(&self, name: &str, tag: &str) -> Result<Proxy> {
+        let (plain, tls) = (free_port()?, free_port()?);
+        let configured = |template: &str| configuration(self.dir.path(), template, self.origin_port, plain, tls);
+        let process = match name {
+            "berth" => self.router(tag, 1, PROXY_CORE, plain, tls)?,
+            "nginx" => {
+                let config = configured("nginx.conf")?;
+                pinned(PROXY_CORE, "nginx").arg("-c").arg(config).stderr(Stdio::null()).spawn()?
+            }
+            _haproxy => {
+                let config = configured("haproxy.cfg")?;
+                pinned(PROXY_CORE, "haproxy").arg("-f").arg(config).stderr(Stdio::null()).spawn()?
+            }
+        };
+        let proxy = Proxy { process, plain, tls };
+        wait("the proxy answers", Duration::from_secs(20), || super::platform::get(plain, "bench.example").ok())?;
+        Ok(proxy)
     }
 
     /// A router of our own with a table of so many apps, the last of which is the one that is asked.
@@ -280,9 +283,11 @@ impl Bench {
         Ok(())
     }
 
+    /// Of processes that have served nothing before: memory that an earlier load left free would hide the cost.
     fn idle_memory(&self) -> Result<()> {
         for (what, tls, goal) in [("plain", false, 10.0), ("TLS", true, 32.0)] {
-            for (name, proxy) in NAMES.iter().zip(&self.proxies) {
+            for name in NAMES {
+                let proxy = self.proxy(name, &format!("idle-{what}"))?;
                 let port = if tls { proxy.tls } else { proxy.plain };
                 let memory =
                     || tree(proxy.process.id()).into_iter().map(|pid| processes::memory(pid).private).sum::<f64>();
@@ -303,7 +308,7 @@ impl Bench {
                 if line.trim() != "ready" {
                     bail!("{name} did not take {IDLE_CONNECTIONS} {what} connections");
                 }
-                if *name == "berth" {
+                if name == "berth" {
                     let verdict = if kib <= goal { "met" } else { "MISSED" };
                     println!("an idle {what} connection: {name} {kib:.1} KiB  goal <= {goal} KiB: {verdict}");
                 } else {
