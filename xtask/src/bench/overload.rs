@@ -209,6 +209,8 @@ impl Programs {
         let described = described.map(|(port, ms)| format!("{port}:{}:{ms}", fleet.workers));
         let dynos = Command::new(&self.ends).arg("dynos").args(described).stdin(Stdio::piped()).spawn()?;
         let port = free_port()?;
+        // A master of nginx that is killed leaves its worker behind, with everything that it has open.
+        let ending = if proxy == "nginx" { "TERM" } else { "KILL" };
         let proxy = match proxy {
             "berth" => self.router(dir.path(), port, &ports)?,
             "nginx" => {
@@ -220,7 +222,7 @@ impl Programs {
                 Command::new("haproxy").arg("-f").arg(config).stderr(Stdio::null()).spawn()?
             }
         };
-        let running = Running { _dir: dir, ends: self.ends.clone(), port, dynos, proxy };
+        let running = Running { _dir: dir, ends: self.ends.clone(), port, dynos, proxy, ending };
         wait("the proxy listens", Duration::from_secs(20), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop)
         })?;
@@ -264,6 +266,8 @@ struct Running {
     port: u16,
     dynos: Child,
     proxy: Child,
+    /// The signal that ends the proxy.
+    ending: &'static str,
 }
 
 impl Running {
@@ -291,8 +295,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for child in [&mut self.proxy, &mut self.dynos] {
-            signal(child.id(), "KILL");
+        for (child, ending) in [(&mut self.proxy, self.ending), (&mut self.dynos, "KILL")] {
+            signal(child.id(), ending);
             // They were ours, so they can be waited for.
             child.wait().ok();
         }
