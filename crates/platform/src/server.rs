@@ -68,6 +68,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             slug_bytes_max: effective.slug_bytes_max,
             dyno_disk_bytes: effective.dyno_disk_bytes,
             fronts: Arc::new(effective.fronts),
+            learn_concurrency: effective.settings.router.learn_concurrency,
         },
         Arc::clone(&store),
         Arc::clone(&logs),

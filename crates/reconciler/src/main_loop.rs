@@ -231,7 +231,7 @@ impl MainLoop {
         for world in &worlds {
             let serving = world.serving().map(|release| self.observer.release_target(release)).transpose()?;
             let has_web = serving.is_some_and(|target| target.process_types.iter().any(|name| name.is_web()));
-            if let Some(route) = routes::route(world, has_web, &self.config.domain, &self.config.network) {
+            if let Some(route) = routes::route(world, has_web, &self.config) {
                 table.insert(route.app, route);
             }
         }

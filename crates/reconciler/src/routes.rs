@@ -8,11 +8,15 @@ use domain::release::ReleaseState;
 use store::dyno::Dyno;
 use wire::routes::{AdmissionSettings, AppRoute, Availability, DynoRoute, EdgeSettings, RequestLimits};
 
-use crate::config::{DYNO_PORT, DynoNetwork};
+use crate::config::{DYNO_PORT, DynoNetwork, ReconcilerConfig};
 use crate::world::AppWorld;
 
+/// More requests at once than any dyno has.
+const UNLIMITED: u32 = 1_000_000;
+
 /// What the router must know of one app; `None` for one that is being destroyed.
-pub(crate) fn route(world: &AppWorld, has_web: bool, domain: &str, network: &DynoNetwork) -> Option<AppRoute> {
+pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) -> Option<AppRoute> {
+    let (domain, network) = (&config.domain, &config.network);
     let app = &world.app;
     if app.destroyed_at.is_some() {
         return None;
@@ -24,13 +28,14 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, domain: &str, network: &Dyn
     let routable = web.iter().filter(|dyno| {
         dyno.state == DynoState::Up && candidate.is_none_or(|candidate| dyno.release != Some(candidate.id))
     });
+    let declared = entry.and_then(|formation| formation.entry.concurrency);
     let dynos: Vec<DynoRoute> = routable
         .filter_map(|dyno| {
             Some(DynoRoute {
                 dyno: dyno.id.uuid(),
                 name: dyno.name.to_string(),
                 address: address(network, dyno.slot?),
-                concurrency: entry.and_then(|formation| formation.entry.concurrency),
+                concurrency: declared.or((!config.learn_concurrency).then_some(UNLIMITED)),
             })
         })
         .collect();

@@ -65,6 +65,8 @@ pub struct RouterSettings {
     pub only_fronts: bool,
     /// Fronts that have no name here, or more about those that have: `[[router.front]]`.
     pub front: Vec<FrontSettings>,
+    /// Learn how many requests a dyno works on at once where an app declares nothing. Otherwise there is no limit then.
+    pub learn_concurrency: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

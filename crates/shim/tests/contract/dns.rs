@@ -92,7 +92,8 @@ async fn datagrams_and_connections_come_back_with_their_answers() {
 
 #[tokio::test]
 async fn a_query_that_nobody_can_answer_fails_at_once() {
-    let forwarder = forwarder(Upstreams::Fixed(vec![free_address()]));
+    // A port that no test gets and nothing listens on.
+    let forwarder = forwarder(Upstreams::Fixed(vec!["127.0.0.1:1".parse().unwrap()]));
     let answer = eventually("a failure", || ask(forwarder, QUERY)).await;
     assert_eq!((&answer[..2], answer[2] & 0x80, answer[3] & 0x0f), (&QUERY[..2], 0x80, 2));
 }
