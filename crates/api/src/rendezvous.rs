@@ -61,6 +61,11 @@ const END_OF_INPUT: u8 = 4;
 /// A byte 0x04 that is the last one for so long was the end of the input.
 const END_OF_INPUT_PAUSE: Duration = Duration::from_millis(150);
 
+/// How long the connection outlives a process whose client has not said that its input has ended.
+///
+/// Compat: the client says so a moment after it has connected, and dies of it where the connection has ended by then.
+const FAREWELL: Duration = Duration::from_millis(250);
+
 /// The URL of a dyno's standard streams: a secret for one minute.
 pub(crate) fn url(state: &ApiState, origin: &Origin, dyno: DynoId) -> String {
     let token = state.signer.token(&format!("attach/{dyno}"), URL_VALID, state.now());
@@ -162,6 +167,7 @@ async fn exchange(
     let mut guard = MarkerGuard::default();
     let mut input = PipeInput { is_pipe: dyno.attach == Some(Attach::Pipes), held: false };
     let (mut client_bytes, mut process_bytes) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+    let mut input_ended = false;
     loop {
         let pause = if input.held { END_OF_INPUT_PAUSE } else { IDLE_TIMEOUT };
         tokio::select! {
@@ -178,6 +184,9 @@ async fn exchange(
                         to_client.write_all(&marker).await?;
                         to_client.flush().await?;
                     }
+                    if !input_ended {
+                        drop(timeout(FAREWELL, end_of_input(&mut from_client, &mut client_bytes)).await);
+                    }
                     return to_client.shutdown().await;
                 }
             }
@@ -186,6 +195,7 @@ async fn exchange(
                 if count == 0 {
                     return Ok(());
                 }
+                input_ended |= client_bytes[..count].last() == Some(&END_OF_INPUT);
                 let bytes = input.take(&client_bytes[..count]);
                 // A process that reads no more goes on all the same: its output is what counts.
                 if let Err(error) = to_process.write_all(&bytes).await {
@@ -199,6 +209,15 @@ async fn exchange(
                 input.held = false;
                 to_process.shutdown().await?;
             }
+        }
+    }
+}
+
+/// Reads what nobody needs any more, up to the end of the client's input or of the client.
+async fn end_of_input(from_client: &mut (impl AsyncRead + Unpin), bytes: &mut [u8]) {
+    while let Ok(count) = from_client.read(bytes).await {
+        if count == 0 || bytes[..count].last() == Some(&END_OF_INPUT) {
+            return;
         }
     }
 }

@@ -243,7 +243,7 @@ mod tests {
         for ours in ["api.heroku.com", "heroku.com", "api.metrics.herokai.com", "x.herokuapp.com"] {
             assert!(is_heroku(ours), "{ours}");
         }
-        for other in ["notheroku.com", "heroku.com.example", "registry.npmjs.org", "localhost"] {
+        for other in ["notheroku.com", "heroku.com.example", "registry.example.org", "localhost"] {
             assert!(!is_heroku(other), "{other}");
         }
     }
