@@ -33,12 +33,18 @@ use tokio::sync::{oneshot, watch};
 
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/0001_control_plane.sql"),
     include_str!("../migrations/0002_account.sql"),
     include_str!("../migrations/0003_one_off.sql"),
     include_str!("../migrations/0004_domains.sql"),
     include_str!("../migrations/0005_pipelines.sql"),
+    include_str!("../migrations/0006_edge.sql"),
+    include_str!("../migrations/0007_routing.sql"),
+    include_str!("../migrations/0008_cron.sql"),
+    include_str!("../migrations/0009_environments.sql"),
+    include_str!("../migrations/0010_drains.sql"),
+    include_str!("../migrations/0011_people.sql"),
 ];
 
 /// Read connections kept open; more may exist for a moment.

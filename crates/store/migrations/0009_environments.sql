@@ -1,0 +1,1 @@
+-- environments: nothing yet

@@ -1,0 +1,1 @@
+-- drains: nothing yet
