@@ -1,9 +1,10 @@
-//! `GET /account`.
+//! The account that asks, and what is left of its rate limit.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use serde_json::{Value, json};
 use wire::platform_api as heroku;
 
 use crate::auth::Actor;
@@ -18,14 +19,22 @@ pub(crate) async fn info(actor: Actor) -> Json<heroku::Account> {
     Json(present::account(&actor.account))
 }
 
-/// By address or id. Nobody sees others than themselves: addresses must not be probed.
+/// By address or id; `~` is the one that asks. Nobody sees others than themselves: addresses must not be probed.
 pub(crate) async fn info_by_user(
     State(state): State<Arc<ApiState>>,
     actor: Actor,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<heroku::Account>> {
+    if wanted == "~" {
+        return Ok(info(actor).await);
+    }
     let found = state.store.find_account(&wanted)?.filter(|account| account.id == actor.id());
     found.map(|account| Json(present::account(&account))).ok_or_else(|| ApiError::not_found("user"))
+}
+
+/// Nothing is billed here, so nobody is behind with it.
+pub(crate) async fn delinquency(_actor: Actor) -> Json<Value> {
+    Json(json!({"scheduled_deletion_time": null, "scheduled_suspension_time": null}))
 }
 
 pub(crate) async fn rate_limits() -> Json<heroku::RateLimit> {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use domain::name::AppName;
 use http::{HeaderMap, StatusCode};
+use store::account::Account;
 use store::app::AppChange;
 use uuid::Uuid;
 use wire::platform_api as heroku;
-use wire::platform_api::catalogue::AppFilter;
+use wire::platform_api::catalogue::{AppFilter, TeamApp};
 
 use crate::auth::Actor;
 use crate::catalogue::STACK_ALIASES;
@@ -33,6 +34,21 @@ pub(crate) async fn list(
     page(&headers, "name", shown, |app| app.name.clone())
 }
 
+/// An account's own apps and those it works on. Nobody sees those of others.
+pub(crate) async fn list_of_user(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    origin: Origin,
+    Path(wanted): Path<String>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let is_actor = |account: Account| account.id == actor.id();
+    if wanted != "~" && !state.store.find_account(&wanted)?.is_some_and(is_actor) {
+        return Err(ApiError::not_found("user"));
+    }
+    list(State(state), actor, origin, headers).await
+}
+
 /// The apps among the given ids, for clients that hold only ids.
 pub(crate) async fn filter(
     State(state): State<Arc<ApiState>>,
@@ -43,8 +59,8 @@ pub(crate) async fn filter(
 ) -> ApiResult<Response> {
     let apps = state.store.apps()?;
     let wanted = apps.iter().filter(|app| app.destroyed_at.is_none() && body.within.id.contains(&app.id.to_string()));
-    let shown = wanted.map(|app| present::app(&state, &origin, app)).collect::<ApiResult<Vec<_>>>()?;
-    page(&headers, "id", shown, |app| app.id.to_string())
+    let shown = wanted.map(|app| Ok(TeamApp::from(present::app(&state, &origin, app)?)));
+    page(&headers, "id", shown.collect::<ApiResult<Vec<_>>>()?, |app| app.id.to_string())
 }
 
 pub(crate) async fn create(

@@ -7,7 +7,6 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use domain::id::{AppId, BuildId, SourceId};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
 use store::app::App;
 use store::build::{Build, BuildStatus, NewBuild, REPLACED, SourceLocation};
 use wire::platform_api as heroku;
@@ -104,9 +103,10 @@ pub(crate) async fn start_build(
 
 pub(crate) async fn cancel(
     State(state): State<Arc<ApiState>>,
+    origin: Origin,
     TheApp(app): TheApp,
     Path((_app, build)): Path<(String, String)>,
-) -> ApiResult<(StatusCode, Json<Value>)> {
+) -> ApiResult<(StatusCode, Json<heroku::Build>)> {
     let build = find_build(&state, app.id, &build)?;
     if build.status != BuildStatus::Pending {
         return Err(ApiError::invalid("This build has ended already."));
@@ -115,7 +115,8 @@ pub(crate) async fn cancel(
     if state.store.build_dyno(build.id)?.is_none() {
         state.end_output(build.id.uuid(), " !     The build was cancelled before it began");
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({}))))
+    let ended = find_build(&state, app.id, &build.id.to_string())?;
+    Ok((StatusCode::ACCEPTED, Json(present::build(&state, &origin, &ended)?)))
 }
 
 pub(crate) fn find_build(state: &ApiState, app: AppId, text: &str) -> ApiResult<Build> {

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use wire::platform_api::catalogue::{Region, RegionProvider, Stack};
+use wire::platform_api::catalogue::{Generation, Region, RegionProvider, Stack};
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
@@ -42,6 +42,22 @@ fn all_stacks() -> Vec<Stack> {
     };
     let aliases = STACK_ALIASES.map(|name| built_in(present::named_id("stack", name), name.to_owned(), false, "alias"));
     std::iter::once(built_in(own.id, own.name, true, "public")).chain(aliases).collect()
+}
+
+pub(crate) async fn generations() -> Json<Vec<Generation>> {
+    Json(vec![own_generation()])
+}
+
+pub(crate) async fn generation(Path(wanted): Path<String>) -> ApiResult<Json<Generation>> {
+    let own = own_generation();
+    let is_own = wanted == own.name || wanted == own.id.to_string();
+    if is_own { Ok(Json(own)) } else { Err(ApiError::not_found("generation")) }
+}
+
+fn own_generation() -> Generation {
+    let (id, name) = present::CEDAR;
+    let epoch = || present::time(Timestamp::UNIX_EPOCH);
+    Generation { created_at: epoch(), id, name: name.to_owned(), updated_at: epoch() }
 }
 
 pub(crate) async fn regions() -> Json<Vec<Region>> {
@@ -81,14 +97,6 @@ pub(crate) async fn nothing_of_app(_app: TheApp) -> Json<Vec<Value>> {
 /// What Heroku's metrics count by code. Nothing is counted yet; the codes are in the app's log.
 pub(crate) async fn no_error_counts(_app: TheApp) -> Json<Value> {
     Json(json!({"data": {}}))
-}
-
-pub(crate) async fn no_feature() -> ApiError {
-    ApiError::not_found("feature")
-}
-
-pub(crate) async fn no_app_feature(_app: TheApp) -> ApiError {
-    ApiError::not_found("feature")
 }
 
 /// What `heroku status` reads from Heroku's status site.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::account::RATE_LIMIT;
 use crate::error::{ApiError, ApiResult};
+use crate::present;
 
 /// Largest answer that is held to be tagged, in bytes. Lists are paged, so none comes near.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -89,12 +90,10 @@ fn convert(resource: &mut Value) {
         fields.entry("base_image_name").or_insert(Value::Null);
         fields.entry("buildpacks").or_insert(Value::Null);
         fields.entry("current_build_architecture").or_insert(json!([]));
-        if let Some(name) = fields.get("generation").and_then(|generation| generation.get("name")).cloned() {
-            fields.insert("generation".to_owned(), name);
-        }
+        fields.insert("generation".to_owned(), json!(present::CEDAR.1));
     } else if fields.contains_key("eligible_for_rollback") {
         fields.entry("oci_image").or_insert(Value::Null);
-    } else if fields.contains_key("source_blob") && fields.contains_key("status") {
+    } else if fields.contains_key("source_blob") && fields.contains_key("generation") {
         fields.remove("generation");
         fields.entry("labs").or_insert(json!({}));
     } else if fields.contains_key("allow_tracking") {
@@ -112,6 +111,9 @@ fn convert(resource: &mut Value) {
             fields.insert(name.to_owned(), Value::Null);
         }
         fields.insert("mfa_experience".to_owned(), json!("legacy"));
+    } else if fields.len() == 4 && fields.get("name") == Some(&json!("cedar")) {
+        fields.insert("expanded_supported_features".to_owned(), json!([]));
+        fields.insert("unsupported_features".to_owned(), json!([]));
     } else if let Some(token) = fields.get_mut("access_token").and_then(Value::as_object_mut) {
         token.insert("version".to_owned(), json!(1));
     }

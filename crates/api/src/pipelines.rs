@@ -8,13 +8,16 @@ use axum::response::Response;
 use domain::id::{AppId, PipelineCouplingId};
 use domain::pipeline::{Stage, parse_name};
 use http::{HeaderMap, StatusCode};
+use store::app::App;
 use store::pipeline::{Pipeline, PipelineCoupling};
+use store::release::Release;
 use wire::platform_api as heroku;
 use wire::platform_api::pipelines as shapes;
 
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
+use crate::origin::Origin;
 use crate::present;
 use crate::range::page;
 use crate::state::ApiState;
@@ -144,6 +147,73 @@ pub(crate) async fn uncouple(
     let coupling = find_coupling(&state, &wanted)?;
     state.store.uncouple(coupling.id).await?;
     Ok(Json(shown_coupling(&state, &coupling)?))
+}
+
+/// The last build of every app in the pipeline.
+pub(crate) async fn latest_builds(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<Vec<shapes::PipelineBuild>>> {
+    let mut latest = Vec::new();
+    for app in apps_in(&state, &wanted)? {
+        if let Some(build) = state.store.builds(app.id)?.into_iter().max_by_key(|build| build.created_at) {
+            latest.push(present::build(&state, &origin, &build)?.into());
+        }
+    }
+    Ok(Json(latest))
+}
+
+/// The last release of every app in the pipeline.
+pub(crate) async fn latest_releases(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<Vec<heroku::Release>>> {
+    latest(&state, &origin, &wanted, |_release| true)
+}
+
+/// The last release of every app in the pipeline that brought it code.
+pub(crate) async fn latest_deployments(
+    State(state): State<Arc<ApiState>>,
+    origin: Origin,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<Vec<heroku::Release>>> {
+    latest(&state, &origin, &wanted, |release| release.cause.brings_new_code())
+}
+
+fn latest(
+    state: &ApiState,
+    origin: &Origin,
+    pipeline: &str,
+    counts: impl Fn(&Release) -> bool,
+) -> ApiResult<Json<Vec<heroku::Release>>> {
+    let mut latest = Vec::new();
+    for app in apps_in(state, pipeline)? {
+        let releases = state.store.releases(app.id)?;
+        if let Some(release) = releases.iter().filter(|release| counts(release)).max_by_key(|release| release.version) {
+            latest.push(present::release(state, origin, &app, release)?);
+        }
+    }
+    Ok(Json(latest))
+}
+
+/// What tests and review apps run on, which is what everything runs on.
+pub(crate) async fn stack_of(
+    State(state): State<Arc<ApiState>>,
+    _actor: Actor,
+    Path(wanted): Path<String>,
+) -> ApiResult<Json<shapes::PipelineStack>> {
+    find(&state, &wanted)?;
+    Ok(Json(shapes::PipelineStack { stack: Some(present::stack()) }))
+}
+
+fn apps_in(state: &ApiState, pipeline: &str) -> ApiResult<Vec<App>> {
+    let pipeline = find(state, pipeline)?;
+    let mut couplings = state.store.pipeline_couplings()?;
+    couplings.retain(|coupling| coupling.pipeline == pipeline.id);
+    let apps = couplings.iter().map(|coupling| state.store.app(coupling.app)).collect::<Result<Vec<_>, _>>()?;
+    Ok(apps.into_iter().flatten().filter(|app| app.destroyed_at.is_none()).collect())
 }
 
 /// Finds a pipeline by name or id.

@@ -23,7 +23,8 @@ use crate::state::ApiState;
 
 /// The one region has a fixed id: its name never changes meaning.
 const REGION_ID: Uuid = Uuid::from_u128(0x6265_7274_6800_4000_8000_7265_6769_6f6e);
-const GENERATION_ID: Uuid = Uuid::from_u128(0x6265_7274_6800_4000_8000_0000_6365_6461);
+/// Heroku's word for the platform without containers of one's own.
+pub(crate) const CEDAR: (Uuid, &str) = (Uuid::from_u128(0x6265_7274_6800_4000_8000_0000_6365_6461), "cedar");
 
 /// How long an output URL in an answer may be used.
 const OUTPUT_URL_VALID: Duration = Duration::from_secs(24 * 60 * 60);
@@ -67,7 +68,7 @@ pub(crate) fn region() -> heroku::IdName {
 }
 
 pub(crate) fn cedar() -> heroku::Generation {
-    heroku::Generation::Named { id: GENERATION_ID, name: "cedar".to_owned() }
+    heroku::Generation::Named { id: CEDAR.0, name: CEDAR.1.to_owned() }
 }
 
 pub(crate) fn app(state: &ApiState, origin: &Origin, app: &App) -> ApiResult<heroku::App> {

@@ -1,116 +1,426 @@
-//! What Heroku's API offers and this server does not: each refusal says why and what to do instead.
+//! What Heroku's API offers and this server does not: each part says why and what to do instead.
 //!
-//! One table, from which the routes and the page `docs/reference/api.md` follow.
+//! One table, from which the routes and the page `docs/reference/api.md` follow: long, because Heroku's API is.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, get, on};
 
 use crate::auth::Actor;
+use crate::catalogue::{nothing, nothing_of_app};
 use crate::error::ApiError;
 use crate::state::ApiState;
 
-/// One route that is refused.
+/// A part of Heroku's API that does not exist here.
 #[derive(Debug, Clone, Copy)]
-pub struct Refusal {
-    pub method: &'static str,
-    pub path: &'static str,
+pub struct Topic {
+    pub title: &'static str,
     /// Why, and what to do instead. Whole sentences.
     pub reason: &'static str,
+    /// Requests that want to change something: they get the reason.
+    pub refused: &'static [(&'static str, &'static str)],
+    /// Lists, in which there is nothing.
+    pub empty: &'static [&'static str],
+    /// Single resources, and what there is none of.
+    pub missing: &'static [(&'static str, &'static str)],
 }
 
-const ADD_ONS: &str = "This server has no add-ons yet. Run the service yourself and give its address to the app: \
-                       `heroku config:set DATABASE_URL=postgres://…`.";
-const TEAMS: &str = "This server has no teams: everybody who has a token of it works with the same apps.";
-const SPACES: &str = "There are no private spaces: every app runs on this one machine, behind the same router.";
-const CI: &str = "Tests do not run on this server. Run them in your own CI, and deploy from there: `berth deploy`.";
-const REVIEW_APPS: &str = "Review apps are not available yet. Make an app for the branch (`heroku create`), and push \
-                           to it.";
-const OAUTH: &str = "There are no OAuth clients: make a token with `heroku authorizations:create`.";
-const CONTAINERS: &str = "Images cannot be released yet: deploy the source with `git push` or `berth deploy`.";
-const TELEMETRY: &str = "Telemetry drains are not available yet: `heroku drains:add` sends the logs.";
-const PEOPLE: &str = "This server has one account so far. Give somebody a token of their own instead: \
-                      `heroku authorizations:create --description ada`.";
-const ACCOUNT: &str = "The account is made by the server itself and cannot be changed through the API.";
-
-const fn refusal(method: &'static str, path: &'static str, reason: &'static str) -> Refusal {
-    Refusal { method, path, reason }
-}
-
-/// Everything that is refused, by topic.
-pub const REFUSED: [Refusal; 35] = [
-    refusal("POST", "/apps/{app}/addons", ADD_ONS),
-    refusal("POST", "/addon-attachments", ADD_ONS),
-    refusal("POST", "/teams/apps", TEAMS),
-    refusal("POST", "/teams", TEAMS),
-    refusal("PATCH", "/teams/apps/{app}", TEAMS),
-    refusal("POST", "/teams/apps/{app}/collaborators", TEAMS),
-    refusal("PATCH", "/teams/apps/{app}/collaborators/{collaborator}", TEAMS),
-    refusal("POST", "/spaces", SPACES),
-    refusal("POST", "/pipeline-transfers", TEAMS),
-    refusal("POST", "/test-runs", CI),
-    refusal("POST", "/pipelines/{pipeline}/test-runs", CI),
-    refusal("POST", "/app-setups", "Apps are not set up from a source yet: `heroku create`, then `git push`."),
-    refusal("POST", "/review-apps", REVIEW_APPS),
-    refusal("POST", "/pipelines/{pipeline}/review-app-config", REVIEW_APPS),
-    refusal("PATCH", "/pipelines/{pipeline}/review-app-config", REVIEW_APPS),
-    refusal("POST", "/oauth/clients", OAUTH),
-    refusal("POST", "/oauth/tokens", OAUTH),
-    refusal("PATCH", "/apps/{app}/formation/{kind}/docker-image", CONTAINERS),
-    refusal("POST", "/apps/{app}/telemetry-drains", TELEMETRY),
-    refusal("POST", "/telemetry-drains", TELEMETRY),
-    refusal("POST", "/apps/{app}/collaborators", PEOPLE),
-    refusal("POST", "/account/app-transfers", PEOPLE),
-    refusal("PATCH", "/account", ACCOUNT),
-    refusal("DELETE", "/account", ACCOUNT),
-    refusal(
-        "POST",
-        "/apps/{app}/dynos/{dyno}",
-        "Commands inside a running dyno are not available yet: `heroku run` \
-        starts a one-off dyno with the same code and config.",
-    ),
-    refusal("POST", "/credits", "Nothing is billed here."),
-    refusal("POST", "/account/features/{feature}", "There are no features to switch on."),
-    refusal("PATCH", "/account/features/{feature}", "There are no features to switch on."),
-    refusal("PATCH", "/apps/{app}/features/{feature}", "There are no features to switch on."),
-    refusal("POST", "/favorites", "Favourites belong to Heroku's dashboard, which this server does not have."),
-    refusal("POST", "/apps/{app}/formation/{kind}/monitors", AUTOSCALING),
-    refusal("PATCH", "/apps/{app}/formation/{kind}/monitors/{monitor}", AUTOSCALING),
-    refusal(
-        "POST",
-        "/password-resets",
-        "There are no passwords: root on the server makes a token with \
-        `berth tokens:reset`.",
-    ),
-    refusal("POST", "/invoices", "Nothing is billed here."),
-    refusal("PUT", "/apps/{app}/pre-authorizations", "Two-factor codes are not asked for on this server."),
+/// Everything that does not exist here.
+pub const TOPICS: &[Topic] = &[
+    Topic {
+        title: "Add-ons",
+        reason: "This server has no add-ons yet. Run the service yourself and give its address to the app: `heroku config:set DATABASE_URL=postgres://…`.",
+        refused: &[
+            ("POST", "/apps/{app}/addons"),
+            ("PATCH", "/apps/{app}/addons/{addon}"),
+            ("POST", "/addon-attachments"),
+            ("POST", "/addons/{addon}/actions/{action}"),
+            ("PATCH", "/addons/{addon}/config"),
+            ("PUT", "/addons/{addon}/log-drains/{drain}"),
+            ("POST", "/addons/{addon}/webhooks"),
+            ("PATCH", "/addons/{addon}/webhooks/{webhook}"),
+            ("DELETE", "/addons/{addon}/webhooks/{webhook}"),
+        ],
+        empty: &[
+            "/addons",
+            "/addon-attachments",
+            "/addon-services",
+            "/addon-region-capabilities",
+            "/regions/{region}/addon-region-capabilities",
+            "/apps/{app}/addons",
+            "/apps/{app}/addon-attachments",
+            "/users/{account}/addons",
+        ],
+        missing: &[
+            ("/apps/{app}/addons/{addon}/sso", "add_on"),
+            ("/apps/{app}/addon-attachments/{attachment}", "add_on attachment"),
+            ("/addons/{addon}/config", "add_on"),
+            ("/addons/{addon}/webhooks", "add_on"),
+            ("/addons/{addon}/webhooks/{webhook}", "add_on"),
+            ("/addons/{addon}/webhook-deliveries/{delivery}", "add_on"),
+            ("/addons/{addon}/webhook-events/{event}", "add_on"),
+            ("/addon-attachments/{attachment}/telemetry-ingress-info", "add_on attachment"),
+            ("/addon-services/{service}", "add_on"),
+            ("/addon-services/{service}/plans", "add_on"),
+            ("/addon-services/{service}/plans/{plan}", "add_on"),
+            ("/addon-services/{service}/region-capabilities", "add_on"),
+            ("/plans/{plan}", "plan"),
+            ("/plans/{plan}/meters", "plan"),
+            ("/plans/{plan}/meters/{meter}", "plan"),
+        ],
+    },
+    Topic {
+        title: "Teams",
+        reason: "This server has no teams: everybody who has a token of it works with the same apps.",
+        refused: &[
+            ("POST", "/teams"),
+            ("PATCH", "/teams/{team}"),
+            ("DELETE", "/teams/{team}"),
+            ("POST", "/teams/apps"),
+            ("PATCH", "/teams/apps/{app}"),
+            ("POST", "/teams/apps/{app}/collaborators"),
+            ("PATCH", "/teams/apps/{app}/collaborators/{collaborator}"),
+            ("DELETE", "/teams/apps/{app}/collaborators/{collaborator}"),
+            ("POST", "/teams/invitations/{token}/accept"),
+            ("PATCH", "/teams/{team}/preferences"),
+            ("POST", "/teams/{team}/allowed-addon-services"),
+            ("DELETE", "/teams/{team}/allowed-addon-services/{service}"),
+            ("POST", "/teams/{team}/identity-providers"),
+            ("PATCH", "/teams/{team}/identity-providers/{provider}"),
+            ("DELETE", "/teams/{team}/identity-providers/{provider}"),
+            ("PUT", "/teams/{team}/invitations"),
+            ("DELETE", "/teams/{team}/invitations/{invitation}"),
+            ("POST", "/teams/{team}/members"),
+            ("PUT", "/teams/{team}/members"),
+            ("PATCH", "/teams/{team}/members"),
+            ("DELETE", "/teams/{team}/members/{member}"),
+            ("POST", "/teams/{team}/oauth/authorizations"),
+            ("POST", "/teams/{team}/payments"),
+            ("POST", "/pipeline-transfers"),
+        ],
+        empty: &["/teams"],
+        missing: &[
+            ("/teams/{team}", "team"),
+            ("/teams/{team}/{part}", "team"),
+            ("/teams/{team}/allowed-addon-services", "team"),
+            ("/teams/{team}/apps/{app}/usage", "team"),
+            ("/teams/{team}/identity-providers", "team"),
+            ("/teams/{team}/invitations", "team"),
+            ("/teams/{team}/members", "team"),
+            ("/teams/{team}/preferences", "team"),
+            ("/teams/{team}/features/{feature}", "team"),
+            ("/teams/{team}/invoices/{invoice}", "team"),
+            ("/teams/{team}/members/{member}/apps", "team"),
+            ("/teams/{team}/oauth/authorizations", "team"),
+            ("/teams/{team}/usage/{period}", "team"),
+            ("/teams/apps/{app}", "team"),
+            ("/teams/apps/{app}/collaborators", "team"),
+            ("/teams/apps/{app}/collaborators/{collaborator}", "team"),
+        ],
+    },
+    Topic {
+        title: "Enterprise accounts and single sign-on",
+        reason: "This server has neither enterprise accounts nor single sign-on: everybody has an account of their own here.",
+        refused: &[
+            ("PATCH", "/enterprise-accounts/{enterprise}"),
+            ("POST", "/enterprise-accounts/{enterprise}/members"),
+            ("PATCH", "/enterprise-accounts/{enterprise}/members/{member}"),
+            ("DELETE", "/enterprise-accounts/{enterprise}/members/{member}"),
+            ("POST", "/enterprise-accounts/{enterprise}/teams"),
+            ("POST", "/identity-providers"),
+            ("PATCH", "/identity-providers/{provider}"),
+            ("POST", "/identity-providers/{provider}/migrate"),
+            ("POST", "/identity-providers/{provider}/certificates"),
+            ("PATCH", "/identity-providers/{provider}/certificates/{certificate}"),
+            ("DELETE", "/identity-providers/{provider}/certificates/{certificate}"),
+        ],
+        empty: &["/enterprise-accounts"],
+        missing: &[
+            ("/enterprise-accounts/{enterprise}", "enterprise_account"),
+            ("/enterprise-accounts/{enterprise}/{part}", "enterprise_account"),
+            ("/enterprise-accounts/{enterprise}/members", "enterprise_account"),
+            ("/enterprise-accounts/{enterprise}/teams", "enterprise_account"),
+            ("/enterprise-accounts/{enterprise}/archives/{year}/{month}", "enterprise_account"),
+            ("/enterprise-accounts/{enterprise}/usage/{period}", "enterprise_account"),
+            ("/identity-providers/{provider}", "identity_provider"),
+            ("/identity-providers/{provider}/certificates/{certificate}", "identity_provider"),
+        ],
+    },
+    Topic {
+        title: "Private spaces",
+        reason: "There are no private spaces: every app runs on this one machine, behind the same router.",
+        refused: &[
+            ("POST", "/spaces"),
+            ("PATCH", "/spaces/{space}"),
+            ("DELETE", "/spaces/{space}"),
+            ("PUT", "/spaces/{space}/inbound-ruleset"),
+            ("PUT", "/spaces/{space}/log-drain"),
+            ("PATCH", "/spaces/{space}/members/{member}"),
+            ("POST", "/spaces/{space}/peerings"),
+            ("DELETE", "/spaces/{space}/peerings/{peering}"),
+            ("POST", "/spaces/{space}/peerings/{peering}/actions/accept"),
+            ("POST", "/spaces/{space}/transfer"),
+            ("POST", "/spaces/{space}/vpn-connections"),
+            ("PATCH", "/spaces/{space}/vpn-connections/{connection}"),
+            ("DELETE", "/spaces/{space}/vpn-connections/{connection}"),
+        ],
+        empty: &["/spaces"],
+        missing: &[
+            ("/spaces/{space}", "space"),
+            ("/spaces/{space}/{part}", "space"),
+            ("/spaces/{space}/inbound-ruleset", "space"),
+            ("/spaces/{space}/inbound-rulesets/{ruleset}", "space"),
+            ("/spaces/{space}/log-drain", "space"),
+            ("/spaces/{space}/peerings", "space"),
+            ("/spaces/{space}/vpn-connections", "space"),
+            ("/spaces/{space}/members/{member}", "space"),
+            ("/spaces/{space}/peerings/{peering}", "space"),
+            ("/spaces/{space}/vpn-connections/{connection}", "space"),
+        ],
+    },
+    Topic {
+        title: "Tests",
+        reason: "Tests do not run on this server. Run them in your own CI, and deploy from there: `berth deploy`.",
+        refused: &[
+            ("POST", "/test-runs"),
+            ("PATCH", "/test-runs/{run}"),
+            ("POST", "/pipelines/{pipeline}/test-runs"),
+            ("PATCH", "/pipelines/{pipeline}/stage/{stage}/config-vars"),
+        ],
+        empty: &["/pipelines/{pipeline}/test-runs"],
+        missing: &[
+            ("/pipelines/{pipeline}/test-runs/{number}", "test_run"),
+            ("/test-runs/{run}", "test_run"),
+            ("/test-runs/{run}/test-cases", "test_run"),
+            ("/test-runs/{run}/test-nodes", "test_run"),
+            ("/pipelines/{pipeline}/stage/{stage}/config-vars", "stage"),
+        ],
+    },
+    Topic {
+        title: "Review apps",
+        reason: "Review apps are not available yet. Make an app for the branch (`heroku create`), and push to it.",
+        refused: &[
+            ("POST", "/review-apps"),
+            ("DELETE", "/review-apps/{review}"),
+            ("POST", "/pipelines/{pipeline}/review-app-config"),
+            ("PATCH", "/pipelines/{pipeline}/review-app-config"),
+            ("DELETE", "/pipelines/{pipeline}/review-app-config"),
+        ],
+        empty: &["/pipelines/{pipeline}/review-apps"],
+        missing: &[
+            ("/review-apps/{review}", "review_app"),
+            ("/apps/{app}/review-app", "review_app"),
+            ("/pipelines/{pipeline}/review-app-config", "review_app_config"),
+        ],
+    },
+    Topic {
+        title: "App setups",
+        reason: "Apps are not set up from a source yet: `heroku create`, then `git push`.",
+        refused: &[("POST", "/app-setups")],
+        empty: &[],
+        missing: &[("/app-setups/{setup}", "app_setup")],
+    },
+    Topic {
+        title: "OAuth clients",
+        reason: "There are no OAuth clients: make a token with `heroku authorizations:create`.",
+        refused: &[
+            ("POST", "/oauth/clients"),
+            ("PATCH", "/oauth/clients/{client}"),
+            ("POST", "/oauth/clients/{client}/actions/rotate-credentials"),
+            ("POST", "/oauth/tokens"),
+            ("DELETE", "/oauth/tokens/{token}"),
+            ("POST", "/users/~/gateway-tokens"),
+            ("POST", "/users/~/gateway-tokens/oauth-authorization"),
+        ],
+        empty: &["/oauth/clients"],
+        missing: &[],
+    },
+    Topic {
+        title: "Images",
+        reason: "Images cannot be released yet: deploy the source with `git push` or `berth deploy`.",
+        refused: &[("PATCH", "/apps/{app}/formation/{kind}/docker-image"), ("POST", "/apps/{app}/oci-images")],
+        empty: &[],
+        missing: &[("/apps/{app}/oci-images/{image}", "oci_image"), ("/apps/{app}/build-metadata", "build_metadata")],
+    },
+    Topic {
+        title: "The build cache",
+        reason: "A build's cache cannot be emptied through the API yet. A change of the stack or of the dependencies' lock file begins a new one.",
+        refused: &[("DELETE", "/apps/{app}/build-cache")],
+        empty: &[],
+        missing: &[],
+    },
+    Topic {
+        title: "Log drains",
+        reason: "Log drains are not available yet: `heroku logs --tail` follows the logs.",
+        refused: &[("POST", "/apps/{app}/log-drains"), ("DELETE", "/apps/{app}/log-drains/{drain}")],
+        empty: &["/apps/{app}/log-drains"],
+        missing: &[("/apps/{app}/log-drains/{drain}", "drain")],
+    },
+    Topic {
+        title: "Telemetry drains",
+        reason: "Telemetry drains are not available yet: `heroku logs --tail` follows the logs.",
+        refused: &[
+            ("POST", "/apps/{app}/telemetry-drains"),
+            ("POST", "/telemetry-drains"),
+            ("PATCH", "/telemetry-drains/{drain}"),
+            ("DELETE", "/telemetry-drains/{drain}"),
+        ],
+        empty: &["/apps/{app}/telemetry-drains"],
+        missing: &[("/telemetry-drains/{drain}", "telemetry_drain")],
+    },
+    Topic {
+        title: "Webhooks",
+        reason: "Webhooks are not available yet: `heroku releases` and `heroku logs --tail` show what happens.",
+        refused: &[
+            ("POST", "/apps/{app}/webhooks"),
+            ("PATCH", "/apps/{app}/webhooks/{webhook}"),
+            ("DELETE", "/apps/{app}/webhooks/{webhook}"),
+        ],
+        empty: &["/apps/{app}/webhooks", "/apps/{app}/webhook-deliveries", "/apps/{app}/webhook-events"],
+        missing: &[
+            ("/apps/{app}/webhooks/{webhook}", "webhook"),
+            ("/apps/{app}/webhook-deliveries/{delivery}", "webhook"),
+            ("/apps/{app}/webhook-events/{event}", "webhook"),
+        ],
+    },
+    Topic {
+        title: "People",
+        reason: "This server has one account so far. Give somebody a token of their own instead: `heroku authorizations:create --description ada`.",
+        refused: &[
+            ("POST", "/apps/{app}/collaborators"),
+            ("POST", "/account/app-transfers"),
+            ("PATCH", "/account/app-transfers/{transfer}"),
+            ("DELETE", "/account/app-transfers/{transfer}"),
+        ],
+        empty: &["/account/app-transfers"],
+        missing: &[("/account/app-transfers/{transfer}", "app_transfer")],
+    },
+    Topic {
+        title: "The account",
+        reason: "The account is made by the server itself and cannot be changed through the API.",
+        refused: &[
+            ("PATCH", "/account"),
+            ("DELETE", "/account"),
+            ("PATCH", "/users/{account}"),
+            ("DELETE", "/users/{account}"),
+            ("PATCH", "/users/{account}/preferences"),
+            ("PUT", "/users/~/capabilities"),
+        ],
+        empty: &[],
+        missing: &[("/users/{account}/preferences", "preferences")],
+    },
+    Topic {
+        title: "Two-factor codes",
+        reason: "Two-factor codes are not asked for on this server.",
+        refused: &[("PUT", "/apps/{app}/pre-authorizations"), ("POST", "/users/{account}/sms-number/actions/{action}")],
+        empty: &[],
+        missing: &[("/users/{account}/sms-number", "sms_number")],
+    },
+    Topic {
+        title: "Passwords",
+        reason: "There are no passwords: root on the server makes a token with `berth tokens:reset`.",
+        refused: &[("POST", "/password-resets"), ("POST", "/password-resets/{token}/actions/finalize")],
+        empty: &[],
+        missing: &[],
+    },
+    Topic {
+        title: "Features",
+        reason: "There are no features to switch on.",
+        refused: &[
+            ("POST", "/account/features/{feature}"),
+            ("PATCH", "/account/features/{feature}"),
+            ("PATCH", "/apps/{app}/features/{feature}"),
+        ],
+        empty: &["/account/features", "/apps/{app}/features"],
+        missing: &[("/account/features/{feature}", "feature"), ("/apps/{app}/features/{feature}", "feature")],
+    },
+    Topic {
+        title: "Settings of config vars",
+        reason: "Config vars have no settings of their own here: everybody who may see one may change it.",
+        refused: &[("PATCH", "/apps/{app}/config-vars-settings")],
+        empty: &["/apps/{app}/config-vars-settings"],
+        missing: &[],
+    },
+    Topic {
+        title: "Bills",
+        reason: "Nothing is billed here.",
+        refused: &[
+            ("POST", "/account/credits"),
+            ("POST", "/account/payments"),
+            ("PATCH", "/account/payment-method"),
+            ("PUT", "/account/invoice-address"),
+            ("POST", "/credits"),
+            ("POST", "/invoices"),
+        ],
+        empty: &[
+            "/account/credits",
+            "/account/invoices",
+            "/account/payment-method/apps",
+            "/apps/{app}/usage",
+            "/resource/{resource}/usage-history",
+        ],
+        missing: &[
+            ("/account/credits/{credit}", "credit"),
+            ("/account/invoices/{invoice}", "invoice"),
+            ("/account/invoice-address", "invoice_address"),
+            ("/account/payment-method", "payment_method"),
+        ],
+    },
+    Topic {
+        title: "Commands inside a running dyno",
+        reason: "Commands inside a running dyno are not available yet: `heroku run` starts a one-off dyno with the same code and config.",
+        refused: &[("POST", "/apps/{app}/dynos/{dyno}")],
+        empty: &[],
+        missing: &[],
+    },
+    Topic {
+        title: "Autoscaling",
+        reason: "Autoscaling is not available yet: set the number of dynos with `heroku ps:scale`.",
+        refused: &[
+            ("POST", "/apps/{app}/formation/{kind}/monitors"),
+            ("PATCH", "/apps/{app}/formation/{kind}/monitors/{monitor}"),
+        ],
+        empty: &["/apps/{app}/formation/{kind}/monitors"],
+        missing: &[],
+    },
+    Topic {
+        title: "Parts of Heroku's dashboard",
+        reason: "Favourites belong to Heroku's dashboard, which this server does not have.",
+        refused: &[("POST", "/favorites")],
+        empty: &["/favorites", "/user/notifications"],
+        missing: &[],
+    },
 ];
-
-const AUTOSCALING: &str = "Autoscaling is not available yet: set the number of dynos with `heroku ps:scale`.";
 
 /// The routes of the table. Like all others they answer only to somebody with a token.
 pub(crate) fn routes() -> Router<Arc<ApiState>> {
-    REFUSED.iter().fold(Router::new(), |routes, refused| {
-        let method = match refused.method {
-            "POST" => MethodFilter::POST,
-            "PUT" => MethodFilter::PUT,
-            "PATCH" => MethodFilter::PATCH,
-            _delete => MethodFilter::DELETE,
-        };
-        routes.route(refused.path, on(method, async move |_actor: Actor| ApiError::unsupported(refused.reason)))
+    TOPICS.iter().fold(Router::new(), |routes, topic| {
+        let routes = topic.refused.iter().fold(routes, |routes, (method, path)| {
+            let reason = topic.reason;
+            routes.route(path, on(filter(method), async move |_actor: Actor| ApiError::unsupported(reason)))
+        });
+        let routes = topic.empty.iter().fold(routes, |routes, path| {
+            let of_app = path.starts_with("/apps/{app}/");
+            routes.route(path, if of_app { get(nothing_of_app) } else { get(nothing) })
+        });
+        topic.missing.iter().fold(routes, |routes, (path, what)| {
+            let what = *what;
+            routes.route(path, get(async move |_actor: Actor| ApiError::not_found(what)))
+        })
     })
 }
 
-/// Answers for the whole of a resource that does not exist here.
-pub(crate) async fn no_team() -> ApiError {
-    ApiError::not_found("team")
+fn filter(method: &str) -> MethodFilter {
+    match method {
+        "POST" => MethodFilter::POST,
+        "PUT" => MethodFilter::PUT,
+        "PATCH" => MethodFilter::PATCH,
+        _delete => MethodFilter::DELETE,
+    }
 }
 
-pub(crate) async fn no_space() -> ApiError {
-    ApiError::not_found("space")
-}
-
+/// Answers for resources of which there are none, to requests that would change one.
 pub(crate) async fn no_add_on() -> ApiError {
     ApiError::not_found("add_on")
 }

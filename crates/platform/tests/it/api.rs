@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
+use crate::conformance::{self, Form};
 use crate::http::{Connection, Response};
 use crate::platform::TestPlatform;
 use crate::source::Source;
@@ -23,9 +24,22 @@ pub(crate) struct Deployed {
 impl TestPlatform {
     /// Asks the API with the administrator's token.
     pub(crate) fn api(&self, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
+        self.api_as(Form::Three, method, path, body)
+    }
+
+    /// Asks for one of the two forms of a resource. Every answer has to be as Heroku's API documents it.
+    pub(crate) fn api_as(&self, form: Form, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
         let token = format!("Bearer {}", self.token);
-        let response = self.api_raw(method, path, &[("Authorization", &token)], json_bytes(body).as_slice())?;
-        Ok((response.status, serde_json::from_slice(&response.body).unwrap_or(Value::Null)))
+        let headers = [("Authorization", token.as_str()), ("Accept", form.accept())];
+        let response = self.api_raw(method, path, &headers, json_bytes(body).as_slice())?;
+        let answer = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
+        if (200..300).contains(&response.status)
+            && let Some(link) = conformance::link_of(form, method, path)
+        {
+            let complaints = conformance::complaints(form, link, &answer);
+            assert!(complaints.is_empty(), "{method} {path} ({form:?}): {complaints:#?}");
+        }
+        Ok((response.status, answer))
     }
 
     pub(crate) fn api_raw(
@@ -35,12 +49,10 @@ impl TestPlatform {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
-        let mut all = vec![
-            ("Host", "localhost"),
-            ("Accept", "application/vnd.heroku+json; version=3"),
-            ("Content-Type", "application/json"),
-            ("Connection", "close"),
-        ];
+        let mut all = vec![("Host", "localhost"), ("Content-Type", "application/json"), ("Connection", "close")];
+        if !headers.iter().any(|(name, _value)| *name == "Accept") {
+            all.push(("Accept", Form::Three.accept()));
+        }
         all.extend(headers);
         Connection::open(self.api_port)?.request(method, path, &all, body)
     }

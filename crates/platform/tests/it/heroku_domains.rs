@@ -17,7 +17,7 @@ impl TestPlatform {
 }
 
 /// A certificate for these names and its key, as two files.
-fn certificate(dir: &Path, name: &str, hosts: &[&str]) -> (String, String) {
+pub(crate) fn certificate(dir: &Path, name: &str, hosts: &[&str]) -> (String, String) {
     let (certificate, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
     let names: Vec<String> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
     let mut openssl = Command::new("openssl");

@@ -12,6 +12,7 @@
 
 mod api;
 mod client;
+mod conformance;
 mod heroku_cli;
 mod http;
 mod left_over;
@@ -38,6 +39,8 @@ mod heroku_run;
 mod isolation;
 mod limits;
 mod platform_api;
+mod platform_links;
+mod platform_shapes;
 mod real_software;
 mod releases;
 mod zero_downtime;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BuildpackRef, IdName};
+use super::{App, BuildpackRef, IdName, UserRef};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
@@ -103,4 +103,67 @@ pub struct AppFilter {
 pub struct AppFilterIds {
     #[serde(default)]
     pub id: Vec<String>,
+}
+
+/// An app as Heroku's filters and teams show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TeamApp {
+    pub archived_at: Option<String>,
+    pub build_stack: IdName,
+    pub buildpack_provided_description: Option<String>,
+    pub created_at: String,
+    pub git_url: String,
+    pub id: Uuid,
+    pub internal_routing: Option<bool>,
+    /// Whether the account that asks works on it.
+    pub joined: bool,
+    pub locked: bool,
+    pub maintenance: bool,
+    pub name: String,
+    pub owner: UserRef,
+    pub region: IdName,
+    pub released_at: Option<String>,
+    pub repo_size: Option<u64>,
+    pub slug_size: Option<u64>,
+    pub space: Option<IdName>,
+    pub stack: IdName,
+    pub team: Option<IdName>,
+    pub updated_at: String,
+    pub web_url: Option<String>,
+}
+
+impl From<App> for TeamApp {
+    fn from(app: App) -> Self {
+        Self {
+            archived_at: app.archived_at,
+            build_stack: app.build_stack,
+            buildpack_provided_description: app.buildpack_provided_description,
+            created_at: app.created_at,
+            git_url: app.git_url,
+            id: app.id,
+            internal_routing: app.internal_routing,
+            joined: true,
+            locked: false,
+            maintenance: app.maintenance,
+            name: app.name,
+            owner: app.owner,
+            region: app.region,
+            released_at: app.released_at,
+            repo_size: app.repo_size,
+            slug_size: app.slug_size,
+            space: app.space,
+            stack: app.stack,
+            team: app.team,
+            updated_at: app.updated_at,
+            web_url: app.web_url,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Generation {
+    pub created_at: String,
+    pub id: Uuid,
+    pub name: String,
+    pub updated_at: String,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Generation, IdName, IdOnly};
+use super::{Build, BuildpackRef, Generation, IdName, IdOnly, SourceBlob, UserRef};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pipeline {
@@ -121,4 +121,45 @@ pub struct PromotionTarget {
     pub release: Option<IdOnly>,
     /// `pending`, `succeeded`, `failed`.
     pub status: String,
+}
+
+/// A build as a pipeline shows it: without its generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PipelineBuild {
+    pub app: IdOnly,
+    pub buildpacks: Option<Vec<BuildpackRef>>,
+    pub created_at: String,
+    pub id: Uuid,
+    pub output_stream_url: String,
+    pub release: Option<IdOnly>,
+    pub slug: Option<IdOnly>,
+    pub source_blob: SourceBlob,
+    pub stack: String,
+    pub status: String,
+    pub updated_at: String,
+    pub user: UserRef,
+}
+
+impl From<Build> for PipelineBuild {
+    fn from(build: Build) -> Self {
+        Self {
+            app: build.app,
+            buildpacks: build.buildpacks,
+            created_at: build.created_at,
+            id: build.id,
+            output_stream_url: build.output_stream_url,
+            release: build.release,
+            slug: build.slug,
+            source_blob: build.source_blob,
+            stack: build.stack,
+            status: build.status,
+            updated_at: build.updated_at,
+            user: build.user,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PipelineStack {
+    pub stack: Option<IdName>,
 }
