@@ -34,7 +34,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
-use wire::routes::{EdgeSettings, FrontPolicy};
+use wire::routes::EdgeSettings;
 
 use crate::client_io::{ClientStream, see_off};
 use crate::dyno::Slot;
@@ -83,10 +83,6 @@ pub(crate) struct HandOver {
 
 /// Serves a connection as long as its requests are for the lane; `None` when it is over.
 pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Origin) -> Option<HandOver> {
-    // What a front says about the client takes more than this lane does.
-    if origin.fronts.policy != FrontPolicy::default() {
-        return Some(HandOver { stream, bytes: Vec::new() });
-    }
     let mut lane = Lane { worker, origin, client: ClientSide::new(stream), dyno_timer: Timer::default() };
     loop {
         match lane.next_request().await {
@@ -204,14 +200,13 @@ impl Lane<'_> {
         if misdirected || head.target.starts_with(HEALTH_PATH) || app.view().edge != EdgeSettings::default() {
             return Considered::Other;
         }
+        let Origin { peer, local, front, fronts, .. } = self.origin;
         // The full path says what follows from that.
-        let Some(place) = app.places.enter(shared.bounds.app_requests_max) else { return Considered::Other };
-        let source = Source {
-            peer: self.origin.peer.ip(),
-            local: self.origin.local,
-            https: tls.is_some(),
-            unix_ms: unix_us() / 1000,
+        let Ok(came) = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls.is_some()) else {
+            return Considered::Other;
         };
+        let Some(place) = app.places.enter(shared.bounds.app_requests_max) else { return Considered::Other };
+        let source = Source { came: &came, fronts, unix_ms: unix_us() / 1000 };
         let outgoing = Outgoing::new(app, &head, body, source, place, self.worker.buffers.take());
         Considered::Request(Box::new(outgoing), end)
     }
@@ -377,7 +372,8 @@ impl<'a> Record<'a> {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
-        let tls = self.origin.tls.as_ref();
+        // Where a front ended the TLS, its version is not known.
+        let tls = self.origin.tls.as_ref().filter(|_tls| self.outgoing.https);
         let line = LineView {
             method: self.outgoing.method(),
             path: self.outgoing.target(),
@@ -390,7 +386,7 @@ impl Drop for Record<'_> {
             queue: self.journey.queue,
             status: self.status,
             bytes: self.bytes,
-            https: tls.is_some(),
+            https: self.outgoing.https,
             tls_version: tls.map(|tls| tls.version),
             failure: self.failure,
         };

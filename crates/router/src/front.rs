@@ -3,19 +3,22 @@
 //! A client can write any header. What `X-Forwarded-*` says is believed only of a front, and of its chain of addresses
 //! only as much as fronts wrote: from the right, up to the first address that is none of theirs.
 
+use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use domain::ip_network::IpNetwork;
 use domain::secret::Secret;
 use http::{HeaderMap, HeaderName};
+use httparse::Header;
 use tracing::error;
 use wire::routes::{FrontPolicy, FrontRoute};
 
-use crate::forward::{X_FORWARDED_FOR, X_FORWARDED_PORT, X_FORWARDED_PROTO};
-
+const FOR: &str = "x-forwarded-for";
+const PROTO: &str = "x-forwarded-proto";
+const PORT: &str = "x-forwarded-port";
 /// CloudFront's own name for what others call `X-Forwarded-Proto`.
-const CLOUDFRONT_PROTO: HeaderName = HeaderName::from_static("cloudfront-forwarded-proto");
+const CLOUDFRONT_PROTO: &str = "cloudfront-forwarded-proto";
 
 #[derive(Debug, Default)]
 pub(crate) struct Fronts {
@@ -41,6 +44,8 @@ pub(crate) struct Came {
     pub(crate) https: bool,
     /// Where the client connected to.
     pub(crate) port: u16,
+    /// A front stands for it: what only fronts may write is true.
+    pub(crate) through_front: bool,
 }
 
 /// The request came around the front, or through somebody else's.
@@ -60,56 +65,71 @@ impl Fronts {
         fronts.find(|front| front.has(address)).cloned()
     }
 
-    /// Finds out about the client and takes from the headers what must not reach a dyno. `peer` is the other end of the
-    /// connection, or who that is according to the PROXY protocol.
+    /// Finds out about the client. `peer` is the other end of the connection, or who that is according to the PROXY
+    /// protocol. What then must not reach a dyno tells [`Fronts::withholds`].
     pub(crate) fn judge(
         &self,
         front: Option<&Front>,
-        headers: &mut HeaderMap,
+        headers: &(impl Headers + ?Sized),
         peer: SocketAddr,
         local: SocketAddr,
         tls: bool,
     ) -> Result<Came, NotThroughFront> {
-        let proven = front.is_some_and(|front| front.is_proven(headers));
-        for (name, _value) in self.fronts.iter().filter_map(|front| front.secret.as_ref()) {
-            headers.remove(name);
+        match front {
+            Some(front) if front.is_proven(headers) => Ok(self.believe(front, headers, peer, local, tls)),
+            Some(_unproven) => Err(NotThroughFront),
+            None if self.policy.only => Err(NotThroughFront),
+            None => {
+                let mut forwarded_for = String::new();
+                chain(headers).for_each(|address| push_address(&mut forwarded_for, address));
+                push_address(&mut forwarded_for, peer.ip().to_canonical());
+                Ok(Came { forwarded_for, https: tls, port: local.port(), through_front: false })
+            }
         }
-        if let Some(front) = front
-            && proven
-        {
-            return Ok(self.believe(front, headers, peer, local, tls));
-        }
-        if self.policy.only || front.is_some() {
-            return Err(NotThroughFront);
-        }
-        // Apps take these at their word.
-        for name in &self.client_headers {
-            headers.remove(name);
-        }
-        let chain = chain(headers).into_iter().chain([peer.ip().to_canonical().to_string()]);
-        Ok(Came { forwarded_for: chain.collect::<Vec<_>>().join(", "), https: tls, port: local.port() })
     }
 
-    fn believe(&self, front: &Front, headers: &HeaderMap, peer: SocketAddr, local: SocketAddr, tls: bool) -> Came {
-        let mut chain = chain(headers);
-        let told = front.client_header.as_ref().and_then(|name| address(headers.get(name)?.to_str().ok()?));
+    /// Whether a header must not reach a dyno: a front's secret never, and what apps take for a front's word only where
+    /// it is.
+    pub(crate) fn withholds(&self, name: &str, through_front: bool) -> bool {
+        self.withheld(through_front).any(|withheld| name.eq_ignore_ascii_case(withheld.as_str()))
+    }
+
+    pub(crate) fn withhold(&self, headers: &mut HeaderMap, through_front: bool) {
+        self.withheld(through_front).for_each(|name| drop(headers.remove(name)));
+    }
+
+    fn withheld(&self, through_front: bool) -> impl Iterator<Item = &HeaderName> {
+        let secrets = self.fronts.iter().filter_map(|front| front.secret.as_ref().map(|(name, _value)| name));
+        secrets.chain(self.client_headers.iter().filter(move |_name| !through_front))
+    }
+
+    fn believe(
+        &self,
+        front: &Front,
+        headers: &(impl Headers + ?Sized),
+        peer: SocketAddr,
+        local: SocketAddr,
+        tls: bool,
+    ) -> Came {
+        let mut chain: Vec<&str> = chain(headers).collect();
+        let told = front.client_header.as_ref().and_then(|name| address(headers.first(name.as_str())?));
         // What fronts added behind the client is of no use to the app.
         while chain.last().and_then(|last| address(last)).is_some_and(|last| self.is_front(last)) {
             chain.pop();
         }
         let last = chain.last().and_then(|last| address(last));
+        let mut forwarded_for = chain.join(", ");
         match told {
-            Some(told) if last != Some(told) => chain.push(told.to_string()),
-            None if chain.is_empty() => chain.push(peer.ip().to_canonical().to_string()),
+            Some(told) if last != Some(told) => push_address(&mut forwarded_for, told),
+            None if chain.is_empty() => push_address(&mut forwarded_for, peer.ip().to_canonical()),
             Some(_) | None => {}
         }
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let https = match text(&X_FORWARDED_PROTO).or_else(|| text(&CLOUDFRONT_PROTO)) {
+        let https = match headers.first(PROTO).or_else(|| headers.first(CLOUDFRONT_PROTO)) {
             // With several fronts, the last one knows the least about the client, but no other is known to be one.
             Some(protocol) => protocol.rsplit(',').next().unwrap_or_default().trim().eq_ignore_ascii_case("https"),
             None => tls,
         };
-        let port = text(&X_FORWARDED_PORT).and_then(|port| port.trim().parse().ok());
+        let port = headers.first(PORT).and_then(|port| port.trim().parse().ok());
         let usual = if https == tls {
             local.port()
         } else if https {
@@ -117,7 +137,7 @@ impl Fronts {
         } else {
             80
         };
-        Came { forwarded_for: chain.join(", "), https, port: port.unwrap_or(usual) }
+        Came { forwarded_for, https, port: port.unwrap_or(usual), through_front: true }
     }
 
     fn is_front(&self, address: IpAddr) -> bool {
@@ -149,9 +169,9 @@ impl Front {
         self.networks.iter().any(|network| network.contains(address))
     }
 
-    fn is_proven(&self, headers: &HeaderMap) -> bool {
+    fn is_proven(&self, headers: &(impl Headers + ?Sized)) -> bool {
         let Some((name, expected)) = &self.secret else { return true };
-        let given = headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+        let given = headers.values(name.as_str()).next().unwrap_or_default();
         let expected = expected.expose().as_bytes();
         // As long for a wrong byte at the beginning as for one at the end.
         let wrong = given.iter().zip(expected).fold(0, |wrong, (given, expected)| wrong | (given ^ expected));
@@ -159,10 +179,43 @@ impl Front {
     }
 }
 
-fn chain(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let addresses = values.flat_map(|value| value.split(',')).map(str::trim).filter(|address| !address.is_empty());
-    addresses.map(str::to_owned).collect()
+/// A request's headers, however they are held.
+pub(crate) trait Headers {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]>;
+
+    /// The first one, if it can be read.
+    fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.values(name).next().and_then(text)
+    }
+}
+
+impl Headers for HeaderMap {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.get_all(name).iter().map(http::HeaderValue::as_bytes)
+    }
+}
+
+impl Headers for [Header<'_>] {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let of_name = move |header: &&Header<'_>| header.name.eq_ignore_ascii_case(name);
+        self.iter().filter(of_name).map(|header| header.value)
+    }
+}
+
+/// Other bytes are in no address and no number.
+fn text(value: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| (b' '..0x7f).contains(byte) || *byte == b'\t';
+    value.iter().all(is_plain).then(|| std::str::from_utf8(value).ok())?
+}
+
+fn chain(headers: &(impl Headers + ?Sized)) -> impl Iterator<Item = &str> {
+    let values = headers.values(FOR).filter_map(text);
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|address| !address.is_empty())
+}
+
+fn push_address(chain: &mut String, address: impl Display) {
+    let comma = if chain.is_empty() { "" } else { ", " };
+    write!(chain, "{comma}{address}").expect("writing to a string does not fail");
 }
 
 /// Some fronts write the port, too.
@@ -187,23 +240,27 @@ mod tests {
         Fronts::new(FrontPolicy { fronts: vec![route], only })
     }
 
-    fn judged(
-        fronts: &Fronts,
-        peer: &str,
-        headers: &[(&'static str, &'static str)],
-    ) -> (Result<(String, bool, u16), NotThroughFront>, HeaderMap) {
+    type Judged = Result<(String, bool, u16), NotThroughFront>;
+
+    /// The same for both ways of holding headers, and the names that go on to the dyno.
+    fn judged(fronts: &Fronts, peer: &str, headers: &[(&'static str, &'static str)]) -> (Judged, Vec<&'static str>) {
         let mut map = HeaderMap::new();
         for &(name, value) in headers {
             map.append(name, HeaderValue::from_static(value));
         }
-        let peer: SocketAddr = peer.parse().unwrap();
+        let list: Vec<Header<'_>> =
+            headers.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
+        let (peer, local): (SocketAddr, SocketAddr) = (peer.parse().unwrap(), "192.0.2.1:8080".parse().unwrap());
         let front = fronts.find(peer.ip(), false);
-        let came = fronts.judge(front.as_deref(), &mut map, peer, "192.0.2.1:8080".parse().unwrap(), false);
-        (came.map(|came| (came.forwarded_for, came.https, came.port)), map)
+        let came = fronts.judge(front.as_deref(), &map, peer, local, false);
+        assert_eq!(came, fronts.judge(front.as_deref(), &list[..], peer, local, false), "{headers:?}");
+        let through_front = came.as_ref().is_ok_and(|came| came.through_front);
+        let passed = headers.iter().map(|&(name, _value)| name).filter(|name| !fronts.withholds(name, through_front));
+        (came.map(|came| (came.forwarded_for, came.https, came.port)), passed.collect())
     }
 
     fn check(fronts: &Fronts, peer: &str, headers: &[(&'static str, &'static str)], expect: (&str, bool, u16)) {
-        let (came, _headers) = judged(fronts, peer, headers);
+        let (came, _passed) = judged(fronts, peer, headers);
         assert_eq!(came, Ok((expect.0.to_owned(), expect.1, expect.2)), "{peer} {headers:?}");
     }
 
@@ -213,7 +270,7 @@ mod tests {
             fronts(FrontRoute { client_header: Some("cf-connecting-ip".to_owned()), ..Default::default() }, false);
         let headers = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("cf-connecting-ip", "1.1.1.1")];
         check(&fronts, STRANGER, &headers, ("1.1.1.1, 9.9.9.9", false, 8080));
-        assert!(!judged(&fronts, STRANGER, &headers).1.contains_key("cf-connecting-ip"));
+        assert!(!judged(&fronts, STRANGER, &headers).1.contains(&"cf-connecting-ip"));
         check(&fronts, STRANGER, &[], ("9.9.9.9", false, 8080));
     }
 
@@ -266,9 +323,9 @@ mod tests {
     fn nobody_goes_around_a_front_and_its_secret_goes_no_further() {
         let secret = FrontSecret { header: "X-Front".to_owned(), value: Secret::new("word".to_owned()) };
         let fronts = fronts(FrontRoute { secret: Some(secret), ..Default::default() }, true);
-        let (came, headers) = judged(&fronts, FRONT, &[("x-front", "word"), ("x-forwarded-for", "1.1.1.1")]);
+        let (came, passed) = judged(&fronts, FRONT, &[("x-front", "word"), ("x-forwarded-for", "1.1.1.1")]);
         assert_eq!(came.unwrap().0, "1.1.1.1");
-        assert!(!headers.contains_key("x-front"));
+        assert_eq!(passed, ["x-forwarded-for"]);
         assert_eq!(judged(&fronts, FRONT, &[("x-front", "wore")]).0, Err(NotThroughFront));
         assert_eq!(judged(&fronts, FRONT, &[]).0, Err(NotThroughFront));
         assert_eq!(judged(&fronts, STRANGER, &[("x-front", "word")]).0, Err(NotThroughFront));

@@ -81,13 +81,15 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     let tls = client.origin.tls.as_ref();
     let misdirected = tls.is_some_and(|tls| tls.is_misdirected(&target.host, shared.table.certificates()));
     let Origin { peer, local, front, fronts, .. } = &client.origin;
-    let came = fronts.judge(front.as_deref(), &mut parts.headers, *peer, *local, tls.is_some());
-    let through_front = came.is_ok();
+    let came = fronts.judge(front.as_deref(), &parts.headers, *peer, *local, tls.is_some());
+    let around_front = came.is_err();
     let came = came.unwrap_or_else(|NotThroughFront| Came {
         forwarded_for: peer.ip().to_canonical().to_string(),
         https: tls.is_some(),
         port: local.port(),
+        through_front: false,
     });
+    fronts.withhold(&mut parts.headers, came.through_front);
     let mut record = Record::new(
         client.worker.log.clone(),
         app.id,
@@ -105,7 +107,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         record.refuse(ErrorCode::H26, problem.status.as_u16(), problem.cause);
         return reply::problem(problem, &request_id, &parts.headers);
     }
-    if misdirected || !through_front {
+    if misdirected || around_front {
         let problem = if misdirected { Problem::MISDIRECTED } else { Problem::NOT_THROUGH_FRONT };
         record.refuse(ErrorCode::H31, problem.status.as_u16(), problem.cause);
         return reply::problem(problem, &request_id, &parts.headers);

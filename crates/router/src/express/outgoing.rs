@@ -1,7 +1,6 @@
 //! A request of the express lane on its way to a dyno: the bytes to send, and where in them the facts for the log are.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use uuid::{Builder, Uuid};
 use super::request_head::RequestHead;
 use super::response_head::line;
 use crate::app::App;
+use crate::front::{Came, Fronts};
 use crate::places::AppPlace;
 use crate::{forward, random};
 
@@ -32,16 +32,17 @@ pub(super) struct Outgoing {
     pub(super) idempotent: bool,
     /// The client wants the connection closed after the answer.
     pub(super) close: bool,
+    /// The client came over TLS, be it to a front.
+    pub(super) https: bool,
     /// Its share of what the app may hold.
     _place: AppPlace,
 }
 
-/// Where a request came from.
+/// Where a request came from, and when.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source {
-    pub(super) peer: IpAddr,
-    pub(super) local: SocketAddr,
-    pub(super) https: bool,
+pub(super) struct Source<'a> {
+    pub(super) came: &'a Came,
+    pub(super) fronts: &'a Fronts,
     pub(super) unix_ms: u64,
 }
 
@@ -53,7 +54,7 @@ impl Outgoing {
         app: Arc<App>,
         head: &RequestHead<'_, '_>,
         body: &[u8],
-        source: Source,
+        source: Source<'_>,
         place: AppPlace,
         mut bytes: Vec<u8>,
     ) -> Self {
@@ -66,9 +67,10 @@ impl Outgoing {
         bytes.extend_from_slice(b"\r\n");
         let mut accept = None;
         let mut given_id = None;
-        let mut chain = None;
+        let Source { came, fronts, unix_ms } = source;
         for Header { name, value } in head.headers {
             match treatment(name) {
+                Treatment::Pass if fronts.withholds(name, came.through_front) => {}
                 Treatment::Pass => line(&mut bytes, name.as_bytes(), value),
                 Treatment::Accept => {
                     bytes.extend_from_slice(b"accept: ");
@@ -76,15 +78,6 @@ impl Outgoing {
                     bytes.extend_from_slice(b"\r\n");
                 }
                 Treatment::RequestId => given_id = given_id.or_else(|| std::str::from_utf8(value).ok()),
-                Treatment::Chain => {
-                    let chain = chain.get_or_insert_with(String::new);
-                    if let Ok(came_in) = std::str::from_utf8(value)
-                        && came_in.is_ascii()
-                    {
-                        chain.push_str(came_in);
-                        chain.push_str(", ");
-                    }
-                }
                 Treatment::Drop => {}
             }
         }
@@ -94,18 +87,12 @@ impl Outgoing {
             None => push(&mut bytes, new_id().as_hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes()),
         };
         bytes.extend_from_slice(b"\r\nx-forwarded-for: ");
-        let begin = bytes.len();
-        bytes.extend_from_slice(chain.unwrap_or_default().as_bytes());
-        let mut text = AsText(&mut bytes);
-        let proto = if source.https { "https" } else { "http" };
-        let client = source.peer.to_canonical();
-        write!(text, "{client}").unwrap_or_default();
-        let forwarded_for = begin..text.0.len();
+        let forwarded_for = push(&mut bytes, came.forwarded_for.as_bytes());
+        let proto = if came.https { "https" } else { "http" };
         write!(
-            text,
-            "\r\nx-forwarded-proto: {proto}\r\nx-forwarded-port: {}\r\nx-request-start: {}\r\nvia: 1.1 berth\r\n\r\n",
-            source.local.port(),
-            source.unix_ms
+            AsText(&mut bytes),
+            "\r\nx-forwarded-proto: {proto}\r\nx-forwarded-port: {}\r\nx-request-start: {unix_ms}\r\nvia: 1.1 berth\r\n\r\n",
+            came.port,
         )
         .unwrap_or_default();
         bytes.extend_from_slice(body);
@@ -120,6 +107,7 @@ impl Outgoing {
             head_only: head.method == "HEAD",
             idempotent: matches!(head.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS"),
             close: head.close,
+            https: came.https,
             _place: place,
             bytes,
         }
@@ -181,7 +169,6 @@ enum Treatment {
     Pass,
     Accept,
     RequestId,
-    Chain,
     Drop,
 }
 
@@ -192,8 +179,7 @@ fn treatment(name: &str) -> Treatment {
         6 if is("accept") => Treatment::Accept,
         10 if is("connection") || is("keep-alive") => Treatment::Drop,
         12 if is("x-request-id") => Treatment::RequestId,
-        15 if is("x-forwarded-for") => Treatment::Chain,
-        15 if is("x-request-start") => Treatment::Drop,
+        15 if is("x-forwarded-for") || is("x-request-start") => Treatment::Drop,
         16 if is("proxy-connection") || is("x-forwarded-port") => Treatment::Drop,
         17 if is("x-forwarded-proto") => Treatment::Drop,
         _ => Treatment::Pass,
@@ -220,12 +206,10 @@ mod tests {
             edge: EdgeSettings::default(),
             admission: wire::routes::AdmissionSettings::default(),
         };
-        let source = Source {
-            peer: "::ffff:1.2.3.4".parse().unwrap(),
-            local: "10.0.0.1:80".parse().unwrap(),
-            https: false,
-            unix_ms: 5,
-        };
+        let fronts = Fronts::default();
+        let (peer, local) = ("[::ffff:1.2.3.4]:5".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        let came = fronts.judge(None, head.headers, peer, local, false).unwrap();
+        let source = Source { came: &came, fronts: &fronts, unix_ms: 5 };
         let body = &text.as_bytes()[head.head_bytes..];
         let place = Arc::new(crate::places::AppPlaces::default()).enter(1).unwrap();
         Outgoing::new(Arc::new(App::new(Uuid::nil(), view, Arc::default())), &head, body, source, place, Vec::new())

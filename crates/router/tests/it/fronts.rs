@@ -67,6 +67,70 @@ fn a_front_is_believed_about_its_client_and_a_stranger_is_not() {
     router.drain();
 }
 
+/// What the router makes of a request on one of its two ways: the dyno's view, and the line in the log.
+fn judged(router: &mut TestRouter, way: &str, headers: &str) -> Result<(Vec<String>, String), u16> {
+    let mut client = router.connect();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx-request-id: {ID}\r\n{headers}{way}\r\n"));
+    let response = client.response();
+    let line = router.next_log_line();
+    if response.status() != 200 {
+        return Err(response.status());
+    }
+    let is_own = |line: &String| line.starts_with("x-request-start: ") || line.starts_with("te: ");
+    let mut lines: Vec<String> =
+        response.body.lines().map(str::to_ascii_lowercase).filter(|line| !is_own(line)).collect();
+    lines.sort();
+    let begin = line.split(" connect=").next().unwrap_or_default();
+    let end = line.split(" protocol=").nth(1).and_then(|end| end.split(" queue=").next()).unwrap_or_default();
+    Ok((lines, format!("{begin} {end}")))
+}
+
+const ID: &str = "8601b555-6a83-4c12-8269-97c8e32cdb22";
+
+#[test]
+fn both_ways_through_the_router_judge_alike() {
+    const EXPRESS: &str = "";
+    // Trailers are for the full path.
+    const FULL: &str = "te: trailers\r\n";
+    let dyno = mirror();
+    let secret = FrontSecret { header: "x-front-secret".to_owned(), value: Secret::new("correct horse".to_owned()) };
+    let client_header = Some("cf-connecting-ip".to_owned());
+    let plain = FrontRoute { client_header, ..here() };
+    let secretive = FrontRoute { secret: Some(secret), ..plain.clone() };
+    let asked = [
+        "",
+        CLAIMS,
+        "x-forwarded-for: 6.6.6.6\r\nx-forwarded-for:  1.1.1.1 ,, 127.0.0.9\r\n",
+        "X-Forwarded-For: 1.1.1.1:99\r\nCF-Connecting-IP: 2001:db8::1\r\nX-Forwarded-Port: 99999\r\n",
+        "x-forwarded-for: \u{e9}\r\nx-forwarded-proto: http, HTTPS\r\n",
+        "cloudfront-forwarded-proto: https\r\nX-Front-Secret: correct horse\r\nx-forwarded-for: 1.1.1.1\r\n",
+        "x-front-secret: correct hors\r\nx-forwarded-for: 1.1.1.1\r\n",
+        "x-front-secret: correct hors\r\nx-front-secret: correct horse\r\n",
+    ];
+    for (front, only) in
+        [(plain.clone(), false), (secretive, false), (plain, true), (elsewhere(), false), (elsewhere(), true)]
+    {
+        let mut router = start(&dyno, front.clone(), only);
+        for headers in asked {
+            let express = judged(&mut router, EXPRESS, headers);
+            assert_eq!(express, judged(&mut router, FULL, headers), "{front:?}, only: {only}, {headers:?}");
+        }
+        router.drain();
+    }
+}
+
+#[test]
+fn requests_from_a_front_take_the_express_lane() {
+    let dyno = mirror();
+    let router = start(&dyno, here(), true);
+    // Names keep their case there, and lose it on the full path.
+    let seen = ask(&mut router.connect(), "X-Own: 1\r\n");
+    assert!(seen.head.contains("X-Own: 1\r\n"), "{}", seen.head);
+    let seen = ask(&mut router.connect(), "X-Own: 1\r\nte: trailers\r\n");
+    assert!(seen.head.contains("x-own: 1\r\n"), "{}", seen.head);
+    router.drain();
+}
+
 #[test]
 fn the_scheme_that_a_front_tells_decides_about_the_redirect() {
     let dyno = mirror();
