@@ -66,6 +66,9 @@ pub(crate) struct RouterOptions {
     /// The instance, told to a router that may not read the data directory
     #[arg(long, hide = true)]
     pub(crate) instance: Option<String>,
+    /// And its part of the settings, as JSON
+    #[arg(long, hide = true)]
+    pub(crate) settings: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

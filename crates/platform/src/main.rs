@@ -12,6 +12,7 @@ mod orphans;
 mod passed_sockets;
 mod platform_view;
 mod router_role;
+mod router_settings;
 mod server;
 mod settings;
 mod tokens;

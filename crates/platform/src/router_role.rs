@@ -15,8 +15,8 @@ use router::{Bounds, Listen, RouterConfig};
 use crate::arguments::{PlatformOptions, RouterOptions};
 use crate::data_dir::DataDir;
 use crate::orphans::Orphans;
-use crate::passed_sockets;
 use crate::server::log_to_stderr;
+use crate::{passed_sockets, router_settings, settings};
 
 /// The router's user, just below the uids of apps. It needs no name.
 pub(crate) const ROUTER_UID: u32 = 399_998;
@@ -34,6 +34,11 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         (_, _) => DataDir::open(&options.platform.data_dir)?,
     };
     let platform = &options.platform;
+    let settings = match &options.settings {
+        Some(json) => serde_json::from_str(json).context("cannot read --settings")?,
+        None => settings::of_router(&data_dir.path)?,
+    };
+    let (status_address, bounds) = router_settings::apply(&settings, Bounds::default())?;
     let (http, https) = match options.inherited_listeners {
         0 => (own(platform, platform.http_port), platform.https_port.map_or_else(Vec::new, |port| own(platform, port))),
         plain => {
@@ -53,7 +58,8 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         http2_without_tls: true,
         ca_file: std::env::var_os("SSL_CERT_FILE").map_or_else(|| SYSTEM_BUNDLE.into(), PathBuf::from),
         threads: None,
-        bounds: Bounds::default(),
+        status_address,
+        bounds,
     };
     Ok(router::run(config)?)
 }

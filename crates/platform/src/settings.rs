@@ -1,16 +1,17 @@
 //! Reads `settings.toml` and lays it over the defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use builder::build::BuildLimits;
 use domain::dyno_size::{ByteCount, DynoSize, default_sizes, find};
 use domain::time_limits::TimeLimits;
+use router::Bounds;
 use wire::routes::FrontPolicy;
-use wire::settings::Settings;
+use wire::settings::{RouterProcessSettings, Settings};
 
-use crate::fronts;
+use crate::{fronts, router_settings};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -29,13 +30,27 @@ pub(crate) struct Effective {
 }
 
 pub(crate) fn read(data_dir: &Path) -> Result<Effective> {
-    let path = data_dir.join("settings.toml");
-    let settings = match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Settings::default(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    effective(settings).with_context(|| format!("in {}", path.display()))
+    effective(load(data_dir)?).with_context(|| format!("in {}", path(data_dir).display()))
+}
+
+/// What the router's process must know itself.
+pub(crate) fn of_router(data_dir: &Path) -> Result<RouterProcessSettings> {
+    let settings = load(data_dir)?.router.of_process();
+    router_settings::apply(&settings, Bounds::default()).with_context(|| format!("in {}", path(data_dir).display()))?;
+    Ok(settings)
+}
+
+fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("settings.toml")
+}
+
+fn load(data_dir: &Path) -> Result<Settings> {
+    let path = path(data_dir);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 fn effective(settings: Settings) -> Result<Effective> {

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
+use wire::settings::RouterProcessSettings;
 
 use crate::arguments::{PlatformOptions, UpOptions};
 use crate::data_dir::DataDir;
@@ -22,7 +23,7 @@ use crate::orphans::{Orphans, SUPERVISED};
 use crate::passed_sockets;
 use crate::router_role::Listeners;
 use crate::server::log_to_stderr;
-use crate::{dns_role, router_role};
+use crate::{dns_role, router_role, settings};
 
 /// Pause before a role that ended is started again; doubles while it keeps ending at once.
 const RESTART_MIN: Duration = Duration::from_millis(50);
@@ -60,7 +61,8 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir) -> Result<()> {
     let listeners = router_role::bind(&options.platform, &orphans)?;
     orphans.end(data_dir).await?;
     let own_user = router_role::hand_over(&data_dir.path).context("cannot prepare the router's directory")?;
-    let mut router = Role::start(router_role(&options.platform, data_dir, &listeners, own_user))?;
+    let settings = settings::of_router(&data_dir.path)?;
+    let mut router = Role::start(router_role(&options.platform, data_dir, &listeners, own_user, &settings)?)?;
     let mut server = Role::start(RolePlan {
         name: "server",
         arguments: role_arguments("server", &options.platform, data_dir),
@@ -150,7 +152,13 @@ fn role_arguments(name: &str, options: &PlatformOptions, data_dir: &DataDir) -> 
     arguments
 }
 
-fn router_role(options: &PlatformOptions, data_dir: &DataDir, listeners: &Listeners, own_user: bool) -> RolePlan {
+fn router_role(
+    options: &PlatformOptions,
+    data_dir: &DataDir,
+    listeners: &Listeners,
+    own_user: bool,
+    settings: &RouterProcessSettings,
+) -> Result<RolePlan> {
     let mut arguments = role_arguments("router", options, data_dir);
     if own_user {
         arguments.push("--in-working-directory".into());
@@ -158,9 +166,10 @@ fn router_role(options: &PlatformOptions, data_dir: &DataDir, listeners: &Listen
     arguments.extend(["--inherited-listeners".into(), listeners.http.len().to_string().into()]);
     arguments.extend(["--inherited-tls-listeners".into(), listeners.https.len().to_string().into()]);
     arguments.extend(["--instance".into(), data_dir.instance.clone().into()]);
+    arguments.extend(["--settings".into(), serde_json::to_string(settings)?.into()]);
     let sockets =
         listeners.http.iter().chain(&listeners.https).filter_map(|listener| listener.try_clone().ok()).collect();
-    RolePlan { name: "router", arguments, sockets, uid: own_user.then_some(router_role::ROUTER_UID) }
+    Ok(RolePlan { name: "router", arguments, sockets, uid: own_user.then_some(router_role::ROUTER_UID) })
 }
 
 /// One supervised role.

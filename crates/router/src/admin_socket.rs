@@ -15,8 +15,8 @@ use wire::routes::ROUTER_SOCKET;
 const READ_BYTES: usize = 64 * 1024;
 
 /// Listens in the data directory, replacing the socket of a router that is gone.
-pub(crate) fn listen(data_dir: &Path) -> io::Result<UnixListener> {
-    let path = data_dir.join(ROUTER_SOCKET);
+pub(crate) fn listen(data_dir: &Path, name: &str) -> io::Result<UnixListener> {
+    let path = data_dir.join(name);
     fs::create_dir_all(parent(&path))?;
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -75,6 +75,15 @@ pub(crate) struct Picked {
     pub(crate) half_open: bool,
 }
 
+/// What an app has under way.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gauges {
+    pub(crate) in_flight: u64,
+    pub(crate) queued: u64,
+    /// Requests and upgraded connections of clients.
+    pub(crate) connections: u64,
+}
+
 type Answer = Result<Picked, Refusal>;
 
 #[derive(Debug)]
@@ -297,6 +306,14 @@ impl App {
         state.budgeted = requests;
         state.budget.add_requests(new, clock::now());
         state.budget.take(clock::now())
+    }
+
+    /// Without a lock; `None` if there is nothing under way.
+    pub(crate) fn gauges(&self) -> Option<Gauges> {
+        let in_flight: u64 = self.view.load().dynos.iter().map(|dyno| u64::from(dyno.in_flight())).sum();
+        let queued = self.waiting.load(Ordering::Relaxed) as u64;
+        let connections = self.places.taken() as u64;
+        (in_flight + queued + connections > 0).then_some(Gauges { in_flight, queued, connections })
     }
 
     /// `None` while there is nothing to say.

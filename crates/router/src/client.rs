@@ -7,6 +7,7 @@ use thiserror::Error;
 use uuid::Uuid;
 use wire::frame::FrameError;
 use wire::routes::{FromRouter, PROTOCOL, RouteTable, RouterStatus, ToRouter};
+use wire::traffic::TrafficSecond;
 
 use crate::admin_socket::{Messages, connect};
 
@@ -101,6 +102,14 @@ impl RouterClient {
     pub async fn status(&mut self) -> Result<RouterStatus, ClientError> {
         match self.ask(&ToRouter::Status).await? {
             FromRouter::Status { status } => Ok(status),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// What was counted in the seconds behind `after`, oldest first; not all at once if there is much.
+    pub async fn traffic(&mut self, after: u64) -> Result<Vec<TrafficSecond>, ClientError> {
+        match self.ask(&ToRouter::Traffic { after }).await? {
+            FromRouter::Traffic { seconds } => Ok(seconds),
             _ => Err(ClientError::Unexpected),
         }
     }

@@ -23,6 +23,8 @@ pub struct RouterConfig {
     pub ca_file: PathBuf,
     /// Worker threads; `None` for one per core.
     pub threads: Option<NonZeroUsize>,
+    /// Where `/metrics` and `/status` answer over TCP, besides the socket in the data directory.
+    pub status_address: Option<SocketAddr>,
     pub bounds: Bounds,
 }
 

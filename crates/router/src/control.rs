@@ -3,24 +3,25 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::net::UnixListener;
 use tokio::task::spawn_local;
 use tracing::{debug, error, info, warn};
-use wire::routes::{FromRouter, PROTOCOL, RouteTable, RouterStatus, ToRouter};
+use wire::routes::{FromRouter, PROTOCOL, RouteTable, ToRouter};
 
 use crate::admin_socket::Messages;
 use crate::table::Change;
 use crate::table_file::{TableFile, TableFileError};
 use crate::worker::Shared;
 
+/// Seconds of one app in one answer; whoever wants more asks again.
+const TRAFFIC_APPS_MAX: usize = 20_000;
+
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) shared: Arc<Shared>,
     pub(crate) file: RefCell<TableFile>,
     pub(crate) instance: String,
-    pub(crate) threads: u32,
 }
 
 /// Accepts servers until it is aborted.
@@ -74,7 +75,11 @@ impl Control {
                 self.shared.table.close_upgraded(&dynos);
                 FromRouter::Done
             }
-            ToRouter::Status => FromRouter::Status { status: self.status() },
+            ToRouter::Traffic { after } => {
+                let seconds = self.shared.traffic.after(after, TRAFFIC_APPS_MAX);
+                FromRouter::Traffic { seconds: seconds.iter().map(|second| (**second).clone()).collect() }
+            }
+            ToRouter::Status => FromRouter::Status { status: self.shared.status() },
         }
     }
 
@@ -117,20 +122,6 @@ impl Control {
     fn refuse_old(&self, generation: u64) -> FromRouter {
         let current = self.shared.table.generation();
         FromRouter::Refused { message: format!("generation {generation} is not newer than {current}, now in force") }
-    }
-
-    fn status(&self) -> RouterStatus {
-        let shared = &self.shared;
-        RouterStatus {
-            pid: std::process::id(),
-            generation: shared.table.generation(),
-            threads: self.threads,
-            apps: shared.table.app_count() as u64,
-            connections: shared.connections.load(Ordering::Relaxed) as u64,
-            requests_total: shared.requests_total.load(Ordering::Relaxed),
-            log_lines_dropped_total: shared.log.dropped_total(),
-            admission: shared.table.admission(),
-        }
     }
 }
 

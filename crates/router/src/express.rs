@@ -386,11 +386,12 @@ impl Drop for Record<'_> {
             queue: self.journey.queue,
             status: self.status,
             bytes: self.bytes,
+            request_bytes: self.outgoing.body_bytes,
             https: self.outgoing.https,
             tls_version: tls.map(|tls| tls.version),
             failure: self.failure,
         };
-        self.worker.log.line(self.outgoing.app.id, |text| line.render(text));
+        self.worker.log.request(self.outgoing.app.id, &line);
     }
 }
 

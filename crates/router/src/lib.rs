@@ -68,6 +68,10 @@ pub mod fuzzing;
 mod log_thread;
 mod random;
 mod request_log;
+mod status_page;
+mod status_thread;
+mod traffic;
+mod traffic_totals;
 mod worker_log;
 
 pub use crate::config::{Bounds, Listen, RouterConfig};

@@ -82,6 +82,10 @@ impl AppPlaces {
         let place = AppPlace(self.clone());
         (self.0.fetch_add(1, Ordering::Relaxed) < places_max).then_some(place)
     }
+
+    pub(crate) fn taken(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for AppPlace {

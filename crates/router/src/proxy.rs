@@ -99,6 +99,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         request_id.clone(),
         came.forwarded_for.clone(),
     );
+    record.count_body(body.counter());
     if came.https {
         record.over_https(tls.map(|tls| tls.version));
     }

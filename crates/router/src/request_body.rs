@@ -1,8 +1,10 @@
 //! The body of a request as it comes from the client, whichever protocol that speaks.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -26,15 +28,22 @@ pub(crate) struct RequestBody {
     http2: bool,
     /// How much of it may still come.
     bytes_left: u64,
+    /// How much of it has come.
+    bytes: Rc<Cell<u64>>,
 }
 
 impl RequestBody {
-    pub(crate) const fn http1(incoming: Incoming) -> Self {
-        Self { incoming, http2: false, bytes_left: u64::MAX }
+    pub(crate) fn http1(incoming: Incoming) -> Self {
+        Self { incoming, http2: false, bytes_left: u64::MAX, bytes: Rc::default() }
     }
 
-    pub(crate) const fn http2(incoming: Incoming) -> Self {
-        Self { incoming, http2: true, bytes_left: u64::MAX }
+    pub(crate) fn http2(incoming: Incoming) -> Self {
+        Self { http2: true, ..Self::http1(incoming) }
+    }
+
+    /// Says at any time how many bytes have come.
+    pub(crate) fn counter(&self) -> Rc<Cell<u64>> {
+        self.bytes.clone()
     }
 
     /// Sets a limit. `false` if the body is known to be longer.
@@ -55,6 +64,7 @@ impl Body for RequestBody {
         Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.bytes.update(|before| before + bytes);
                 match self.bytes_left.checked_sub(bytes) {
                     Some(left) => {
                         self.bytes_left = left;

@@ -1,5 +1,6 @@
 //! One line per request, in Heroku's format with `queue=` at the end.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(crate) struct Record {
     service_started: Option<Instant>,
     /// The request's share of what its app may hold.
     place: Option<AppPlace>,
+    /// Of the request's body, which goes its own way.
+    request_bytes: Rc<Cell<u64>>,
 }
 
 /// The fields of a line.
@@ -42,6 +45,7 @@ struct Line {
     queue: Duration,
     status: u16,
     bytes: u64,
+    request_bytes: u64,
     https: bool,
     /// `tls1.3`; `None` where a front ended the TLS, or there is none.
     tls_version: Option<&'static str>,
@@ -69,6 +73,8 @@ pub(crate) struct LineView<'a> {
     pub(crate) queue: Duration,
     pub(crate) status: u16,
     pub(crate) bytes: u64,
+    /// Counted, but not in the line: Heroku's has no field for it.
+    pub(crate) request_bytes: u64,
     pub(crate) https: bool,
     pub(crate) tls_version: Option<&'static str>,
     pub(crate) failure: Option<Failure>,
@@ -88,6 +94,7 @@ impl Line {
             queue: self.queue,
             status: self.status,
             bytes: self.bytes,
+            request_bytes: self.request_bytes,
             https: self.https,
             tls_version: self.tls_version,
             failure: self.failure,
@@ -120,11 +127,16 @@ impl Record {
             queue: zero,
             status: 499,
             bytes: 0,
+            request_bytes: 0,
             https: false,
             tls_version: None,
             failure,
         };
-        Self { log, app, line, service_started: None, place: None }
+        Self { log, app, line, service_started: None, place: None, request_bytes: Rc::default() }
+    }
+
+    pub(crate) fn count_body(&mut self, counter: Rc<Cell<u64>>) {
+        self.request_bytes = counter;
     }
 
     pub(crate) fn hold(&mut self, place: AppPlace) {
@@ -158,8 +170,9 @@ impl Record {
         self.line.bytes += bytes as u64;
     }
 
-    pub(crate) fn set_bytes(&mut self, bytes: u64) {
-        self.line.bytes = bytes;
+    pub(crate) fn set_bytes(&mut self, from_client: u64, to_client: u64) {
+        self.request_bytes.set(from_client);
+        self.line.bytes = to_client;
     }
 
     pub(crate) fn dyno_finished(&mut self) {
@@ -183,7 +196,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.dyno_finished();
-        self.log.line(self.app, |text| self.line.view().render(text));
+        self.line.request_bytes = self.request_bytes.get();
+        self.log.request(self.app, &self.line.view());
     }
 }
 
@@ -309,6 +323,7 @@ mod tests {
             queue: Duration::from_millis(4),
             status: 200,
             bytes: 13,
+            request_bytes: 0,
             https: false,
             tls_version: None,
             failure: None,

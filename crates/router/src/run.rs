@@ -11,17 +11,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
+use wire::routes::ROUTER_SOCKET;
 
 use crate::admin_socket;
 use crate::config::{Bounds, Listen, RouterConfig};
 use crate::control::{self, Control};
 use crate::listener;
 use crate::log_thread;
+use crate::status_thread::{self, StatusSockets};
 use crate::table::Table;
 use crate::table_file::{TableFile, TableFileError};
 use crate::tls::{self, Handshakes};
+use crate::traffic::TALLIES_MAX;
+use crate::traffic_totals::TrafficTotals;
 use crate::worker::{self, Shared, Speaks, Stage};
 
 #[derive(Debug, Error)]
@@ -38,6 +42,8 @@ pub enum RouterError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot open the status socket")]
+    StatusSocket(#[source] io::Error),
     #[error("cannot open the request log")]
     RequestLog(#[source] io::Error),
     #[error("cannot open the route table")]
@@ -97,8 +103,18 @@ pub struct Router {
 impl Router {
     /// Loads the last table from disk and serves from it at once, whether or not there is a server.
     pub fn start(config: RouterConfig) -> Result<Self, RouterError> {
-        let RouterConfig { data_dir, instance, http, https, https_port, http2_without_tls, ca_file, threads, bounds } =
-            config;
+        let RouterConfig {
+            data_dir,
+            instance,
+            http,
+            https,
+            https_port,
+            http2_without_tls,
+            ca_file,
+            threads,
+            status_address,
+            bounds,
+        } = config;
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
         let router_dir = data_dir.join("router");
         let (log, log_thread) = log_thread::start(&router_dir.join("log")).map_err(RouterError::RequestLog)?;
@@ -106,10 +122,14 @@ impl Router {
         let file = TableFile::open(&router_dir, &table).map_err(RouterError::Table)?;
         info!(table.generation = table.generation(), "Serving from the stored route table");
         let tls = Arc::new(tls::configuration(table.certificates().clone()).map_err(RouterError::Tls)?);
+        let (tallies, handed_over) = mpsc::channel(TALLIES_MAX);
         let shared = Arc::new(Shared {
             table,
             bounds: bounds.clone(),
+            threads: u32::try_from(threads).unwrap_or(u32::MAX),
             log: log.clone(),
+            tallies,
+            traffic: TrafficTotals::default(),
             tls,
             ca_file,
             upstream_tls: OnceLock::new(),
@@ -139,17 +159,16 @@ impl Router {
         let admin = {
             let runtime = Builder::new_current_thread().enable_io().build().map_err(RouterError::Thread)?;
             let _guard = runtime.enter();
-            admin_socket::listen(&data_dir)
+            admin_socket::listen(&data_dir, ROUTER_SOCKET)
                 .and_then(tokio::net::UnixListener::into_std)
                 .map_err(|source| RouterError::AdminSocket { data_dir: data_dir.clone(), source })?
         };
         let (stop_control, stopped) = oneshot::channel();
-        let of_control = (shared.clone(), u32::try_from(threads).unwrap_or(u32::MAX));
+        let of_control = shared.clone();
         let control = spawn("control", move |runtime| {
-            let (shared, threads) = of_control;
             runtime.block_on(async move {
                 let Ok(listener) = tokio::net::UnixListener::from_std(admin) else { return };
-                let control = Rc::new(Control { shared, file: file.into(), instance, threads });
+                let control = Rc::new(Control { shared: of_control, file: file.into(), instance });
                 tokio::select! {
                     () = control::serve(control, listener) => {}
                     _stopped = stopped => {}
@@ -166,6 +185,17 @@ impl Router {
                 }
             });
         })?;
+        let sockets = StatusSockets::open(&data_dir, status_address).map_err(RouterError::StatusSocket)?;
+        let (stop_status, status_stopped) = oneshot::channel::<()>();
+        let of_status = shared.clone();
+        let status = spawn("status", move |runtime| {
+            runtime.block_on(async move {
+                tokio::select! {
+                    () = status_thread::run(of_status, handed_over, sockets) => {}
+                    _stopped = status_stopped => {}
+                }
+            });
+        })?;
         let (ending, ended) = oneshot::channel();
         thread::Builder::new()
             .name("router-end".to_owned())
@@ -177,8 +207,8 @@ impl Router {
                     }
                 };
                 handles.into_iter().for_each(join);
-                drop(stop_admission);
-                [control, admission].into_iter().for_each(join);
+                drop((stop_admission, stop_status));
+                [control, admission, status].into_iter().for_each(join);
                 log.end();
                 join(log_thread);
                 ending.send(()).unwrap_or_default();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use wire::routes::{AdmissionSettings, AppAdmission, AppRoute, Availability, DynoRoute, RouteTable, TableUpdate};
 
 use crate::active_apps::ActiveApps;
-use crate::app::{App, AppView};
+use crate::app::{App, AppView, Gauges};
 use crate::certificates::Certificates;
 use crate::config::Bounds;
 use crate::dyno::Dyno;
@@ -79,6 +79,18 @@ impl Table {
 
     pub(crate) fn generation(&self) -> u64 {
         self.lock().generation
+    }
+
+    /// The apps with anything under way, without a lock.
+    pub(crate) fn gauges(&self) -> HashMap<Uuid, Gauges> {
+        let hosts = self.hosts.load();
+        hosts.values().filter_map(|app| Some((app.id, app.gauges()?))).collect()
+    }
+
+    /// The names of those of these apps that are in the table.
+    pub(crate) fn names(&self, apps: impl Iterator<Item = Uuid>) -> HashMap<Uuid, String> {
+        let state = self.lock();
+        apps.filter_map(|id| Some((id, state.routes.get(&id)?.name.clone()))).collect()
     }
 
     pub(crate) fn app_count(&self) -> usize {

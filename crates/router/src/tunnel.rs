@@ -103,7 +103,7 @@ impl Sides {
                 Ok(Err(_closed)) => return End::Eof,
                 Ok(Ok(())) => deadline = Instant::now() + tunnel.idle,
             }
-            tunnel.record.set_bytes(self.to_client.bytes);
+            tunnel.record.set_bytes(self.to_dyno.bytes, self.to_client.bytes);
         }
     }
 

@@ -16,10 +16,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
+use wire::routes::RouterStatus;
 
 use crate::buffers::Buffers;
 use crate::client_io::{ClientIo, ClientStream};
@@ -37,6 +39,8 @@ use crate::proxy_protocol::{self, Proxied};
 use crate::request_body::RequestBody;
 use crate::table::Table;
 use crate::tls::{Handshakes, Secured};
+use crate::traffic::{Tallies, Traffic};
+use crate::traffic_totals::TrafficTotals;
 use crate::upstream;
 use crate::worker_log::WorkerLog;
 
@@ -55,7 +59,11 @@ const PREFACE_ATTEMPTS_MAX: u32 = 100;
 pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) bounds: Bounds,
+    pub(crate) threads: u32,
     pub(crate) log: LogSender,
+    /// Where worker threads hand over what they have counted, and what came of it.
+    pub(crate) tallies: Sender<Tallies>,
+    pub(crate) traffic: TrafficTotals,
     pub(crate) tls: Arc<ServerConfig>,
     /// Certificates that this machine trusts.
     pub(crate) ca_file: PathBuf,
@@ -72,6 +80,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn status(&self) -> RouterStatus {
+        RouterStatus {
+            pid: std::process::id(),
+            generation: self.table.generation(),
+            threads: self.threads,
+            apps: self.table.app_count() as u64,
+            connections: self.connections.load(Ordering::Relaxed) as u64,
+            requests_total: self.requests_total.load(Ordering::Relaxed),
+            log_lines_dropped_total: self.log.dropped_total(),
+            admission: self.table.admission(),
+        }
+    }
+
     pub(crate) fn upstream_tls(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.upstream_tls.get() {
             return Ok(config.clone());
@@ -116,7 +137,8 @@ pub(crate) struct Worker {
 
 /// Serves until the drain is over.
 pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(TcpListener, Speaks)>, mut stage: watch::Receiver<Stage>) {
-    let log = Rc::new(WorkerLog::new(shared.log.clone(), shared.bounds.log_lines_max));
+    let log =
+        Rc::new(WorkerLog::new(shared.log.clone(), shared.bounds.log_lines_max, Traffic::new(shared.tallies.clone())));
     let worker = Rc::new(Worker {
         shared,
         log: log.clone(),

@@ -1,5 +1,6 @@
-//! The request log of one worker thread: lines are collected and handed over together, because waking another thread
-//! for each costs more than the line.
+//! What one worker thread puts on record: a line per request in the log, and its part in the counts.
+//!
+//! Lines are collected and handed over together, because waking another thread for each costs more than the line.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::log_thread::{LogBatch, LogSender};
+use crate::request_log::LineView;
+use crate::traffic::Traffic;
 
 /// How long a line may wait for others.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -21,27 +24,33 @@ pub(crate) struct WorkerLog {
     batch: RefCell<LogBatch>,
     /// Rings when the first line of a batch is there.
     begun: Notify,
+    traffic: Traffic,
 }
 
 impl WorkerLog {
-    pub(crate) fn new(sender: LogSender, lines_max: usize) -> Self {
-        Self { sender, lines_max, batch: RefCell::default(), begun: Notify::new() }
+    pub(crate) fn new(sender: LogSender, lines_max: usize, traffic: Traffic) -> Self {
+        Self { sender, lines_max, batch: RefCell::default(), begun: Notify::new(), traffic }
     }
 
-    /// Adds a line that `render` appends to a text.
-    pub(crate) fn line(&self, app: Uuid, render: impl FnOnce(&mut String)) {
+    /// A request has ended.
+    pub(crate) fn request(&self, app: Uuid, request: &LineView<'_>) {
+        self.traffic.count(app, request);
         let mut batch = self.batch.borrow_mut();
         if batch.is_empty() {
             self.begun.notify_one();
         }
-        batch.push(app, render);
+        batch.push(app, |text| request.render(text));
         if batch.bytes() >= BATCH_BYTES {
             self.sender.send(std::mem::take(&mut batch), self.lines_max);
         }
     }
 
-    /// Hands lines over in time, until it is aborted.
+    /// Hands lines and counts over in time, until it is aborted.
     pub(crate) async fn hand_over(&self) {
+        tokio::join!(self.hand_lines_over(), self.traffic.hand_over());
+    }
+
+    async fn hand_lines_over(&self) {
         loop {
             self.begun.notified().await;
             tokio::time::sleep(COLLECT).await;

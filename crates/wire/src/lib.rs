@@ -12,3 +12,4 @@ pub mod segment;
 pub mod settings;
 pub mod shim;
 pub mod state_file;
+pub mod traffic;

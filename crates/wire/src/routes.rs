@@ -11,11 +11,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::secret_text;
+use crate::traffic::TrafficSecond;
 
 pub const PROTOCOL: u32 = 1;
 
 /// The name of the admin socket in the data directory.
 pub const ROUTER_SOCKET: &str = "router/admin.sock";
+
+/// And of the one where it answers `/metrics` and `/status` over HTTP.
+pub const STATUS_SOCKET: &str = "router/status.sock";
 
 /// Everything the router serves from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -254,18 +258,40 @@ pub enum ToRouter {
         dynos: Vec<Uuid>,
     },
     Status,
+    /// What was counted in the seconds behind this one; 0 asks for all that are kept. To follow, ask again each second.
+    Traffic {
+        after: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FromRouter {
-    Hello { protocol: u32, instance: String, generation: u64 },
-    Applied { generation: u64 },
-    NeedWhole { generation: u64 },
-    InFlight { dynos: Vec<(Uuid, u32)> },
-    Status { status: RouterStatus },
+    Hello {
+        protocol: u32,
+        instance: String,
+        generation: u64,
+    },
+    Applied {
+        generation: u64,
+    },
+    NeedWhole {
+        generation: u64,
+    },
+    InFlight {
+        dynos: Vec<(Uuid, u32)>,
+    },
+    Status {
+        status: RouterStatus,
+    },
+    /// Oldest first; not all at once if there is much.
+    Traffic {
+        seconds: Vec<TrafficSecond>,
+    },
     Done,
-    Refused { message: String },
+    Refused {
+        message: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! `settings.toml` in the data directory: what an operator may change. Everything is optional.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -67,6 +68,22 @@ pub struct RouterSettings {
     pub front: Vec<FrontSettings>,
     /// Learn how many requests a dyno works on at once where an app declares nothing. Otherwise there is no limit then.
     pub learn_concurrency: bool,
+    /// Where `/metrics` and `/status` answer over TCP; loopback only.
+    pub status_address: Option<SocketAddr>,
+}
+
+impl RouterSettings {
+    /// What the router's process must know itself: the rest goes through the route table.
+    pub fn of_process(&self) -> RouterProcessSettings {
+        RouterProcessSettings { status_address: self.status_address }
+    }
+}
+
+/// The supervisor hands these to the router, which may not read the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouterProcessSettings {
+    pub status_address: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -26,6 +26,7 @@ pub(super) struct Outgoing {
     forwarded_for: Range<usize>,
     /// What the client would like to read, should the router answer by itself.
     accept: Option<Range<usize>>,
+    pub(super) body_bytes: u64,
     /// The answer has no body, whatever its head says.
     pub(super) head_only: bool,
     /// It may be sent twice (RFC 9110, 9.2.2).
@@ -104,6 +105,7 @@ impl Outgoing {
             request_id,
             forwarded_for,
             accept,
+            body_bytes: body.len() as u64,
             head_only: head.method == "HEAD",
             idempotent: matches!(head.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS"),
             close: head.close,

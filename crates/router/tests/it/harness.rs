@@ -53,6 +53,14 @@ impl TestRouter {
     }
 
     pub(crate) fn start_in(dir: tempfile::TempDir, bounds: Bounds) -> Self {
+        Self::start_with_all(dir, None, bounds)
+    }
+
+    pub(crate) fn start_on(status_address: Option<SocketAddr>, bounds: Bounds) -> Self {
+        Self::start_with_all(tempfile::tempdir().unwrap(), status_address, bounds)
+    }
+
+    fn start_with_all(dir: tempfile::TempDir, status_address: Option<SocketAddr>, bounds: Bounds) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let https_listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -60,6 +68,7 @@ impl TestRouter {
         let mut config = config(dir.path(), vec![Listen::Inherited(listener)], bounds);
         config.https = vec![Listen::Inherited(https_listener)];
         config.https_port = Some(https_address.port());
+        config.status_address = status_address;
         let router = Router::start(config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = runtime.block_on(RouterClient::connect(dir.path(), INSTANCE)).unwrap();
@@ -182,6 +191,7 @@ pub(crate) fn config(dir: &Path, http: Vec<Listen>, bounds: Bounds) -> RouterCon
         http2_without_tls: true,
         ca_file: dir.join("authorities.pem"),
         threads,
+        status_address: None,
         bounds,
     }
 }

@@ -13,6 +13,7 @@ mod compression;
 mod fronts;
 mod http2;
 mod limits;
+mod metrics;
 mod proxying;
 mod shutdown;
 mod smuggling;
