@@ -11,6 +11,7 @@ mod network;
 mod orphans;
 mod passed_sockets;
 mod platform_view;
+mod replacement;
 mod router_role;
 mod router_settings;
 mod server;

@@ -1,8 +1,9 @@
-//! What a `berth up` that was killed leaves behind: server and router live on, without anybody who would restart them.
+//! What a `berth up` that was killed, or replaces itself, leaves behind: server and router live on, without anybody who
+//! would restart them.
 //!
 //! The next `berth up` takes their place. Whoever is at work is found by asking the kernel who listens on the sockets
 //! in the data directory; only roles that a supervisor started count, so one that a service manager runs is left alone.
-//! The router's listening sockets are taken over before it is told to end: connections wait, and none is refused.
+//! The router's listening sockets are copied, and the new router itself takes over from the old one.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +14,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::net::sockopt::{socket_acceptconn, socket_peercred};
 use rustix::process::{
-    ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open, test_kill_process,
+    ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitOptions, kill_process, pidfd_getfd, pidfd_open,
+    test_kill_process, waitpid,
 };
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -23,9 +25,9 @@ use crate::data_dir::DataDir;
 /// In the arguments of every role that `berth up` starts.
 pub(crate) const SUPERVISED: &str = "--supervised";
 
-/// A router that is told to end lets requests finish for 30 s.
 const END_TIMEOUT: Duration = Duration::from_secs(35);
 const PAUSE: Duration = Duration::from_millis(10);
+const ROUTER_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Orphans {
@@ -56,24 +58,45 @@ impl Orphans {
         listening.find(|listener| listener.local_addr().is_ok_and(|bound| bound == address))
     }
 
-    /// Ends them as a service manager would: dynos stay alive, requests finish.
-    pub(crate) async fn end(&self, data_dir: &DataDir) -> Result<()> {
-        let all: Vec<Pid> = self.server.into_iter().chain(self.router).collect();
-        for &pid in &all {
-            info!(pid = pid.as_raw_nonzero().get(), "Taking over from a role whose supervisor was killed");
+    /// Ends the server as a service manager would: dynos stay alive.
+    pub(crate) async fn end_server(&self, data_dir: &DataDir) -> Result<()> {
+        if let Some(pid) = self.server {
+            info!(pid = pid.as_raw_nonzero().get(), "Taking over from an earlier server");
             if let Err(error) = kill_process(pid, Signal::TERM) {
                 warn!(%error, pid = pid.as_raw_nonzero().get(), "cannot end it");
             }
-        }
-        let deadline = Instant::now() + END_TIMEOUT;
-        while all.iter().any(|&pid| test_kill_process(pid).is_ok()) {
-            if Instant::now() > deadline {
-                bail!("an earlier server or router of {} does not end; kill it", data_dir.path.display());
+            let deadline = Instant::now() + END_TIMEOUT;
+            while !has_ended(pid) {
+                if Instant::now() > deadline {
+                    bail!("an earlier server of {} does not end; kill it", data_dir.path.display());
+                }
+                sleep(PAUSE).await;
             }
-            sleep(PAUSE).await;
         }
         drop(data_dir.lock().context("a server that `berth up` did not start is alive")?);
         Ok(())
+    }
+
+    /// Waits until the router has ended, which its successor sees to.
+    pub(crate) async fn router_ended(&self) {
+        while self.router.is_some_and(|pid| !has_ended(pid)) {
+            sleep(ROUTER_PAUSE).await;
+        }
+    }
+
+    pub(crate) fn kill_router(&self) {
+        if let Some(pid) = self.router.filter(|&pid| !has_ended(pid)) {
+            // It may end in this very moment.
+            kill_process(pid, Signal::KILL).unwrap_or_default();
+        }
+    }
+}
+
+/// Collects the exit status of one that is a child of this process, as after a replacement.
+fn has_ended(pid: Pid) -> bool {
+    match waitpid(Some(pid), WaitOptions::NOHANG) {
+        Ok(status) => status.is_some(),
+        Err(_no_child) => test_kill_process(pid).is_err(),
     }
 }
 

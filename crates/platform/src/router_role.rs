@@ -1,7 +1,7 @@
 //! `berth router`: the data plane alone, and how `berth up` prepares it.
 //!
-//! The supervisor binds the ports and keeps them: while the router restarts, connections wait in the kernel's backlog
-//! and none is refused. As root it also gives the router a user of its own, without any capability.
+//! The supervisor binds the ports and keeps them: while a router that crashed is started again, connections wait in the
+//! kernel's backlog and none is refused. As root it also gives the router a user of its own, without any capability.
 
 use std::fs;
 use std::io;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use router::{Bounds, Listen, RouterConfig};
+use wire::routes::ROUTER_LOGS;
 
 use crate::arguments::{PlatformOptions, RouterOptions};
 use crate::data_dir::DataDir;
@@ -99,6 +100,10 @@ fn bind_port(options: &PlatformOptions, orphans: &Orphans, port: u16, flag: &str
 pub(crate) fn hand_over(data_dir: &Path) -> io::Result<bool> {
     if !rustix::process::geteuid().is_root() {
         return Ok(false);
+    }
+    // The server looks into these, too, and must not be the one who makes them.
+    for log in ROUTER_LOGS {
+        fs::create_dir_all(data_dir.join(log))?;
     }
     give(&data_dir.join("router"), ROUTER_UID)?;
     Ok(true)

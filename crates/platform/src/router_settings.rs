@@ -1,15 +1,24 @@
 //! The settings that the router's process has itself, laid over its defaults.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use router::Bounds;
 use wire::settings::RouterProcessSettings;
 
 /// Where it tells its status over TCP, and its bounds.
-pub(crate) fn apply(settings: &RouterProcessSettings, bounds: Bounds) -> Result<(Option<SocketAddr>, Bounds)> {
+pub(crate) fn apply(settings: &RouterProcessSettings, mut bounds: Bounds) -> Result<(Option<SocketAddr>, Bounds)> {
     if let Some(address) = settings.status_address.filter(|address| !address.ip().is_loopback()) {
         bail!("router.status_address must be one of this machine alone, such as 127.0.0.1:9191, not {address}");
+    }
+    let given = &settings.limits;
+    for (bound, seconds, name) in [(&mut bounds.drain, given.drain_seconds, "drain_seconds")] {
+        let Some(seconds) = seconds else { continue };
+        *bound = Duration::try_from_secs_f64(seconds)
+            .ok()
+            .filter(|time| !time.is_zero())
+            .with_context(|| format!("router.limits.{name} must be a positive number of seconds, not {seconds}"))?;
     }
     Ok((settings.status_address, bounds))
 }
@@ -19,6 +28,14 @@ mod tests {
     use wire::settings::Settings;
 
     use super::*;
+
+    #[test]
+    fn limits_change_what_they_name() {
+        let (_address, bounds) = applied("[router.limits]\ndrain_seconds = 300").unwrap();
+        assert_eq!((bounds.drain, bounds.lame_duck), (Duration::from_secs(300), Bounds::default().lame_duck));
+        let error = applied("[router.limits]\ndrain_seconds = 0").unwrap_err();
+        assert!(error.to_string().contains("router.limits.drain_seconds"), "{error}");
+    }
 
     fn applied(text: &str) -> Result<(Option<SocketAddr>, Bounds)> {
         let settings: Settings = toml::from_str(text).unwrap();

@@ -1,11 +1,14 @@
-//! `berth up`: a small supervisor. Starts server and router, restarts them, passes the end on.
+//! `berth up`: a small supervisor. Starts server and router, restarts them, passes the end on. SIGHUP makes it a new
+//! executable ([`Replacement`]).
 //!
 //! Its own death ends neither: both live in process groups of their own, and the next `berth up` takes their place
 //! ([`Orphans`]).
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use crate::arguments::{PlatformOptions, UpOptions};
 use crate::data_dir::DataDir;
 use crate::orphans::{Orphans, SUPERVISED};
 use crate::passed_sockets;
+use crate::replacement::Replacement;
 use crate::router_role::Listeners;
 use crate::server::log_to_stderr;
 use crate::{dns_role, router_role, settings};
@@ -35,7 +39,8 @@ const STEADY_AFTER: Duration = Duration::from_secs(10);
 /// How long a first start may take until the API answers.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the router may take to finish requests, and the server to stop every dyno.
+/// How long the router may take to finish requests, and the server to stop every dyno; longer if the settings let
+/// requests take longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long the server may take to kill every dyno.
@@ -48,21 +53,28 @@ pub(crate) fn run(options: &UpOptions) -> Result<()> {
     log_to_stderr();
     let data_dir = DataDir::open(&options.platform.data_dir)?;
     let _lock = data_dir.supervisor_lock()?;
+    let replacement = Replacement::new()?;
     // The router runs as a user that may not look into the directories above: it is started in this one instead.
     std::env::set_current_dir(&data_dir.path).context("cannot enter the data directory")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(supervise(options, &data_dir))
+    runtime.block_on(supervise(options, &data_dir, &replacement))
 }
 
-async fn supervise(options: &UpOptions, data_dir: &DataDir) -> Result<()> {
+enum End {
+    Stop { detach: bool },
+    Replace,
+}
+
+async fn supervise(options: &UpOptions, data_dir: &DataDir, replacement: &Replacement) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let orphans = Orphans::find(&data_dir.path);
     let listeners = router_role::bind(&options.platform, &orphans)?;
-    orphans.end(data_dir).await?;
     let own_user = router_role::hand_over(&data_dir.path).context("cannot prepare the router's directory")?;
     let settings = settings::of_router(&data_dir.path)?;
     let mut router = Role::start(router_role(&options.platform, data_dir, &listeners, own_user, &settings)?)?;
+    orphans.end_server(data_dir).await?;
     let mut server = Role::start(RolePlan {
         name: "server",
         arguments: role_arguments("server", &options.platform, data_dir),
@@ -72,17 +84,26 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir) -> Result<()> {
     let mut dns = start_dns(data_dir)?;
     let end = {
         let asked = async {
-            tokio::select! {
-                _signal = interrupt.recv() => options.detach_dynos,
-                // What a service manager sends: a restart of the platform is not the end of the apps.
-                _signal = terminate.recv() => true,
+            loop {
+                tokio::select! {
+                    _signal = interrupt.recv() => return End::Stop { detach: options.detach_dynos },
+                    // What a service manager sends: a restart of the platform is not the end of the apps.
+                    _signal = terminate.recv() => return End::Stop { detach: true },
+                    _signal = hangup.recv() => match replacement.check(&data_dir.path) {
+                        Ok(()) => return End::Replace,
+                        Err(error) => warn!("Everything stays as it is: {error:#}"),
+                    },
+                }
             }
         };
         let running = async {
             wait_until_up(&mut server, &mut router, data_dir).await?;
             announce(&options.platform, data_dir);
+            let mut old_router = pin!(orphans.router_ended());
+            let mut old_router_ended = false;
             loop {
                 tokio::select! {
+                    () = &mut old_router, if !old_router_ended => old_router_ended = true,
                     ended = server.ended() => server.restart(ended).await?,
                     ended = router.ended() => router.restart(ended).await?,
                     ended = ended_of(&mut dns) => if let Some(dns) = &mut dns { dns.restart(ended).await? },
@@ -91,12 +112,25 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir) -> Result<()> {
         };
         // Dynos of an earlier start may be alive before this one is up, so Ctrl-C means the same then.
         tokio::select! {
-            detach = asked => Ok(detach),
+            end = asked => Ok(end),
             failure = running => failure,
         }
     };
     match end {
-        Ok(detach) => stop(server, router, detach, &mut interrupt, &mut terminate).await,
+        Ok(End::Stop { detach }) => {
+            let drain = settings.limits.drain_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            let limit = STOP_TIMEOUT + drain.unwrap_or_default();
+            stop(server, router, &orphans, detach, limit, &mut interrupt, &mut terminate).await;
+        }
+        Ok(End::Replace) => {
+            info!("Becoming {}", replacement.executable.display());
+            if let Some(mut dns) = dns {
+                dns.signal(rustix::process::Signal::KILL);
+                dns.ended().await;
+            }
+            let error = replacement.exec();
+            return Err(error).context("cannot become a new executable; server and router live on: start `berth up`");
+        }
         Err(failure) => {
             for role in [&server, &router] {
                 role.signal(rustix::process::Signal::TERM);
@@ -245,20 +279,28 @@ async fn wait_until_up(server: &mut Role, router: &mut Role, data_dir: &DataDir)
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what a person who starts the platform needs to know")]
+/// What a person who starts the platform needs to know.
 fn announce(options: &PlatformOptions, data_dir: &DataDir) {
-    println!("Berth is up.");
-    println!("  Apps:  http://<app>.{}:{}/", options.domain, options.http_port);
+    let mut text = format!("Berth is up.\n  Apps:  http://<app>.{}:{}/\n", options.domain, options.http_port);
     if let Some(port) = options.https_port {
-        println!("         https://<app>.{}:{port}/", options.domain);
+        text += &format!("         https://<app>.{}:{port}/\n", options.domain);
     }
-    println!("  API:   http://localhost:{}", options.api_port);
-    println!("  Data:  {}", data_dir.path.display());
-    println!("  Next:  berth create shop && cd your-app && berth deploy --app shop");
+    text += &format!("  API:   http://localhost:{}\n  Data:  {}\n", options.api_port, data_dir.path.display());
+    text += "  Next:  berth create shop && cd your-app && berth deploy --app shop\n";
+    // The terminal may be gone by now.
+    std::io::stdout().write_all(text.as_bytes()).unwrap_or_default();
 }
 
 /// Requests first, then dynos. A second signal kills.
-async fn stop(mut server: Role, mut router: Role, detach: bool, interrupt: &mut Signal, terminate: &mut Signal) {
+async fn stop(
+    mut server: Role,
+    mut router: Role,
+    orphans: &Orphans,
+    detach: bool,
+    limit: Duration,
+    interrupt: &mut Signal,
+    terminate: &mut Signal,
+) {
     if detach {
         info!("Stopping; dynos stay alive and the next start adopts them");
     } else {
@@ -267,17 +309,19 @@ async fn stop(mut server: Role, mut router: Role, detach: bool, interrupt: &mut 
     let orderly = async {
         router.signal(rustix::process::Signal::TERM);
         router.ended().await;
+        orphans.router_ended().await;
         server.signal(if detach { rustix::process::Signal::TERM } else { rustix::process::Signal::INT });
         server.ended().await;
     };
     let ended = tokio::select! {
-        ended = timeout(STOP_TIMEOUT, orderly) => ended.is_ok(),
+        ended = timeout(limit, orderly) => ended.is_ok(),
         _signal = interrupt.recv() => false,
         _signal = terminate.recv() => false,
     };
     if !ended {
         warn!("Killing what has not stopped");
         router.signal(rustix::process::Signal::KILL);
+        orphans.kill_router();
         let deadline = Instant::now() + KILL_TIMEOUT;
         // The server kills the dynos, which nobody else would: its first SIGINT stops them, any later one kills.
         while !detach && Instant::now() < deadline {

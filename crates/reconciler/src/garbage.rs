@@ -10,6 +10,7 @@ use builder::dirs::DataDirs;
 use store::Store;
 use wire::platform_api::berth::{GarbageItem, GarbageReport};
 
+use crate::main_loop::router_rings;
 use crate::remove_tree::remove_tree;
 
 /// Releases per app whose slugs are kept, besides the ones that serve or wait.
@@ -73,9 +74,9 @@ pub fn garbage(data_dir: &Path, store: &Store, delete: bool) -> io::Result<Garba
             items.push(item("cache", path, "its app is gone"));
         }
     })?;
-    let router_ring = crate::main_loop::ROUTER_RING.to_string();
+    let router_rings: Vec<String> = router_rings().map(|(ring, _dir)| ring.to_string()).collect();
     for_each_entry(&data_dir.join("logs"), |name, path| {
-        if !apps.contains(name) && name != router_ring && old(path, OUTPUT_KEPT) {
+        if !apps.contains(name) && !router_rings.iter().any(|ring| ring == name) && old(path, OUTPUT_KEPT) {
             items.push(item("output", path, "of a build, release phase or run that ended weeks ago"));
         }
     })?;

@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, warn};
 use uuid::Uuid;
+use wire::routes::ROUTER_LOGS;
 use wire::shim::{Exit, ExitReason, Mechanism};
 
 use crate::build_task::{BuildLaunch, BuildTask};
@@ -43,8 +44,13 @@ const FORGET_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// Rows of dynos that ended are kept this long, for `berth run` to read their exit status.
 const ENDED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// The ring of the router's log; a fixed id, because there is one router.
-pub(crate) const ROUTER_RING: Uuid = Uuid::from_u128(0x6265_7274_6800_4000_8000_726f_7574_6572);
+/// The first ring of the router's log; a fixed id, because there is one router. The others' ids follow.
+const ROUTER_RING: u128 = 0x6265_7274_6800_4000_8000_726f_7574_6572;
+
+/// The rings of the router's log and where they are in the data directory.
+pub(crate) fn router_rings() -> impl Iterator<Item = (Uuid, &'static str)> {
+    (ROUTER_RING..).map(Uuid::from_u128).zip(ROUTER_LOGS)
+}
 
 /// How the loop ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +93,9 @@ impl Reconciler {
         let (wanted, wanted_receiver) = watch::channel(None);
         let (view, view_receiver) = watch::channel(RouterView::default());
         tokio::spawn(router_link::run(config.data_dir.clone(), config.instance.clone(), wanted_receiver, view));
-        ingest.add(ROUTER_RING, &config.data_dir.join("router/log"), RingTarget::Router);
+        for (ring, dir) in router_rings() {
+            ingest.add(ring, &config.data_dir.join(dir), RingTarget::Router);
+        }
         let (messages, receiver) = mpsc::unbounded_channel();
         let (reports, report_receiver) = mpsc::unbounded_channel();
         let in_force = Arc::new(Mutex::new(BTreeSet::new()));

@@ -26,6 +26,12 @@ pub(crate) fn listen(data_dir: &Path, name: &str) -> io::Result<UnixListener> {
     UnixListener::bind(short)
 }
 
+/// For whoever has no runtime.
+pub(crate) fn connect_blocking(data_dir: &Path, name: &str) -> io::Result<std::os::unix::net::UnixStream> {
+    let (_dir, short) = short_path(&data_dir.join(name))?;
+    std::os::unix::net::UnixStream::connect(short)
+}
+
 pub(crate) async fn connect(data_dir: &Path) -> io::Result<UnixStream> {
     let (_dir, short) = short_path(&data_dir.join(ROUTER_SOCKET))?;
     UnixStream::connect(short).await

@@ -58,6 +58,11 @@ impl RouterClient {
         Ok(client)
     }
 
+    /// Over a connection where hello was said.
+    pub(crate) fn over(stream: tokio::net::UnixStream) -> Self {
+        Self { messages: Messages::new(stream), generation: 0 }
+    }
+
     /// The generation that was in force when this connection was made.
     pub const fn generation_at_connect(&self) -> u64 {
         self.generation

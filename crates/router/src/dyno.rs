@@ -39,6 +39,8 @@ pub(crate) struct Dyno {
     limit: AtomicU32,
     /// Requests that have become conversations of their own and no longer count against a limit that was learned.
     conversations: AtomicU32,
+    /// What a router that this one took over from still has in flight there.
+    elsewhere: AtomicU32,
     /// Whether the formation declares the limit.
     declared: AtomicBool,
     /// Since when there are exactly as many requests as the limit allows, in microseconds; 0 while there are not.
@@ -67,6 +69,7 @@ impl Dyno {
             state: AtomicU32::new(REMOVED),
             limit: AtomicU32::new(route.concurrency.unwrap_or(WORKERS_START)),
             conversations: AtomicU32::new(0),
+            elsewhere: AtomicU32::new(0),
             declared: AtomicBool::new(route.concurrency.is_some()),
             full_since_us: AtomicU64::new(0),
             full_us: AtomicU64::new(0),
@@ -100,6 +103,18 @@ impl Dyno {
         }
     }
 
+    /// Sets what another router has in flight there; says whether that changed.
+    pub(crate) fn set_elsewhere(&self, count: u32) -> bool {
+        if self.elsewhere.swap(count, Ordering::SeqCst) == count {
+            return false;
+        }
+        self.end_full(false);
+        if self.in_flight() == self.limit() {
+            self.begin_full();
+        }
+        true
+    }
+
     pub(crate) fn is_declared(&self) -> bool {
         self.declared.load(Ordering::Relaxed)
     }
@@ -115,7 +130,7 @@ impl Dyno {
     fn limit(&self) -> u32 {
         let limit = self.limit.load(Ordering::SeqCst);
         let beyond = if self.is_declared() { 0 } else { self.conversations.load(Ordering::SeqCst) };
-        limit.saturating_add(beyond)
+        limit.saturating_add(beyond).saturating_sub(self.elsewhere.load(Ordering::SeqCst))
     }
 
     fn begin_full(&self) {

@@ -1,7 +1,8 @@
 //! The data plane: takes requests and carries them to dynos.
 //!
 //! It serves from the route table that it was given last, in memory and on disk, and never waits for the server:
-//! killing that changes nothing for requests, and a killed router comes back with the table it had.
+//! killing that changes nothing for requests, and a killed router comes back with the table it had. Started where another
+//! one serves, it takes over from that (`predecessor`).
 //!
 //! ```text
 //!   client ── worker thread ── App: slot or queue ── pool ── dyno
@@ -24,6 +25,7 @@ mod certificates;
 mod client_io;
 mod compression;
 mod date;
+mod ticket_keys;
 mod tls;
 
 mod download;
@@ -59,6 +61,7 @@ mod pool;
 mod admin_socket;
 pub mod client;
 mod control;
+mod predecessor;
 mod table;
 mod table_file;
 
@@ -75,4 +78,5 @@ mod traffic_totals;
 mod worker_log;
 
 pub use crate::config::{Bounds, Listen, RouterConfig};
+pub use crate::predecessor::PredecessorError;
 pub use crate::run::{Router, RouterError, run};

@@ -18,30 +18,40 @@ const BACKLOG: i32 = 4_096;
 /// How long accepting pauses when there are no descriptors left, or enough connections.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// A listening socket of one thread.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    pub(crate) speaks: Speaks,
+    /// Whoever gave it has it, too: what waits in its queue when this router ends is accepted by another one.
+    shared: bool,
+}
+
 /// Opens the same place once for each of `threads`.
-pub(crate) fn open(listen: &Listen, threads: usize) -> io::Result<Vec<TcpListener>> {
+pub(crate) fn open(listen: &Listen, speaks: Speaks, threads: usize) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(threads);
     let mut address = match listen {
         Listen::Address(address) => *address,
         Listen::Inherited(listener) => {
             for _thread in 0..threads {
-                let listener = listener.try_clone()?;
-                listener.set_nonblocking(true)?;
-                listeners.push(listener);
+                let socket = listener.try_clone()?;
+                socket.set_nonblocking(true)?;
+                listeners.push(Listener { socket, speaks, shared: true });
             }
             return Ok(listeners);
         }
     };
     for _thread in 0..threads {
-        let listener = bind(address)?;
+        let socket = bind(address)?;
         // Port 0 is drawn for the first thread only.
-        address = listener.local_addr()?;
-        listeners.push(listener);
+        address = socket.local_addr()?;
+        listeners.push(Listener { socket, speaks, shared: false });
     }
     Ok(listeners)
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Several sockets may be bound to the address at a time.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -54,14 +64,18 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until the router begins to end, then takes what the kernel has already accepted and closes the listener.
-pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, speaks: Speaks) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+/// Accepts until the router begins to end, then takes what the kernel has accepted for it alone and closes the listener.
+pub(crate) async fn accept(worker: Rc<Worker>, listener: Listener) {
+    let Listener { socket, speaks, shared } = listener;
+    let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "Cannot use a listening socket"),
     };
     let mut stage = worker.stage.clone();
     loop {
+        if shared && *stage.borrow() > Stage::Serving {
+            return;
+        }
         if worker.shared.connections.load(Ordering::Relaxed) >= worker.shared.bounds.connections_max {
             tokio::time::sleep(PAUSE).await;
             if *stage.borrow() > Stage::Serving {

@@ -1,5 +1,6 @@
 //! The request log: batches of lines from all worker threads through one bounded channel to one thread that writes them.
 
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +9,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tracing::warn;
 use uuid::Uuid;
+use wire::routes::ROUTER_LOGS;
 use wire::segment::SegmentWriter;
 
 /// 64 MB: what a server that is away may miss before lines are lost.
@@ -17,6 +21,9 @@ const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 const SEGMENTS_MAX: u32 = 8;
 /// Batches that wait, and that are written with one system call.
 const BATCHES_MAX: usize = 1_024;
+/// How long a ring is waited for, and how often looked for.
+const RING_WAIT: Duration = Duration::from_secs(60);
+const RING_PAUSE: Duration = Duration::from_millis(50);
 /// How often dropped lines are put on record: each time begins a file of its own.
 const SKIP_PERIOD: Duration = Duration::from_secs(1);
 
@@ -104,15 +111,39 @@ impl LogSender {
     }
 }
 
-/// Starts the thread; it ends at [`LogSender::end`].
-pub(crate) fn start(dir: &Path) -> io::Result<(LogSender, JoinHandle<()>)> {
-    let writer = SegmentWriter::open(dir, SEGMENT_BYTES, SEGMENTS_MAX)?;
+/// Starts the thread on a ring that no other router writes; it ends at [`LogSender::end`].
+pub(crate) fn start(data_dir: &Path) -> io::Result<(LogSender, JoinHandle<()>)> {
+    let (lock, writer) = free_ring(data_dir)?;
     let (batches, receiver) = sync_channel(BATCHES_MAX);
     let counts = Arc::new(Counts::default());
     let sender = LogSender { batches, counts: counts.clone() };
-    let thread =
-        thread::Builder::new().name("request-log".to_owned()).spawn(move || write(writer, &receiver, &counts))?;
+    let thread = thread::Builder::new().name("request-log".to_owned()).spawn(move || {
+        write(writer, &receiver, &counts);
+        drop(lock);
+    })?;
     Ok((sender, thread))
+}
+
+/// The first ring that can be locked, which is to be held as long as it is written. All are taken only where a router
+/// takes over while two others before it still finish requests: then one of these is waited for.
+fn free_ring(data_dir: &Path) -> io::Result<(File, SegmentWriter)> {
+    let deadline = Instant::now() + RING_WAIT;
+    loop {
+        for name in ROUTER_LOGS {
+            let dir = data_dir.join(name);
+            fs::create_dir_all(&dir)?;
+            let lock = File::open(&dir)?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok((lock, SegmentWriter::open(&dir, SEGMENT_BYTES, SEGMENTS_MAX)?)),
+                Err(Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::other("too many routers of this data directory are ending; end some of them"));
+        }
+        thread::sleep(RING_PAUSE);
+    }
 }
 
 fn write(mut writer: SegmentWriter, messages: &Receiver<Message>, counts: &Counts) {

@@ -13,16 +13,18 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
-use wire::routes::ROUTER_SOCKET;
+use wire::routes::{ROUTER_SOCKET, STATUS_SOCKET};
 
 use crate::admin_socket;
 use crate::config::{Bounds, Listen, RouterConfig};
-use crate::control::{self, Control};
-use crate::listener;
+use crate::control::{self, Control, Handover};
+use crate::listener::{self, Listener};
 use crate::log_thread;
+use crate::predecessor::{Predecessor, PredecessorError};
 use crate::status_thread::{self, StatusSockets};
 use crate::table::Table;
 use crate::table_file::{TableFile, TableFileError};
+use crate::ticket_keys::TicketKeys;
 use crate::tls::{self, Handshakes};
 use crate::traffic::TALLIES_MAX;
 use crate::traffic_totals::TrafficTotals;
@@ -48,6 +50,8 @@ pub enum RouterError {
     RequestLog(#[source] io::Error),
     #[error("cannot open the route table")]
     Table(#[source] TableFileError),
+    #[error("cannot take over from the router before")]
+    Predecessor(#[from] PredecessorError),
     #[error("cannot set TLS up")]
     Tls(#[source] rustls::Error),
     #[error("cannot start a thread")]
@@ -56,7 +60,8 @@ pub enum RouterError {
     Signals(#[source] io::Error),
 }
 
-/// The body of `berth router`: serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+/// The body of `berth router`: serves until SIGTERM, SIGINT or another router that takes over, then drains. A second
+/// signal ends it at once.
 pub fn run(config: RouterConfig) -> Result<(), RouterError> {
     raise_descriptor_limit();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(RouterError::Thread)?;
@@ -70,8 +75,10 @@ pub fn run(config: RouterConfig) -> Result<(), RouterError> {
                 _signal = interrupt.recv() => {}
             }
         };
-        any().await;
-        info!("Draining: no new connections, requests under way may finish");
+        tokio::select! {
+            () = any() => info!("Draining: no new connections, requests under way may finish"),
+            () = router.retired() => info!("Another router serves now; requests under way may finish"),
+        }
         tokio::select! {
             () = router.drain() => info!("Drained"),
             () = any() => info!("Stopping at once"),
@@ -96,7 +103,7 @@ pub struct Router {
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
     bounds: Bounds,
-    stop_control: Option<oneshot::Sender<()>>,
+    handed_on: watch::Receiver<Handover>,
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -117,11 +124,36 @@ impl Router {
         } = config;
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into);
         let router_dir = data_dir.join("router");
-        let (log, log_thread) = log_thread::start(&router_dir.join("log")).map_err(RouterError::RequestLog)?;
+        let (log, log_thread) = log_thread::start(&data_dir).map_err(RouterError::RequestLog)?;
+        let mut of_threads: Vec<Vec<Listener>> = (0..threads).map(|_thread| Vec::new()).collect();
+        let plain = http.into_iter().map(|listen| (listen, Speaks::Http));
+        for (listen, speaks) in plain.chain(https.into_iter().map(|listen| (listen, Speaks::Tls))) {
+            let opened = listener::open(&listen, speaks, threads)
+                .map_err(|source| RouterError::Listen { listen: describe(&listen), source })?;
+            of_threads.iter_mut().zip(opened).for_each(|(of_thread, listener)| of_thread.push(listener));
+        }
+        let tcp = status_address.map(listener::bind).transpose().map_err(RouterError::StatusSocket)?;
         let table = Table::new(&bounds);
+        let tickets = TicketKeys::open(&router_dir);
+        let tls = Arc::new(tls::configuration(table.certificates().clone(), tickets).map_err(RouterError::Tls)?);
+        // What could fail for a reason outside has not: whoever serves now may hand over.
+        let mut predecessor = Predecessor::find(&data_dir, &instance)?;
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.take_over()?;
+        }
         let file = TableFile::open(&router_dir, &table).map_err(RouterError::Table)?;
         info!(table.generation = table.generation(), "Serving from the stored route table");
-        let tls = Arc::new(tls::configuration(table.certificates().clone()).map_err(RouterError::Tls)?);
+        if let Some(predecessor) = &mut predecessor {
+            table.set_elsewhere(&predecessor.in_flight()?);
+        }
+        let socket = |name| {
+            let runtime = Builder::new_current_thread().enable_io().build()?;
+            let _guard = runtime.enter();
+            admin_socket::listen(&data_dir, name)?.into_std()
+        };
+        let cannot_open = |source| RouterError::AdminSocket { data_dir: data_dir.clone(), source };
+        let admin = socket(ROUTER_SOCKET).map_err(cannot_open)?;
+        let sockets = StatusSockets { unix: socket(STATUS_SOCKET).map_err(RouterError::StatusSocket)?, tcp };
         let (tallies, handed_over) = mpsc::channel(TALLIES_MAX);
         let shared = Arc::new(Shared {
             table,
@@ -141,58 +173,63 @@ impl Router {
             connections: AtomicUsize::new(0),
             requests_total: AtomicU64::new(0),
         });
-        let mut of_threads: Vec<Vec<_>> = (0..threads).map(|_thread| Vec::new()).collect();
-        let plain = http.into_iter().map(|listen| (listen, Speaks::Http));
-        for (listen, speaks) in plain.chain(https.into_iter().map(|listen| (listen, Speaks::Tls))) {
-            let opened = listener::open(&listen, threads)
-                .map_err(|source| RouterError::Listen { listen: describe(&listen), source })?;
-            of_threads.iter_mut().zip(opened).for_each(|(of_thread, listener)| of_thread.push((listener, speaks)));
-        }
         let stage = watch::Sender::new(Stage::Serving);
-        let mut handles = Vec::new();
-        for (index, listeners) in of_threads.into_iter().enumerate() {
-            let (shared, stage) = (shared.clone(), stage.subscribe());
-            handles.push(spawn(&format!("worker-{index}"), move |runtime| {
-                runtime.block_on(worker::run(shared, listeners, stage));
-            })?);
-        }
-        let admin = {
-            let runtime = Builder::new_current_thread().enable_io().build().map_err(RouterError::Thread)?;
-            let _guard = runtime.enter();
-            admin_socket::listen(&data_dir, ROUTER_SOCKET)
-                .and_then(tokio::net::UnixListener::into_std)
-                .map_err(|source| RouterError::AdminSocket { data_dir: data_dir.clone(), source })?
-        };
-        let (stop_control, stopped) = oneshot::channel();
-        let of_control = shared.clone();
-        let control = spawn("control", move |runtime| {
-            runtime.block_on(async move {
-                let Ok(listener) = tokio::net::UnixListener::from_std(admin) else { return };
-                let control = Rc::new(Control { shared: of_control, file: file.into(), instance });
-                tokio::select! {
-                    () = control::serve(control, listener) => {}
-                    _stopped = stopped => {}
-                }
-            });
-        })?;
-        let (stop_admission, admission_stopped) = oneshot::channel::<()>();
-        let active_apps = shared.table.active_apps();
+        // Until the worker threads have ended.
+        let (stop_others, stopped) = watch::channel(());
+        let until_stopped = |mut stopped: watch::Receiver<()>| async move { drop(stopped.changed().await) };
+        let (active_apps, admission_stopped) = (shared.table.active_apps(), until_stopped(stopped.clone()));
         let admission = spawn("admission", move |runtime| {
             runtime.block_on(async move {
                 tokio::select! {
                     () = active_apps.look_after() => {}
-                    _stopped = admission_stopped => {}
+                    () = admission_stopped => {}
                 }
             });
         })?;
-        let sockets = StatusSockets::open(&data_dir, status_address).map_err(RouterError::StatusSocket)?;
-        let (stop_status, status_stopped) = oneshot::channel::<()>();
-        let of_status = shared.clone();
+        let mut workers = Vec::new();
+        for (index, listeners) in of_threads.into_iter().enumerate() {
+            let (shared, stage) = (shared.clone(), stage.subscribe());
+            workers.push(spawn(&format!("worker-{index}"), move |runtime| {
+                runtime.block_on(worker::run(shared, listeners, stage));
+            })?);
+        }
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.retire()?;
+            info!("Took over from the router before, which finishes its requests");
+        }
+        let handover = watch::Sender::new(Handover::None);
+        let handed_on = handover.subscribe();
+        let (of_control, control_stopped) = (shared.clone(), until_stopped(stopped.clone()));
+        let control = spawn("control", move |runtime| {
+            runtime.block_on(async move {
+                let Ok(listener) = tokio::net::UnixListener::from_std(admin) else { return };
+                let predecessor = predecessor.and_then(|predecessor| match predecessor.into_client() {
+                    Ok(client) => Some(client),
+                    Err(error) => {
+                        error!(%error, "No connection to the router before; it may still send requests: end it");
+                        None
+                    }
+                });
+                let control = Control {
+                    shared: of_control,
+                    file: file.into(),
+                    instance,
+                    data_dir,
+                    handover,
+                    predecessor: predecessor.into(),
+                };
+                tokio::select! {
+                    () = control::serve(Rc::new(control), listener) => {}
+                    () = control_stopped => {}
+                }
+            });
+        })?;
+        let (of_status, status_stopped, status_stage) = (shared.clone(), until_stopped(stopped), stage.subscribe());
         let status = spawn("status", move |runtime| {
             runtime.block_on(async move {
                 tokio::select! {
-                    () = status_thread::run(of_status, handed_over, sockets) => {}
-                    _stopped = status_stopped => {}
+                    () = status_thread::run(of_status, handed_over, sockets, status_stage) => {}
+                    () = status_stopped => {}
                 }
             });
         })?;
@@ -206,15 +243,23 @@ impl Router {
                         error!(name, "A thread of the router panicked; this is a bug");
                     }
                 };
-                handles.into_iter().for_each(join);
-                drop((stop_admission, stop_status));
+                workers.into_iter().for_each(join);
+                drop(stop_others);
                 [control, admission, status].into_iter().for_each(join);
                 log.end();
                 join(log_thread);
                 ending.send(()).unwrap_or_default();
             })
             .map_err(RouterError::Thread)?;
-        Ok(Self { shared, stage, bounds, stop_control: Some(stop_control), ended: Some(ended) })
+        Ok(Self { shared, stage, bounds, handed_on, ended: Some(ended) })
+    }
+
+    /// Waits until another router has taken over; then this one is to [`Router::drain`].
+    pub async fn retired(&mut self) {
+        // Without anybody who could take over there is nothing to wait for.
+        if self.handed_on.wait_for(|handover| *handover == Handover::Retired).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Ends the router without failing a request: no new connections, health 503, `Connection: close`, then the end of
@@ -225,7 +270,6 @@ impl Router {
         tokio::time::sleep(self.bounds.lame_duck).await;
         self.shared.table.close_all_upgraded();
         self.stage.send_replace(Stage::Draining);
-        drop(self.stop_control.take());
         if let Some(ended) = self.ended.take() {
             ended.await.unwrap_or_default();
         }

@@ -6,8 +6,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,16 +21,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
-use wire::routes::STATUS_SOCKET;
 
-use crate::admin_socket;
 use crate::log_thread::unix_us;
 use crate::status_page;
 use crate::traffic::{Tallies, until_next_second};
-use crate::worker::Shared;
+use crate::worker::{Shared, Stage};
 
 /// How long after its end a second is closed: worker threads hand over what belongs to it meanwhile.
 const GRACE: Duration = Duration::from_millis(50);
@@ -43,29 +41,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct StatusSockets {
-    unix: std::os::unix::net::UnixListener,
-    tcp: Option<std::net::TcpListener>,
-}
-
-impl StatusSockets {
-    pub(crate) fn open(data_dir: &Path, address: Option<SocketAddr>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let _guard = runtime.enter();
-        let unix = admin_socket::listen(data_dir, STATUS_SOCKET)?.into_std()?;
-        let tcp = address.map(std::net::TcpListener::bind).transpose()?;
-        if let Some(tcp) = &tcp {
-            tcp.set_nonblocking(true)?;
-        }
-        Ok(Self { unix, tcp })
-    }
+    pub(crate) unix: std::os::unix::net::UnixListener,
+    pub(crate) tcp: Option<std::net::TcpListener>,
 }
 
 /// Runs until it is dropped.
-pub(crate) async fn run(shared: Arc<Shared>, mut tallies: Receiver<Tallies>, sockets: StatusSockets) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut tallies: Receiver<Tallies>,
+    sockets: StatusSockets,
+    stage: watch::Receiver<Stage>,
+) {
     let StatusSockets { unix, tcp } = sockets;
     let _unix = UnixListener::from_std(unix).map(|listener| spawn_local(accept_unix(shared.clone(), listener)));
-    let _tcp =
-        tcp.map(|tcp| TcpListener::from_std(tcp).map(|listener| spawn_local(accept_tcp(shared.clone(), listener))));
+    let _tcp = tcp.map(|tcp| TcpListener::from_std(tcp).map(|tcp| spawn_local(accept_tcp(shared.clone(), tcp, stage))));
     loop {
         let begun = unix_us() / 1_000_000;
         let closing = Instant::now() + until_next_second() + GRACE;
@@ -93,9 +82,14 @@ async fn accept_unix(shared: Arc<Shared>, listener: UnixListener) {
     }
 }
 
-async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener) {
+/// Until the router ends: then the address is its successor's.
+async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener, mut stage: watch::Receiver<Stage>) {
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ending = stage.wait_for(|stage| *stage > Stage::Serving) => return,
+        };
+        match accepted {
             Ok((stream, _peer)) => drop(spawn_local(serve(shared.clone(), stream))),
             Err(error) => pause(&error).await,
         }

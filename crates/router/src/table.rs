@@ -155,6 +155,19 @@ impl Table {
         counts.into_iter().collect()
     }
 
+    /// Sets what the router that this one took over from has in flight; a dyno that is missing has nothing there.
+    pub(crate) fn set_elsewhere(&self, counts: &[(Uuid, u32)]) {
+        let counts: HashMap<Uuid, u32> = counts.iter().copied().collect();
+        let state = self.lock();
+        let mut changed = false;
+        for dyno in state.dynos.values() {
+            changed |= dyno.set_elsewhere(counts.get(&dyno.id).copied().unwrap_or(0));
+        }
+        if changed {
+            state.apps.values().for_each(App::slot_freed);
+        }
+    }
+
     pub(crate) fn close_upgraded(&self, dynos: &[Uuid]) {
         self.lock().dynos.values().filter(|dyno| dynos.contains(&dyno.id)).for_each(|dyno| dyno.close_upgraded());
     }

@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificates::Certificates;
 use crate::config::Bounds;
+use crate::ticket_keys::TicketKeys;
 
 /// The first byte of a TLS connection: a handshake record.
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -61,11 +62,14 @@ pub(crate) enum HandshakeError {
 /// One for the whole router, because its ticket keys must be: a session that began on one thread goes on on another.
 ///
 /// There is no early data: a request in it could be replayed by anybody.
-pub(crate) fn configuration(certificates: Arc<Certificates>) -> Result<ServerConfig, rustls::Error> {
+pub(crate) fn configuration(
+    certificates: Arc<Certificates>,
+    tickets: TicketKeys,
+) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(certificates);
-    config.ticketer = ring::Ticketer::new()?;
+    config.ticketer = Arc::new(tickets);
     // Tickets hold the sessions; nothing is kept here for clients that may never come back.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ use crate::date::DateText;
 use crate::express::{self, HandOver, StreamPool};
 use crate::front::{Front, Fronts};
 use crate::http2;
-use crate::listener;
+use crate::listener::{self, Listener};
 use crate::log_thread::LogSender;
 use crate::places::{ClientPlace, ClientPlaces};
 use crate::pool::Pool;
@@ -136,7 +136,7 @@ pub(crate) struct Worker {
 }
 
 /// Serves until the drain is over.
-pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(TcpListener, Speaks)>, mut stage: watch::Receiver<Stage>) {
+pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<Listener>, mut stage: watch::Receiver<Stage>) {
     let log =
         Rc::new(WorkerLog::new(shared.log.clone(), shared.bounds.log_lines_max, Traffic::new(shared.tallies.clone())));
     let worker = Rc::new(Worker {
@@ -153,7 +153,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(TcpListener, Speaks
     });
     let sweeper = spawn_local(sweep(worker.clone()));
     let logger = spawn_local(async move { log.hand_over().await });
-    let accept = |(listener, speaks)| spawn_local(listener::accept(worker.clone(), listener, speaks));
+    let accept = |listener| spawn_local(listener::accept(worker.clone(), listener));
     let acceptors: Vec<_> = listeners.into_iter().map(accept).collect();
     // The router that owns the sender is gone only when the process ends anyway.
     drop(stage.wait_for(|stage| *stage >= Stage::Draining).await);

@@ -18,6 +18,10 @@ pub const PROTOCOL: u32 = 1;
 /// The name of the admin socket in the data directory.
 pub const ROUTER_SOCKET: &str = "router/admin.sock";
 
+/// The rings of the router's request log in the data directory. One router writes one of them, the first that is free:
+/// while an old one finishes its requests beside its successor, they are two.
+pub const ROUTER_LOGS: [&str; 3] = ["router/log", "router/log-2", "router/log-3"];
+
 /// And of the one where it answers `/metrics` and `/status` over HTTP.
 pub const STATUS_SOCKET: &str = "router/status.sock";
 
@@ -258,6 +262,11 @@ pub enum ToRouter {
         dynos: Vec<Uuid>,
     },
     Status,
+    /// Another router is about to serve in this one's place. From here on this one takes no table but from that router,
+    /// and writes none; if that router leaves without [`ToRouter::Retire`], everything is as before.
+    TakeOver,
+    /// It serves. This one finishes its requests and ends.
+    Retire,
     /// What was counted in the seconds behind this one; 0 asks for all that are kept. To follow, ask again each second.
     Traffic {
         after: u64,
@@ -284,6 +293,8 @@ pub enum FromRouter {
     Status {
         status: RouterStatus,
     },
+    /// Answers [`ToRouter::TakeOver`]: the table on disk is what is in force here.
+    Yielded,
     /// Oldest first; not all at once if there is much.
     Traffic {
         seconds: Vec<TrafficSecond>,
@@ -345,6 +356,18 @@ mod tests {
         assert!(!format!("{update:?}").contains("PRIVATE KEY"));
         let written = serde_json::to_string(update).unwrap();
         assert_eq!(serde_json::from_str::<TableUpdate>(&written).unwrap(), *update);
+    }
+
+    #[test]
+    fn released_questions_and_answers_still_parse() {
+        for line in include_str!("../testdata/to-router-1.jsonl").lines() {
+            let message: ToRouter = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&message).unwrap(), line);
+        }
+        for line in include_str!("../testdata/from-router-1.jsonl").lines() {
+            let message: FromRouter = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&message).unwrap(), line);
+        }
     }
 
     #[test]

@@ -70,12 +70,13 @@ pub struct RouterSettings {
     pub learn_concurrency: bool,
     /// Where `/metrics` and `/status` answer over TCP; loopback only.
     pub status_address: Option<SocketAddr>,
+    pub limits: RouterLimitSettings,
 }
 
 impl RouterSettings {
     /// What the router's process must know itself: the rest goes through the route table.
     pub fn of_process(&self) -> RouterProcessSettings {
-        RouterProcessSettings { status_address: self.status_address }
+        RouterProcessSettings { status_address: self.status_address, limits: self.limits.clone() }
     }
 }
 
@@ -84,6 +85,15 @@ impl RouterSettings {
 #[serde(default)]
 pub struct RouterProcessSettings {
     pub status_address: Option<SocketAddr>,
+    pub limits: RouterLimitSettings,
+}
+
+/// Bounds of the router itself: `[router.limits]`. Seconds, fractions allowed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouterLimitSettings {
+    /// How long a router that ends lets requests finish.
+    pub drain_seconds: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -43,4 +43,5 @@ mod platform_links;
 mod platform_shapes;
 mod real_software;
 mod releases;
+mod replacement;
 mod zero_downtime;

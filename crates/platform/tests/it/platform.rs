@@ -186,11 +186,20 @@ impl TestPlatform {
         });
     }
 
+    /// Has `berth up` become the executable that is on disk now.
+    pub(crate) fn hang_up(&self) {
+        kill(pid_of(self.supervisor.as_ref().expect("the platform is up")), Signal::HUP);
+    }
+
     /// The process of a role: `server`, `router`, `shim`; the first of several.
     pub(crate) fn role(&self, role: &str) -> Option<i32> {
+        self.all_of_role(role).first().copied()
+    }
+
+    pub(crate) fn all_of_role(&self, role: &str) -> Vec<i32> {
         let processes = left_over::processes(&self.data());
         let is_role = |command: &str| command.split(' ').nth(1) == Some(role);
-        processes.into_iter().find(|(_pid, command)| is_role(command)).map(|(pid, _command)| pid)
+        processes.into_iter().filter(|(_pid, command)| is_role(command)).map(|(pid, _command)| pid).collect()
     }
 
     pub(crate) fn kill_role(&self, role: &str) -> i32 {

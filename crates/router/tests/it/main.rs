@@ -19,6 +19,7 @@ mod shutdown;
 mod smuggling;
 mod strictness;
 mod table;
+mod takeover;
 mod tls;
 mod upgrades;
 mod upstream;

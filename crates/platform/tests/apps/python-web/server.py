@@ -47,6 +47,15 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(float(seconds))
         self.answer(f"slept {seconds}\n")
 
+    def go_drip(self, seconds):
+        """An answer that takes its time: ten bytes per second."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(10 * int(seconds)))
+        self.end_headers()
+        for _ in range(10 * int(seconds)):
+            self.wfile.write(b"x")
+            time.sleep(0.1)
+
     def go_say(self, text):
         print(text, flush=True)
         self.answer("said\n")

@@ -1,0 +1,81 @@
+//! `berth up` becomes the executable that is on disk now, and no visitor notices.
+
+use std::fs;
+use std::thread;
+
+use crate::http::Connection;
+use crate::load::Load;
+use crate::platform::TestPlatform;
+use crate::wait::wait_until;
+
+fn roles(platform: &TestPlatform) -> [i32; 2] {
+    ["server", "router"].map(|role| platform.role(role).expect("every role runs"))
+}
+
+/// Whether each role is another process, the old ones have ended, and the new ones know each other.
+fn are_replaced(platform: &TestPlatform, before: [i32; 2]) -> bool {
+    let now = ["server", "router"].map(|role| platform.all_of_role(role));
+    let new = now.iter().zip(before).all(|(now, before)| now.len() == 1 && now[0] != before);
+    new && platform.is_connected()
+}
+
+#[test]
+fn no_request_fails_while_berth_is_replaced_under_load() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let load = Load::start(&platform, "shop");
+    for round in 1..=2 {
+        let before = roles(&platform);
+        let so_far = load.requests_so_far();
+        wait_until("requests before", || load.requests_so_far() > so_far + 50);
+        let port = platform.http_port;
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let download = thread::spawn(move || {
+            let mut connection = Connection::open(port).unwrap();
+            connection.send("GET", "/drip?seconds=8", &[("Host", "shop.localhost")], b"").unwrap();
+            assert_eq!(connection.head().unwrap().0, 200);
+            begun.send(()).unwrap();
+            let mut body = [0; 80];
+            std::io::Read::read_exact(&mut connection.stream, &mut body).unwrap();
+            body
+        });
+        has_begun.recv().unwrap();
+        platform.hang_up();
+        wait_until("two routers at work", || {
+            let routers = platform.all_of_role("router");
+            routers.len() == 2 && routers.contains(&before[1]) && platform.is_connected()
+        });
+        // The new one serves while the old one sees the download out.
+        let so_far = load.requests_so_far();
+        wait_until("requests meanwhile", || load.requests_so_far() > so_far + 50);
+        assert_eq!(download.join().unwrap(), [b'x'; 80]);
+        wait_until("the old roles to end", || are_replaced(&platform, before));
+        let so_far = load.requests_so_far();
+        wait_until("requests after", || load.requests_so_far() > so_far + 50);
+        assert_eq!(platform.log().matches("Becoming ").count(), round);
+    }
+    let seen = load.finish();
+    println!("{seen:?}");
+    assert_eq!(seen.failures, [""; 0], "{seen:?}");
+    assert!(seen.echoes > 20 && seen.closes > 0, "{seen:?}");
+}
+
+#[test]
+fn with_settings_that_cannot_be_read_everything_stays_as_it_is() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let before = roles(&platform);
+    let path = platform.data().join("settings.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{settings}[router]\nstatus_address = \"0.0.0.0:9191\"\n")).unwrap();
+    platform.hang_up();
+    wait_until("the refusal", || platform.log().contains("Everything stays as it is"));
+    assert!(platform.log().contains("status_address must be one of this machine alone"), "{}", platform.log());
+    assert_eq!(roles(&platform), before);
+    platform.shows("shop", "version=");
+    // Repaired, it is taken.
+    fs::write(&path, settings).unwrap();
+    platform.hang_up();
+    wait_until("the old roles to end", || are_replaced(&platform, before));
+    platform.shows("shop", "version=");
+}
