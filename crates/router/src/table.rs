@@ -22,11 +22,33 @@ use crate::upstream;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    hosts: ArcSwap<HashMap<String, Arc<App>>>,
+    hosts: ArcSwap<Hosts>,
     certificates: Arc<Certificates>,
     fronts: ArcSwap<Fronts>,
     state: Mutex<State>,
     active_apps: Arc<ActiveApps>,
+}
+
+/// Which app a host is of. An exact name wins over a wildcard, as with certificates.
+#[derive(Debug, Default)]
+struct Hosts {
+    exact: HashMap<String, Arc<App>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<String, Arc<App>>,
+}
+
+impl Hosts {
+    fn insert(&mut self, host: &str, app: Arc<App>) {
+        let (map, name) = match host.strip_prefix("*.") {
+            Some(suffix) => (&mut self.wildcard, suffix),
+            None => (&mut self.exact, host),
+        };
+        map.insert(name.to_owned(), app);
+    }
+
+    fn find(&self, host: &str) -> Option<&Arc<App>> {
+        self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +88,7 @@ impl Table {
 
     /// `host` in lower case, without port.
     pub(crate) fn app(&self, host: &str) -> Option<Arc<App>> {
-        self.hosts.load().get(host).cloned()
+        self.hosts.load().find(host).cloned()
     }
 
     pub(crate) const fn certificates(&self) -> &Arc<Certificates> {
@@ -241,13 +263,14 @@ impl State {
         dyno
     }
 
-    fn host_map(&self) -> HashMap<String, Arc<App>> {
-        let of_route = |route: &AppRoute| {
-            let app = self.apps.get(&route.app).cloned();
-            let hosts = route.hosts.clone();
-            app.into_iter().flat_map(move |app| hosts.clone().into_iter().map(move |host| (host, app.clone())))
-        };
-        self.routes.values().flat_map(of_route).collect()
+    fn host_map(&self) -> Hosts {
+        let mut hosts = Hosts::default();
+        for route in self.routes.values() {
+            if let Some(app) = self.apps.get(&route.app) {
+                route.hosts.iter().for_each(|host| hosts.insert(host, app.clone()));
+            }
+        }
+        hosts
     }
 }
 
@@ -333,6 +356,27 @@ mod tests {
             }
         });
         assert!(table.in_flight().iter().all(|(_dyno, count)| *count == 0));
+    }
+
+    #[test]
+    fn a_wildcard_is_one_label_and_an_exact_host_wins() {
+        let table = Table::default();
+        let app = |id: u128, host: &str| AppRoute {
+            app: Uuid::from_u128(id),
+            hosts: vec![host.to_owned()],
+            dynos: Vec::new(),
+            ..route(1)
+        };
+        let changed = vec![app(1, "*.shop.example"), app(2, "www.shop.example")];
+        table.update(TableUpdate { base: 0, generation: 1, changed, ..TableUpdate::default() });
+        let found = |host: &str| table.app(host).map(|app| app.id.as_u128());
+        assert_eq!(found("www.shop.example"), Some(2));
+        assert_eq!(found("api.shop.example"), Some(1));
+        assert_eq!(found("a.b.shop.example"), None);
+        assert_eq!(found("shop.example"), None);
+        let removed = vec![Uuid::from_u128(2)];
+        table.update(TableUpdate { base: 1, generation: 2, removed, ..TableUpdate::default() });
+        assert_eq!(found("www.shop.example"), Some(1));
     }
 
     #[test]
