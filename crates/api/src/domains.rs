@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use domain::hostname::Hostname;
-use domain::id::SniEndpointId;
 use http::{HeaderMap, StatusCode};
 use store::app::App;
 use store::custom_domain::Domain;
@@ -18,7 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::present;
 use crate::range::page;
-use crate::sni_endpoints::find_endpoint;
+use crate::sni_endpoints::{find_endpoint, warn_of_uncovered};
 use crate::state::ApiState;
 
 pub(crate) async fn list(
@@ -51,7 +50,7 @@ pub(crate) async fn create(
     actor: Actor,
     TheApp(app): TheApp,
     Body(body): Body<DomainCreate>,
-) -> ApiResult<(StatusCode, Json<heroku::domains::Domain>)> {
+) -> ApiResult<(StatusCode, HeaderMap, Json<heroku::domains::Domain>)> {
     let hostname = Hostname::parse(&body.hostname).map_err(|error| ApiError::invalid(error.to_string()))?;
     if hostname.is_within(&state.config.domain) {
         return Err(ApiError::invalid(format!(
@@ -60,10 +59,11 @@ pub(crate) async fn create(
         )));
     }
     let endpoint = body.sni_endpoint.as_deref().map(|name| find_endpoint(&state, &app, name)).transpose()?;
-    let endpoint = endpoint.map(|endpoint| endpoint.id);
-    let domain = state.store.add_domain(app.id, hostname, endpoint, state.now()).await?;
+    let chosen = endpoint.as_ref().map(|endpoint| endpoint.id);
+    let domain = state.store.add_domain(app.id, hostname, chosen, state.now()).await?;
     state.log_api(app.id, &format!("Add {} domain by user {}", domain.hostname, actor.account.email));
-    Ok((StatusCode::CREATED, Json(custom(&state, &app, &domain)?)))
+    let headers = warn_of_uncovered(&state, endpoint.as_ref(), domain.hostname.as_str());
+    Ok((StatusCode::CREATED, headers, Json(custom(&state, &app, &domain)?)))
 }
 
 pub(crate) async fn update(
@@ -71,16 +71,16 @@ pub(crate) async fn update(
     TheApp(app): TheApp,
     Path((_app, wanted)): Path<(String, String)>,
     Body(body): Body<DomainUpdate>,
-) -> ApiResult<Json<heroku::domains::Domain>> {
+) -> ApiResult<(HeaderMap, Json<heroku::domains::Domain>)> {
+    let mut headers = HeaderMap::new();
     let mut domain = find(&state, &app, &wanted)?;
     if let Some(chosen) = body.sni_endpoint {
-        let endpoint: Option<SniEndpointId> = match chosen {
-            Some(name) => Some(find_endpoint(&state, &app, &name)?.id),
-            None => None,
-        };
-        domain = state.store.choose_certificate(domain.id, endpoint, state.now()).await?;
+        let endpoint = chosen.map(|name| find_endpoint(&state, &app, &name)).transpose()?;
+        let id = endpoint.as_ref().map(|endpoint| endpoint.id);
+        domain = state.store.choose_certificate(domain.id, id, state.now()).await?;
+        headers = warn_of_uncovered(&state, endpoint.as_ref(), domain.hostname.as_str());
     }
-    Ok(Json(custom(&state, &app, &domain)?))
+    Ok((headers, Json(custom(&state, &app, &domain)?)))
 }
 
 pub(crate) async fn remove(

@@ -19,7 +19,6 @@ mod berth;
 mod buildpacks;
 mod builds;
 mod catalogue;
-mod certificate;
 mod collaborators;
 mod concurrency;
 mod config_vars;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use domain::secret::Secret;
-use http::StatusCode;
+use certificate::{Checked, Issuance, Warning};
+use domain::id::SniEndpointId;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use store::app::App;
 use store::sni_endpoint::SniEndpoint;
 use uuid::Uuid;
@@ -13,7 +14,6 @@ use wire::platform_api as heroku;
 use wire::platform_api::domains::{SniEndpointCreate, SslCert};
 
 use crate::auth::Actor;
-use crate::certificate::{self, Certificate};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::present;
@@ -41,45 +41,90 @@ pub(crate) async fn create(
     actor: Actor,
     TheApp(app): TheApp,
     Body(body): Body<SniEndpointCreate>,
-) -> ApiResult<(StatusCode, Json<heroku::domains::SniEndpoint>)> {
-    let key = Secret::new(body.private_key);
-    let checked = checked(&state, &body.certificate_chain, &key)?;
+) -> ApiResult<(StatusCode, HeaderMap, Json<heroku::domains::SniEndpoint>)> {
+    let checked = checked(&state, &body)?;
     let name = generated_name(Uuid::new_v4());
-    let endpoint = state.store.add_sni_endpoint(app.id, name, body.certificate_chain, key, state.now()).await?;
-    state.log_api(
-        app.id,
-        &format!("Add a certificate for {} by user {}", checked.names.join(", "), actor.account.email),
-    );
-    Ok((StatusCode::CREATED, Json(shown(&state, &app, &endpoint)?)))
+    let endpoint = state.store.add_sni_endpoint(app.id, name, checked.chain, checked.key, state.now()).await?;
+    let hosts = checked.facts.hosts.join(", ");
+    state.log_api(app.id, &format!("Add certificate {} for {hosts} by user {}", endpoint.name, actor.account.email));
+    let headers = warn(&state, &endpoint, &checked.warnings);
+    Ok((StatusCode::CREATED, headers, Json(shown(&state, &app, &endpoint)?)))
 }
 
 pub(crate) async fn update(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     TheApp(app): TheApp,
     Path((_app, wanted)): Path<(String, String)>,
     Body(body): Body<SniEndpointCreate>,
-) -> ApiResult<Json<heroku::domains::SniEndpoint>> {
+) -> ApiResult<(HeaderMap, Json<heroku::domains::SniEndpoint>)> {
     let endpoint = find_endpoint(&state, &app, &wanted)?;
-    let key = Secret::new(body.private_key);
-    checked(&state, &body.certificate_chain, &key)?;
-    state.store.update_sni_endpoint(endpoint.id, body.certificate_chain, key, state.now()).await?;
+    let mut checked = checked(&state, &body)?;
+    let hosts = hosts_of(&state, &app, endpoint.id)?;
+    checked.warnings.extend(checked.warnings_for(hosts.iter().map(String::as_str)));
+    state.store.update_sni_endpoint(endpoint.id, checked.chain, checked.key, state.now()).await?;
     let endpoint = find_endpoint(&state, &app, &endpoint.id.to_string())?;
-    shown(&state, &app, &endpoint).map(Json)
+    state.log_api(app.id, &format!("Update certificate {} by user {}", endpoint.name, actor.account.email));
+    let headers = warn(&state, &endpoint, &checked.warnings);
+    Ok((headers, Json(shown(&state, &app, &endpoint)?)))
 }
 
 pub(crate) async fn remove(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     TheApp(app): TheApp,
     Path((_app, wanted)): Path<(String, String)>,
 ) -> ApiResult<Json<heroku::domains::SniEndpoint>> {
     let endpoint = find_endpoint(&state, &app, &wanted)?;
     let shown = shown(&state, &app, &endpoint)?;
+    let hosts = hosts_of(&state, &app, endpoint.id)?;
     state.store.remove_sni_endpoint(endpoint.id).await?;
+    state.log_api(app.id, &format!("Remove certificate {} by user {}", endpoint.name, actor.account.email));
+    if !hosts.is_empty() {
+        let lost =
+            format!("{} {} no certificate any more", hosts.join(", "), if hosts.len() == 1 { "has" } else { "have" });
+        let remedy = "choose another with `heroku domains:update HOST --cert NAME`";
+        state.log_api(app.id, &format!("{lost}: {remedy}"));
+    }
     Ok(Json(shown))
 }
 
-fn checked(state: &ApiState, chain: &str, key: &Secret<String>) -> ApiResult<Certificate> {
-    certificate::check(chain, key, state.now()).map_err(|error| ApiError::invalid(format!("{error}.")))
+/// What can be put in force. All that is wrong is told at once.
+fn checked(state: &ApiState, body: &SniEndpointCreate) -> ApiResult<Checked> {
+    certificate::check(&body.certificate_chain, &body.private_key, state.now()).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        ApiError::invalid(format!("This certificate cannot be used: {}.", faults.join("; ")))
+    })
+}
+
+/// What Heroku's client prints besides the answer.
+const WARNING: HeaderName = HeaderName::from_static("warning-message");
+
+/// Says what is not as it should be: to whoever asks now, and in the app's log for everybody else.
+fn warn(state: &ApiState, endpoint: &SniEndpoint, warnings: &[Warning]) -> HeaderMap {
+    let texts: Vec<String> =
+        warnings.iter().map(|warning| format!("Certificate {}: {warning}", endpoint.name)).collect();
+    texts.iter().for_each(|text| state.log_api(endpoint.app, text));
+    // Names in certificates may be in any script; headers are not.
+    let text: String = texts.join(". ").chars().map(|letter| if letter.is_ascii() { letter } else { '?' }).collect();
+    let value = (!text.is_empty()).then(|| HeaderValue::try_from(text).ok()).flatten();
+    value.map(|value| (WARNING, value)).into_iter().collect()
+}
+
+/// The domains that a certificate was chosen for.
+fn hosts_of(state: &ApiState, app: &App, endpoint: SniEndpointId) -> ApiResult<Vec<String>> {
+    let domains = state.store.domains(app.id)?;
+    let chosen = domains.iter().filter(|domain| domain.sni_endpoint == Some(endpoint));
+    Ok(chosen.map(|domain| domain.hostname.to_string()).collect())
+}
+
+/// Warns if a certificate was chosen for a domain that it does not name.
+pub(crate) fn warn_of_uncovered(state: &ApiState, endpoint: Option<&SniEndpoint>, host: &str) -> HeaderMap {
+    let Some(endpoint) = endpoint else { return HeaderMap::new() };
+    // What cannot be read shows when it is presented.
+    let covered = certificate::read(&endpoint.certificate_chain).map_or(true, |facts| facts.covers(host));
+    let warning = (!covered).then(|| Warning::HostNotCovered { host: host.to_owned() });
+    warn(state, endpoint, warning.as_slice())
 }
 
 /// Finds a certificate by name or id.
@@ -91,7 +136,7 @@ pub(crate) fn find_endpoint(state: &ApiState, app: &App, wanted: &str) -> ApiRes
 
 fn shown(state: &ApiState, app: &App, endpoint: &SniEndpoint) -> ApiResult<heroku::domains::SniEndpoint> {
     // What is stored was checked; damage since then is the server's fault.
-    let certificate = certificate::read(&endpoint.certificate_chain)
+    let facts = certificate::read(&endpoint.certificate_chain)
         .map_err(|error| ApiError::internal("a stored certificate cannot be read", &error))?;
     let domains = state.store.domains(app.id)?;
     Ok(heroku::domains::SniEndpoint {
@@ -107,14 +152,14 @@ fn shown(state: &ApiState, app: &App, endpoint: &SniEndpoint) -> ApiResult<herok
         id: endpoint.id.uuid(),
         name: endpoint.name.clone(),
         ssl_cert: SslCert {
-            ca_signed: !certificate.self_signed,
-            cert_domains: certificate.names,
-            expires_at: present::time(certificate.expires_at),
+            ca_signed: facts.issuance != Issuance::SelfSigned,
+            cert_domains: facts.hosts,
+            expires_at: present::time(facts.not_after),
             id: present::named_id("ssl-cert", &endpoint.id.to_string()),
-            issuer: certificate.issuer,
-            self_signed: certificate.self_signed,
-            starts_at: present::time(certificate.starts_at),
-            subject: certificate.subject,
+            issuer: facts.issuer_name,
+            self_signed: facts.issuance == Issuance::SelfSigned,
+            starts_at: present::time(facts.not_before),
+            subject: facts.subject_name,
         },
         updated_at: present::time(endpoint.updated_at),
     })

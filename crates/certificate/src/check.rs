@@ -5,13 +5,15 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest as _, Sha256};
 
+use crate::facts::Facts;
 use crate::fault::{Fault, Issuance, Warning};
-use crate::parsed::{Parsed, covers};
+use crate::parsed::Parsed;
 
 /// Certificates of one chain; real ones have two or three.
 const CERTIFICATES_MAX: usize = 10;
+/// Chain or key, in PEM.
+const PEM_BYTES_MAX: usize = 128 * 1024;
 /// Before its end a certificate should have been renewed.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
@@ -22,15 +24,7 @@ pub struct Checked {
     pub chain: String,
     /// PEM, as it was given.
     pub key: Secret<String>,
-    /// DNS names in lower case, perhaps with a wildcard, and addresses.
-    pub hosts: Vec<String>,
-    pub subject: String,
-    pub issuer: String,
-    pub issuance: Issuance,
-    pub not_before: Timestamp,
-    pub not_after: Timestamp,
-    /// SHA-256 of the certificate, in hex: what browsers show.
-    pub fingerprint: String,
+    pub facts: Facts,
     pub warnings: Vec<Warning>,
 }
 
@@ -42,7 +36,7 @@ impl Checked {
     }
 
     pub fn covers(&self, host: &str) -> bool {
-        self.hosts.iter().any(|name| covers(name, host))
+        self.facts.covers(host)
     }
 }
 
@@ -51,6 +45,9 @@ impl Checked {
 /// # Errors
 /// Every [`Fault`] that was found, so that one round of repair is enough.
 pub fn check(chain: &str, key: &str, now: Timestamp) -> Result<Checked, Vec<Fault>> {
+    if chain.len().max(key.len()) > PEM_BYTES_MAX {
+        return Err(vec![Fault::TooLong { limit: PEM_BYTES_MAX }]);
+    }
     let (certificates, key_public) = match (read_chain(chain), read_key(key)) {
         (Ok(certificates), Ok(public)) => (certificates, public),
         (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
@@ -66,24 +63,20 @@ pub fn check(chain: &str, key: &str, now: Timestamp) -> Result<Checked, Vec<Faul
     if !faults.is_empty() {
         return Err(faults);
     }
-    let own = &parsed[leaf];
-    let issuance = match () {
-        () if own.is_cloudflare_origin() => Issuance::CloudflareOrigin,
-        () if own.is_self_signed() => Issuance::SelfSigned,
-        () => Issuance::Authority,
-    };
+    let facts = Facts::of(&parsed[leaf]);
     Ok(Checked {
         chain: order.iter().filter(|&&at| is_sent(&parsed, at, leaf)).map(|&at| pem(parsed[at].der)).collect(),
         key: Secret::new(key.to_owned()),
-        hosts: own.hosts(),
-        subject: own.subject(),
-        issuer: own.issuer(),
-        issuance,
-        not_before: own.not_before(),
-        not_after: own.not_after(),
-        fingerprint: Sha256::digest(own.der).iter().map(|byte| format!("{byte:02x}")).collect(),
-        warnings: warnings(&parsed, &order, issuance, now),
+        warnings: warnings(&parsed, &order, facts.issuance, now),
+        facts,
     })
+}
+
+/// Reads what is written in the first certificate of a chain.
+pub fn read(chain: &str) -> Result<Facts, Fault> {
+    let certificates = read_chain(chain)?;
+    let first = certificates.first().ok_or(Fault::NoCertificate)?;
+    Parsed::new(first).map(|parsed| Facts::of(&parsed)).ok_or(Fault::Unreadable { number: 1 })
 }
 
 fn read_chain(text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {

@@ -17,6 +17,8 @@ pub enum Fault {
     Unreadable { number: usize },
     #[error("the chain holds more than {limit} certificates; give only the site's own and its intermediates")]
     TooMany { limit: usize },
+    #[error("chain and key have {limit} bytes at most; give only the site's own certificate and its intermediates")]
+    TooLong { limit: usize },
     #[error("the key cannot be read; give a PEM file with -----BEGIN PRIVATE KEY-----")]
     NoKey,
     #[error("the key is protected by a password; remove it with `openssl pkey -in key.pem -out plain.pem`")]

@@ -11,9 +11,11 @@
 //! the chain's root is not looked at: nobody but the client can say.
 
 mod check;
+mod facts;
 mod fault;
 mod parsed;
 
-pub use crate::check::{Checked, check};
+pub use crate::check::{Checked, check, read};
+pub use crate::facts::Facts;
 pub use crate::fault::{Fault, Issuance, Warning};
 pub use crate::parsed::covers;

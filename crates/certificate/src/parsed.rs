@@ -30,6 +30,14 @@ impl<'a> Parsed<'a> {
         readable(self.x509.issuer())
     }
 
+    pub(crate) fn subject_name(&self) -> String {
+        printable(&self.x509.subject().to_string())
+    }
+
+    pub(crate) fn issuer_name(&self) -> String {
+        printable(&self.x509.issuer().to_string())
+    }
+
     /// Its public key with the algorithm, in DER.
     pub(crate) fn public_key(&self) -> &[u8] {
         self.x509.public_key().raw

@@ -66,8 +66,7 @@ impl MainLoop {
 
     pub(crate) fn start_build_dyno(&mut self, launch: BuildLaunch) -> Result<(), StoreError> {
         let Some(app) = self.store.app(launch.dyno.app)? else { return Ok(()) };
-        let world =
-            AppWorld { app, formation: Vec::new(), releases: Vec::new(), dynos: Vec::new(), domains: Vec::new() };
+        let world = AppWorld::bare(app);
         let Some(build) = launch.dyno.build else { return Ok(()) };
         let target = self.build_target(build)?;
         self.spawn(&world, &launch.dyno, Some((launch.spec, launch.environment)), target, None);

@@ -8,12 +8,14 @@
 //!  store ─changes─► main_loop ─► apps (decide) ─► dyno_task: launch, watch, stop ─► shim
 //!                       │  ▲          │
 //!                       │  └─reports──┤        ┌► release: release phase, roll-out
-//!                       ├─► routes ─► router   └► build_task: source → slug
+//!                       ├─► routes, certificates ─► router
+//!                       ├─► build_task: source → slug
 //!                       └─► garbage
 //! ```
 
 mod apps;
 mod build_task;
+mod certificates;
 mod config;
 mod dyno_start;
 mod dyno_task;

@@ -23,6 +23,7 @@ use wire::routes::ROUTER_LOGS;
 use wire::shim::{Exit, ExitReason, Mechanism};
 
 use crate::build_task::{BuildLaunch, BuildTask};
+use crate::certificates::CertificateRoutes;
 use crate::config::ReconcilerConfig;
 use crate::dyno_task::{Fact, Order, Report};
 use crate::launch_plan;
@@ -101,6 +102,7 @@ impl Reconciler {
         let in_force = Arc::new(Mutex::new(BTreeSet::new()));
         let main_loop = MainLoop {
             observer: Observer::new(Arc::clone(&store)),
+            certificates: CertificateRoutes::new(Arc::clone(&store)),
             log: PlatformLog::new(Arc::clone(&logs)),
             logs,
             config: Arc::new(config),
@@ -144,6 +146,7 @@ pub(crate) struct MainLoop {
     pub(crate) config: Arc<ReconcilerConfig>,
     pub(crate) store: Arc<Store>,
     pub(crate) observer: Observer,
+    certificates: CertificateRoutes,
     pub(crate) log: PlatformLog,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) ingest: Ingest,
@@ -245,17 +248,18 @@ impl MainLoop {
         }
         let draining = worlds.iter().flat_map(|world| &world.dynos).filter(|dyno| dyno.state == DynoState::Draining);
         let draining: BTreeSet<Uuid> = draining.map(|dyno| dyno.id.uuid()).collect();
+        let next = Wanted {
+            routes: Arc::new(table),
+            draining: Arc::new(draining),
+            certificates: Arc::new(self.certificates.wanted(&worlds)?),
+            fronts: Arc::clone(&self.config.fronts),
+        };
         self.wanted.send_if_modified(|wanted| {
-            let same = wanted.as_ref().is_some_and(|now| *now.routes == table && *now.draining == draining);
-            if !same {
-                *wanted = Some(Wanted {
-                    routes: Arc::new(table),
-                    draining: Arc::new(draining),
-                    fronts: Arc::clone(&self.config.fronts),
-                    ..Wanted::default()
-                });
+            let changed = wanted.as_ref() != Some(&next);
+            if changed {
+                *wanted = Some(next);
             }
-            !same
+            changed
         });
         Ok(())
     }

@@ -43,7 +43,7 @@ pub struct RouterView {
 }
 
 /// What the link should do.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) routes: Arc<Routes>,
     /// Dynos that drain: their requests are counted and their upgraded connections closed.

@@ -12,6 +12,7 @@ use store::dyno::Dyno;
 use store::formation::Formation;
 use store::release::Release;
 use store::slug::Slug;
+use store::sni_endpoint::SniEndpoint;
 use store::{Store, StoreError};
 
 /// Everything about one app that decisions need.
@@ -24,9 +25,23 @@ pub(crate) struct AppWorld {
     pub(crate) dynos: Vec<Dyno>,
     /// Custom ones.
     pub(crate) domains: Vec<Domain>,
+    /// That the app brought along.
+    pub(crate) certificates: Vec<SniEndpoint>,
 }
 
 impl AppWorld {
+    /// An app of which nothing else is known yet.
+    pub(crate) fn bare(app: App) -> Self {
+        Self {
+            app,
+            formation: Vec::new(),
+            releases: Vec::new(),
+            dynos: Vec::new(),
+            domains: Vec::new(),
+            certificates: Vec::new(),
+        }
+    }
+
     pub(crate) fn serving(&self) -> Option<&Release> {
         self.releases.iter().rev().find(|release| release.state == ReleaseState::Serving)
     }
@@ -55,18 +70,7 @@ impl Observer {
     }
 
     pub(crate) fn look(&self) -> Result<Vec<AppWorld>, StoreError> {
-        let mut worlds: Vec<AppWorld> = self
-            .store
-            .apps()?
-            .into_iter()
-            .map(|app| AppWorld {
-                app,
-                formation: Vec::new(),
-                releases: Vec::new(),
-                dynos: Vec::new(),
-                domains: Vec::new(),
-            })
-            .collect();
+        let mut worlds: Vec<AppWorld> = self.store.apps()?.into_iter().map(AppWorld::bare).collect();
         let places: HashMap<AppId, usize> =
             worlds.iter().enumerate().map(|(place, world)| (world.app.id, place)).collect();
         for formation in self.store.all_formations()? {
@@ -87,6 +91,11 @@ impl Observer {
         for domain in self.store.all_domains()? {
             if let Some(&place) = places.get(&domain.app) {
                 worlds[place].domains.push(domain);
+            }
+        }
+        for endpoint in self.store.all_sni_endpoints()? {
+            if let Some(&place) = places.get(&endpoint.app) {
+                worlds[place].certificates.push(endpoint);
             }
         }
         Ok(worlds)

@@ -5,6 +5,7 @@ use rcgen::{
 };
 
 use super::*;
+use crate::covers;
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -74,11 +75,11 @@ fn a_whole_chain_is_told_what_it_is() {
     let (own, key) = intermediate.issue(&["Shop.example", "*.shop.example", "10.0.0.1"], -1..60);
     let chain = format!("{own}{}", intermediate.pem);
     let checked = check(&chain, &key, now()).unwrap();
-    assert_eq!(checked.hosts, ["shop.example", "*.shop.example", "10.0.0.1"]);
-    assert_eq!((checked.subject.as_str(), checked.issuer.as_str()), ("shop", "Example CA 1"));
-    assert_eq!(checked.issuance, Issuance::Authority);
-    assert_eq!(checked.not_after, "2026-12-31T00:00:00Z".parse().unwrap());
-    assert_eq!(checked.fingerprint.len(), 64);
+    assert_eq!(checked.facts.hosts, ["shop.example", "*.shop.example", "10.0.0.1"]);
+    assert_eq!((checked.facts.subject.as_str(), checked.facts.issuer.as_str()), ("shop", "Example CA 1"));
+    assert_eq!(checked.facts.issuance, Issuance::Authority);
+    assert_eq!(checked.facts.not_after, "2026-12-31T00:00:00Z".parse().unwrap());
+    assert_eq!(checked.facts.fingerprint.len(), 64);
     assert_eq!(checked.warnings, []);
     assert_eq!(check(&checked.chain, &key, now()).unwrap(), checked, "what comes out is in order");
 }
@@ -119,7 +120,7 @@ fn special_issuers_are_recognised() {
     let key = KeyPair::generate().unwrap();
     let own = params("shop", &["shop.example"], -1..60).self_signed(&key).unwrap().pem();
     let checked = check(&own, &key.serialize_pem(), now()).unwrap();
-    assert_eq!((checked.issuance, checked.warnings), (Issuance::SelfSigned, vec![Warning::SelfSigned]));
+    assert_eq!((checked.facts.issuance, checked.warnings), (Issuance::SelfSigned, vec![Warning::SelfSigned]));
 
     let root_key = KeyPair::generate().unwrap();
     let mut root = params("", &[], -100..5_000);
@@ -129,7 +130,7 @@ fn special_issuers_are_recognised() {
     let issuer = Issuer::new(root, root_key);
     let own = params("CloudFlare Origin Certificate", &["*.shop.example"], -1..5_000).signed_by(&key, &issuer).unwrap();
     let checked = check(&own.pem(), &key.serialize_pem(), now()).unwrap();
-    assert_eq!(checked.issuance, Issuance::CloudflareOrigin);
+    assert_eq!(checked.facts.issuance, Issuance::CloudflareOrigin);
     assert_eq!(checked.warnings, [Warning::CloudflareOrigin]);
 }
 

@@ -38,6 +38,14 @@ impl Ran {
         self
     }
 
+    /// The same for a text that the client broke into lines of its own.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> &Self {
+        let words = self.both().replace('›', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(text), "no {text:?} in:\n{words}");
+        self
+    }
+
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.both()))
     }

@@ -69,8 +69,10 @@ fn heroku_brings_certificates_along() {
     platform.heroku("domains:add www.example.com -a shop");
     let (crt, key) = certificate(platform.scratch(), "one", &["www.example.com", "example.com"]);
     let (other_crt, other_key) = certificate(platform.scratch(), "two", &["www.example.com"]);
-    platform.heroku_fails(&format!("certs:add {crt} {other_key} -a shop")).shows("not the one of the certificate");
-    platform.heroku_fails(&format!("certs:add {key} {key} -a shop")).shows("certificate_chain must be");
+    platform
+        .heroku_fails(&format!("certs:add {crt} {other_key} -a shop"))
+        .says("the key belongs to none of the certificates");
+    platform.heroku_fails(&format!("certs:add {key} {key} -a shop")).says("the chain holds a private key");
     let added = answered(&mut platform.heroku_command(&["certs:add", &crt, &key, "-a", "shop"]), "\n");
     assert_eq!(added.code, Some(0), "{}", added.both());
     added.shows("www.example.com").shows("self signed");

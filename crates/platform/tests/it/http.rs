@@ -1,6 +1,6 @@
 //! An HTTP/1.1 client that hides nothing: one connection, no retries, every failure is the caller's.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
@@ -25,19 +25,26 @@ impl Response {
 }
 
 #[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) stream: BufReader<TcpStream>,
+pub(crate) struct Connection<S: Read = TcpStream> {
+    pub(crate) stream: BufReader<S>,
 }
 
 impl Connection {
     pub(crate) fn open(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        Self::over(stream)
+    }
+
+    /// Over a socket that is connected already.
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
+}
 
+impl<S: Read + Write> Connection<S> {
     /// Sends a request and reads the whole answer. `headers` must hold `Host`.
     pub(crate) fn request(
         &mut self,

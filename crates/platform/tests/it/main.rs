@@ -19,6 +19,7 @@ mod left_over;
 mod load;
 mod platform;
 mod source;
+mod tls;
 mod turn;
 mod wait;
 
@@ -26,6 +27,7 @@ mod adoption;
 mod app_faults;
 mod bad_input;
 mod builds;
+mod certificates;
 mod deploys;
 mod development_mode;
 mod examples;

@@ -25,6 +25,7 @@ const SHORT_LIMITS: &str = "exit_seconds = 5\ndrain_seconds = 10\n";
 pub(crate) struct TestPlatform {
     pub(crate) http_port: u16,
     pub(crate) api_port: u16,
+    pub(crate) https_port: u16,
     pub(crate) token: String,
     supervisor: Option<Child>,
     root: TempDir,
@@ -53,7 +54,7 @@ impl TestPlatform {
             return None;
         }
         let turn = Turn::take();
-        let [http_port, api_port] = turn.ports();
+        let [http_port, api_port, https_port] = turn.ports();
         let root = tempfile::tempdir().unwrap();
         // Dynos run as other users, who must be able to pass through.
         fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
@@ -72,7 +73,8 @@ impl TestPlatform {
         let settings = format!("[network]\nrange = \"{}\"\n[limits]\n{keep}\n{limits}\n", turn.network());
         fs::write(data.join("settings.toml"), settings).unwrap();
         let disk = disk_mebibytes.map(|_size| data);
-        let mut platform = Self { http_port, api_port, token: String::new(), supervisor: None, root, disk, turn };
+        let mut platform =
+            Self { http_port, api_port, https_port, token: String::new(), supervisor: None, root, disk, turn };
         platform.up();
         platform.token = platform.make_token();
         Some(platform)
@@ -89,6 +91,7 @@ impl TestPlatform {
         command
             .args([role, "--domain", "localhost"])
             .args(["--http-port", &self.http_port.to_string(), "--api-port", &self.api_port.to_string()])
+            .args(["--https-port", &self.https_port.to_string()])
             .arg("--data-dir")
             .arg(self.data())
             .env("XDG_CONFIG_HOME", self.root.path().join("config"))

@@ -32,10 +32,10 @@ impl Turn {
         format!("10.{}.0.0", 220 + self.number)
     }
 
-    /// Two ports below the range that the kernel gives to outgoing connections.
-    pub(crate) fn ports(&self) -> [u16; 2] {
+    /// Free ports below the range that the kernel gives to outgoing connections.
+    pub(crate) fn ports<const COUNT: usize>(&self) -> [u16; COUNT] {
         let first = 21_000 + u16::from(self.number) * 100;
         let mut free = (first..first + 100).filter(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-        [(); 2].map(|()| free.next().expect("two of a hundred ports are free"))
+        [(); COUNT].map(|()| free.next().expect("some of a hundred ports are free"))
     }
 }
