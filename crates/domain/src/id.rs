@@ -49,6 +49,7 @@ typed_ids! {
     AccountId, "account";
     AppId, "app";
     BuildId, "build";
+    CronJobId, "cron-job";
     /// One process under one shim: a web dyno, a worker, a one-off, a release phase or a build.
     DynoId, "dyno";
     DomainId, "domain";

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod attach;
 pub mod config;
+pub mod cron;
 pub mod database_file;
 pub mod display_chain;
 pub mod dyno;
