@@ -1,6 +1,7 @@
 //! Dynos of every kind: formation, one-off, release phase, build.
 //!
-//! The API inserts one-offs and sets `request`; every other column belongs to the reconciler.
+//! The API inserts one-offs and sets `request`, which stops a scheduled run that is replaced, too; every other column
+//! belongs to the reconciler.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::row::{Micros, collect, first, parsed, parsed_optional, time};
+use crate::sealed::MasterKey;
 use crate::setting::next_number;
 use crate::{Store, StoreError};
 
@@ -123,53 +125,7 @@ impl Store {
 
     pub async fn create_dyno(&self, new: NewDyno, now: Timestamp) -> Result<Dyno, StoreError> {
         let key = self.key.clone();
-        self.write(move |db| {
-            let dyno = Dyno {
-                id: DynoId::random(),
-                app: new.app,
-                kind: new.kind,
-                name: new.name,
-                release: new.release,
-                build: new.build,
-                size: new.size,
-                command: new.command,
-                state: DynoState::Requested,
-                since: now,
-                crashes: new.crashes,
-                request: DynoRequest::None,
-                slot: Some(free_slot(db)?),
-                exit_status: None,
-                exit_reason: None,
-                created_at: now,
-                attach: new.attach,
-                time_to_live_s: new.time_to_live_s,
-            };
-            db.execute(
-                "INSERT INTO dyno (id, app_id, kind, process_type, number, release_id, build_id, size, command,
-                                   env_sealed, state, since, crashes, slot, created_at, attach, time_to_live_s)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?12, ?15, ?16)",
-                params![
-                    dyno.id.to_string(),
-                    dyno.app.to_string(),
-                    dyno.kind.as_str(),
-                    dyno.name.process_type.as_str(),
-                    dyno.name.index,
-                    dyno.release.map(|id| id.to_string()),
-                    dyno.build.map(|id| id.to_string()),
-                    dyno.size,
-                    dyno.command,
-                    key.seal_config(&new.env)?,
-                    dyno.state.as_str(),
-                    Micros(now),
-                    dyno.crashes,
-                    dyno.slot,
-                    dyno.attach.map(Attach::to_text).unwrap_or_default(),
-                    dyno.time_to_live_s
-                ],
-            )?;
-            Ok(dyno)
-        })
-        .await
+        self.write(move |db| insert(db, &key, &new, now)).await
     }
 
     /// Moves a dyno to its next state; `None` if the event does not apply (any more).
@@ -253,6 +209,54 @@ pub enum DynoSelection {
     ProcessType(ProcessType),
     /// By name (`web.1`) or id.
     One(String),
+}
+
+/// Makes the row of a dyno that is to be started.
+pub(crate) fn insert(db: &Transaction<'_>, key: &MasterKey, new: &NewDyno, now: Timestamp) -> Result<Dyno, StoreError> {
+    let dyno = Dyno {
+        id: DynoId::random(),
+        app: new.app,
+        kind: new.kind,
+        name: new.name.clone(),
+        release: new.release,
+        build: new.build,
+        size: new.size.clone(),
+        command: new.command.clone(),
+        state: DynoState::Requested,
+        since: now,
+        crashes: new.crashes,
+        request: DynoRequest::None,
+        slot: Some(free_slot(db)?),
+        exit_status: None,
+        exit_reason: None,
+        created_at: now,
+        attach: new.attach,
+        time_to_live_s: new.time_to_live_s,
+    };
+    db.execute(
+        "INSERT INTO dyno (id, app_id, kind, process_type, number, release_id, build_id, size, command,
+                           env_sealed, state, since, crashes, slot, created_at, attach, time_to_live_s)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?12, ?15, ?16)",
+        params![
+            dyno.id.to_string(),
+            dyno.app.to_string(),
+            dyno.kind.as_str(),
+            dyno.name.process_type.as_str(),
+            dyno.name.index,
+            dyno.release.map(|id| id.to_string()),
+            dyno.build.map(|id| id.to_string()),
+            dyno.size,
+            dyno.command,
+            key.seal_config(&new.env)?,
+            dyno.state.as_str(),
+            Micros(now),
+            dyno.crashes,
+            dyno.slot,
+            dyno.attach.map(Attach::to_text).unwrap_or_default(),
+            dyno.time_to_live_s
+        ],
+    )?;
+    Ok(dyno)
 }
 
 fn advance(
