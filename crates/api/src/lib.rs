@@ -23,6 +23,7 @@ mod collaborators;
 mod concurrency;
 mod config_vars;
 mod conventions;
+mod cron;
 mod discard;
 mod domains;
 mod dynos;
@@ -155,6 +156,10 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/releases/{release}/rollback", post(release_phase::roll_back))
         .route("/berth/apps/{app}/config-vars", patch(release_phase::change_config))
         .route("/berth/apps/{app}/concurrency", get(concurrency::show).patch(concurrency::declare))
+        .route("/berth/apps/{app}/cron", get(cron::list).post(cron::create))
+        .route("/berth/apps/{app}/cron/{job}", get(cron::info).patch(cron::update).delete(cron::remove))
+        .route("/berth/apps/{app}/cron/{job}/runs", get(cron::runs).post(cron::start))
+        .route("/berth/apps/{app}/cron/{job}/runs/{number}", get(cron::run))
         .route("/berth/apps/{app}/runs", post(berth::create_run))
         .route("/berth/apps/{app}/runs/{dyno}", get(berth::run))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))

@@ -59,6 +59,8 @@ pub enum DetectError {
     Aptfile(String),
     #[error("app.json is not valid JSON: {0}")]
     AppJson(String),
+    #[error(transparent)]
+    Cron(#[from] wire::cron::AppJsonError),
     #[error(
         "buildpack {0:?} is not known; give a git URL, the URL of a .tgz, or a path in the app that begins with ./"
     )]
@@ -78,6 +80,10 @@ pub fn detect(tree: &SourceTree, requested: &[String]) -> Result<Detection, Dete
     if let Some(packages) = tree.text("Aptfile") {
         let names: Vec<&str> = packages.lines().map(str::trim).filter(|line| !line.is_empty()).take(10).collect();
         return Err(DetectError::Aptfile(names.join(", ")));
+    }
+    if let Some(text) = tree.text("app.json") {
+        // They count only once the release serves; a mistake in them is told now.
+        wire::cron::jobs_of_app_json(text)?;
     }
     let mut notes = Vec::new();
     let from_app_json = if requested.is_empty() { app_json_buildpacks(tree)? } else { Vec::new() };

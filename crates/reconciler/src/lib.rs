@@ -10,6 +10,7 @@
 //!                       │  └─reports──┤        ┌► release: release phase, roll-out
 //!                       ├─► routes, certificates ─► router
 //!                       ├─► build_task: source → slug
+//!                       ├─► cron: jobs that are due ─► one-off dynos
 //!                       └─► garbage
 //! ```
 
@@ -17,6 +18,7 @@ mod apps;
 mod build_task;
 mod certificates;
 mod config;
+mod cron;
 mod dyno_start;
 mod dyno_task;
 mod garbage;

@@ -228,6 +228,7 @@ impl MainLoop {
         let worlds = self.observer.look()?;
         self.start_builds(&worlds)?;
         self.start_tasks(&worlds)?;
+        self.run_cron(&worlds, now).await?;
         for world in &worlds {
             self.reconcile_app(world, &router, now).await?;
         }

@@ -4,6 +4,7 @@
 //! shims and routers that the previous release started; `testdata/` holds one golden file per released message.
 
 pub mod build;
+pub mod cron;
 pub mod frame;
 pub mod platform_api;
 pub mod routes;

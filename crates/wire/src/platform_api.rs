@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 pub mod berth;
 pub mod catalogue;
+pub mod cron;
 pub mod domains;
 pub mod pipelines;
 
