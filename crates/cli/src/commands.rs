@@ -12,6 +12,8 @@ mod access;
 mod apps;
 mod concurrency;
 mod config;
+mod cron;
+mod cron_import;
 mod deploy;
 mod git_access;
 mod heroku;
@@ -107,6 +109,33 @@ pub enum Command {
     /// Show the log
     #[command(name = "logs", display_order = 4)]
     Logs(logs::Logs),
+    /// Show the jobs that run on a schedule
+    #[command(name = "cron", after_help = "Example: berth cron -a shop", display_order = 5)]
+    Cron,
+    /// Run a command on a schedule
+    #[command(name = "cron:add", display_order = 5)]
+    CronAdd(cron::Add),
+    /// Remove a job
+    #[command(name = "cron:remove", display_order = 5)]
+    CronRemove(cron::Which),
+    /// Run a job now
+    #[command(name = "cron:run", display_order = 5)]
+    CronRun(cron::Start),
+    /// Let a job's schedule start nothing
+    #[command(name = "cron:pause", display_order = 5)]
+    CronPause(cron::Which),
+    /// Let a paused job go on
+    #[command(name = "cron:resume", display_order = 5)]
+    CronResume(cron::Which),
+    /// Show what the last runs did
+    #[command(name = "cron:history", display_order = 5)]
+    CronHistory(cron::History),
+    /// Show the output of a run
+    #[command(name = "cron:logs", display_order = 5)]
+    CronLogs(cron::Logs),
+    /// Take over jobs from Heroku Scheduler, paused
+    #[command(name = "cron:import", display_order = 5)]
+    CronImport(cron_import::Import),
     /// Show whether maintenance mode is on
     #[command(name = "maintenance", after_help = "Example: berth maintenance -a shop", display_order = 5)]
     Maintenance,
@@ -188,6 +217,15 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::PsStop(args) => ps::stop(context, &args)?,
         Command::Run(args) => return run::run(context, &args),
         Command::Logs(args) => logs::show(context, &args)?,
+        Command::Cron => cron::list(context)?,
+        Command::CronAdd(args) => cron::add(context, &args)?,
+        Command::CronRemove(args) => cron::remove(context, &args)?,
+        Command::CronRun(args) => return cron::start(context, &args),
+        Command::CronPause(args) => cron::pause(context, &args, true)?,
+        Command::CronResume(args) => cron::pause(context, &args, false)?,
+        Command::CronHistory(args) => cron::history(context, &args)?,
+        Command::CronLogs(args) => cron::logs(context, &args)?,
+        Command::CronImport(args) => cron_import::import(context, &args)?,
         Command::Maintenance => apps::maintenance(context)?,
         Command::MaintenanceOn => apps::set_maintenance(context, true)?,
         Command::MaintenanceOff => apps::set_maintenance(context, false)?,

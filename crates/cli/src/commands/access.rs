@@ -125,7 +125,7 @@ pub(super) fn revoke(context: &Context, args: &Revoke) -> anyhow::Result<()> {
 }
 
 /// Reads `90d`, `12h`, `30m`, `45s` or plain seconds.
-fn seconds(text: &str) -> Result<i64, String> {
+pub(super) fn seconds(text: &str) -> Result<i64, String> {
     let unit = |unit: char| match unit {
         's' => Some(1),
         'm' => Some(60),

@@ -44,6 +44,18 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["ps:stop", "web.1"], ""),
     (&["run", "date"], ""),
     (&["logs"], ""),
+    (&["cron"], ""),
+    (&["cron:add", "@daily", "bin/nightly"], ""),
+    (&["cron:remove", "nightly"], ""),
+    (&["cron:run", "nightly"], ""),
+    (&["cron:run", "nightly", "--detach"], ""),
+    (&["cron:pause", "nightly"], ""),
+    (&["cron:resume", "nightly"], ""),
+    (&["cron:history"], ""),
+    (&["cron:history", "nightly"], ""),
+    (&["cron:logs", "nightly"], ""),
+    (&["cron:logs", "nightly", "3"], ""),
+    (&["cron:import", "-"], "[{\"schedule\": \"@daily\", \"command\": \"bin/other\"}]"),
     (&["maintenance"], ""),
     (&["maintenance:on"], ""),
     (&["maintenance:off"], ""),
@@ -116,7 +128,25 @@ fn server() -> Server {
     let session = json!({"created_at": "x", "id": NIL, "logplex_url": url("stream"), "updated_at": "x"});
     let vars = json!({"A": "b"});
     let concurrency = json!([{"process_type": "web", "declared": null, "learned": 4, "in_flight": 1, "queued": 0}]);
+    let cron_run = json!({
+        "job": "nightly", "number": 3, "due_at": "2026-11-23T04:30:00Z", "attempt": 1, "trigger": "schedule",
+        "state": "succeeded", "dyno": "scheduler.4821", "release_version": 7, "started_at": "x", "ended_at": "x",
+        "duration_seconds": 1, "exit_status": 0, "reason": null, "output_stream_url": url("output")
+    });
+    let job = json!({
+        "id": NIL, "name": "nightly", "schedule": "@daily", "zone": "UTC", "command": "bin/nightly", "size": "Basic",
+        "overlap": "skip", "catch_up": "none", "deadline_seconds": 60, "retries": 0, "retry_delay_seconds": 30,
+        "origin": "hand", "paused": false, "next_run_at": "x", "last_run": cron_run, "created_at": "x",
+        "updated_at": "x"
+    });
     for (route, answer) in [
+        ("GET /berth/apps/shop/cron", &json!([job])),
+        ("POST /berth/apps/shop/cron", &job),
+        ("PATCH /berth/apps/shop/cron/nightly", &job),
+        ("DELETE /berth/apps/shop/cron/nightly", &job),
+        ("GET /berth/apps/shop/cron/nightly/runs", &json!([cron_run])),
+        ("POST /berth/apps/shop/cron/nightly/runs", &cron_run),
+        ("GET /berth/apps/shop/cron/nightly/runs/3", &cron_run),
         ("POST /apps", &app),
         ("GET /apps", &json!([app])),
         ("GET /apps/shop", &app),

@@ -28,6 +28,7 @@ mod app_faults;
 mod bad_input;
 mod builds;
 mod certificates;
+mod cron;
 mod deploys;
 mod development_mode;
 mod examples;
