@@ -46,6 +46,11 @@ impl Hosts {
         map.insert(name.to_owned(), app);
     }
 
+    /// Each as often as it has hosts.
+    fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.exact.values().chain(self.wildcard.values())
+    }
+
     fn find(&self, host: &str) -> Option<&Arc<App>> {
         self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1))
     }
@@ -106,7 +111,7 @@ impl Table {
     /// The apps with anything under way, without a lock.
     pub(crate) fn gauges(&self) -> HashMap<Uuid, Gauges> {
         let hosts = self.hosts.load();
-        hosts.values().filter_map(|app| Some((app.id, app.gauges()?))).collect()
+        hosts.apps().filter_map(|app| Some((app.id, app.gauges()?))).collect()
     }
 
     /// The names of those of these apps that are in the table.
