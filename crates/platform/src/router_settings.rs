@@ -13,7 +13,12 @@ pub(crate) fn apply(settings: &RouterProcessSettings, mut bounds: Bounds) -> Res
         bail!("router.status_address must be one of this machine alone, such as 127.0.0.1:9191, not {address}");
     }
     let given = &settings.limits;
-    for (bound, seconds, name) in [(&mut bounds.drain, given.drain_seconds, "drain_seconds")] {
+    bounds.client_slow_heads_max = given.client_slow_heads_max.unwrap_or(bounds.client_slow_heads_max);
+    bounds.client_pace.bytes = given.client_minute_bytes_min.unwrap_or(bounds.client_pace.bytes);
+    for (bound, seconds, name) in [
+        (&mut bounds.drain, given.drain_seconds, "drain_seconds"),
+        (&mut bounds.head, given.head_seconds, "head_seconds"),
+    ] {
         let Some(seconds) = seconds else { continue };
         *bound = Duration::try_from_secs_f64(seconds)
             .ok()
@@ -31,7 +36,8 @@ mod tests {
 
     #[test]
     fn limits_change_what_they_name() {
-        let (_address, bounds) = applied("[router.limits]\ndrain_seconds = 300").unwrap();
+        let (_address, bounds) = applied("[router.limits]\ndrain_seconds = 300\nclient_minute_bytes_min = 0").unwrap();
+        assert_eq!(bounds.client_pace.bytes, 0);
         assert_eq!((bounds.drain, bounds.lame_duck), (Duration::from_secs(300), Bounds::default().lame_duck));
         let error = applied("[router.limits]\ndrain_seconds = 0").unwrap_err();
         assert!(error.to_string().contains("router.limits.drain_seconds"), "{error}");

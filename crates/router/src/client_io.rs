@@ -14,12 +14,18 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::config::ClientPace;
+use crate::head_clock::HeadClock;
 use crate::head_guard::{GuardFault, Guarded, HeadGuard};
 use crate::http2_guard::{Flood, Http2Guard};
+use crate::pace::Pace;
 
 /// How long, and how much, is still read of a client whose connection was ended.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 << 20;
+
+/// What somebody took of whom it is not known how much it was.
+const ENOUGH: usize = 1 << 30;
 
 /// What requests and the socket, which hyper owns, tell each other.
 #[derive(Debug)]
@@ -104,11 +110,15 @@ pub(crate) struct ClientIo {
     cut: bool,
     /// Runs while a write waits for the client.
     stall: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
+    least: ClientPace,
+    /// HTTP/1 only: a head of HTTP/2 is one frame or few.
+    head_clock: Option<Box<HeadClock>>,
 }
 
 impl ClientIo {
     /// `bytes` were read from the stream already.
-    pub(crate) fn http1(stream: ClientStream, bytes: Vec<u8>) -> Self {
+    pub(crate) fn http1(stream: ClientStream, bytes: Vec<u8>, head_clock: HeadClock, least: ClientPace) -> Self {
         Self {
             stream: Some(stream),
             before: bytes.into(),
@@ -117,10 +127,13 @@ impl ClientIo {
             guard: Guard::Http1(HeadGuard::new()),
             cut: false,
             stall: None,
+            pace: Pace::default(),
+            least,
+            head_clock: Some(Box::new(head_clock)),
         }
     }
 
-    pub(crate) fn http2(stream: ClientStream) -> Self {
+    pub(crate) fn http2(stream: ClientStream, least: ClientPace) -> Self {
         let guard = Guard::Http2(Http2Guard::new(Instant::now()));
         Self {
             stream: Some(stream),
@@ -130,6 +143,9 @@ impl ClientIo {
             guard,
             cut: false,
             stall: None,
+            pace: Pace::default(),
+            least,
+            head_clock: None,
         }
     }
 
@@ -141,18 +157,49 @@ impl ClientIo {
         self.line.clone()
     }
 
-    fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.stall = None;
-            return polled;
+    /// Watches a write of which `bytes` are the part that the client took.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(done) = polled {
+            // Only who was waited for has a pace.
+            if self.stall.take().is_some() {
+                let moved = done.as_ref().map_or(0, |done| bytes(done) as u64);
+                if self.pace.moved(moved, Instant::now(), self.least).is_err() {
+                    return self.stalled();
+                }
+            }
+            return Poll::Ready(done);
         }
+        self.pace.wait(Instant::now());
         let idle = self.line.idle();
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
         if stall.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
+        self.stalled()
+    }
+
+    fn stalled<T>(&self) -> Poll<io::Result<T>> {
         self.line.set_stalled();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Gives up a client whose request head does not come to its end.
+    fn watch_head(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        let (Guard::Http1(guard), Some(clock)) = (&self.guard, &mut self.head_clock) else { return polled };
+        if !guard.is_within_head() {
+            clock.end();
+            return polled;
+        }
+        clock.begin();
+        if polled.is_pending() && clock.poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
     }
 }
 
@@ -225,14 +272,14 @@ impl AsyncRead for ClientIo {
                 }
             }
         }
-        polled
+        this.watch_head(cx, polled)
     }
 }
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = self.stream().poll_write(cx, bytes);
-        self.watch(cx, polled)
+        self.watch(cx, polled, |&taken| taken)
     }
 
     fn poll_write_vectored(
@@ -241,7 +288,7 @@ impl AsyncWrite for ClientIo {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = self.stream().poll_write_vectored(cx, slices);
-        self.watch(cx, polled)
+        self.watch(cx, polled, |&taken| taken)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -250,8 +297,8 @@ impl AsyncWrite for ClientIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.stream().poll_flush(cx);
-        // Under TLS, records that were taken may still wait for the client.
-        self.watch(cx, polled)
+        // Under TLS, records that were taken may still wait for the client; how much they are is not known.
+        self.watch(cx, polled, |&()| ENOUGH)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -55,6 +55,13 @@ pub struct Bounds {
     pub front_idle: Duration,
     /// How long a TLS handshake or a PROXY header may take.
     pub handshake: Duration,
+    /// From the first byte of a request's head to its last.
+    pub head: Duration,
+    /// Heads of one client address that are on their way for more than a second. Connections with more are closed.
+    pub client_slow_heads_max: usize,
+    /// The least that a client must move while it is waited for: of a body that it sends, or of an answer that it takes
+    /// (`H28`).
+    pub client_pace: ClientPace,
     /// TLS handshakes under way. At the bound, new connections are closed.
     pub handshakes_max: usize,
     /// HTTP/2 requests under way on one client connection.
@@ -92,6 +99,13 @@ pub struct Bounds {
     pub drain: Duration,
 }
 
+/// So many bytes in so much time of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientPace {
+    pub window: Duration,
+    pub bytes: u64,
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {
@@ -103,6 +117,10 @@ impl Default for Bounds {
             client_idle: Duration::from_secs(90),
             front_idle: Duration::from_secs(1_000),
             handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            client_slow_heads_max: 100,
+            // Long enough for a phone in a tunnel, and no more than a telegraph brings.
+            client_pace: ClientPace { window: Duration::from_secs(60), bytes: 1_000 },
             handshakes_max: 4_096,
             http2_streams_max: 100,
             http2_stream_window_bytes: 256 * 1024,

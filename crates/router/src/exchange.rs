@@ -163,6 +163,7 @@ impl Exchange {
         let connection = pending.connection.take();
         match (outcome, connection) {
             (Ok(response), Some(connection)) => {
+                progress.answered.set(true);
                 Ok(Answer { response, connection, slot: slot.clone(), progress, upgrade_to_dyno })
             }
             (Ok(_response), None) => Err(Failed::Code(ErrorCode::H99)),
@@ -196,7 +197,12 @@ impl Exchange {
         let gate = (outgoing.expects_continue && body.is_some() && !connection.is_http2())
             .then(|| Gate::new(opened, self.client.worker.shared.bounds.continue_wait));
         let gated = gate.is_some();
-        let upload = Upload::new(body, gate, progress.clone(), connection.line.clone(), slot.clone());
+        let mut least = self.client.worker.shared.bounds.client_pace;
+        if forward::is_grpc(&outgoing.headers) {
+            // A client that streams may have next to nothing to say for hours.
+            least.bytes = 0;
+        }
+        let upload = Upload::new(body, gate, progress.clone(), connection.line.clone(), slot.clone(), least);
         let mut request = Request::new(upload);
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.uri.clone();
@@ -246,6 +252,7 @@ impl Exchange {
                 Phase::Left | Phase::Unwanted => return Err(Failed::Code(ErrorCode::H27)),
                 Phase::BadChunk => return Err(Failed::Problem(Problem::bad_request("bad chunk"))),
                 Phase::TooLarge => return Err(Failed::Problem(Problem::BODY_TOO_LARGE)),
+                Phase::TooSlow => return Err(Failed::Code(ErrorCode::H28)),
             };
             let deadline = progress.moved_at() + Duration::from_millis(limit_ms);
             tokio::select! {
@@ -267,6 +274,7 @@ impl Exchange {
             Phase::Left => Failed::Code(ErrorCode::H27),
             Phase::BadChunk => Failed::Problem(Problem::bad_request("bad chunk")),
             Phase::TooLarge => Failed::Problem(Problem::BODY_TOO_LARGE),
+            Phase::TooSlow => Failed::Code(ErrorCode::H28),
             _ if error.is_parse_too_large() => {
                 Failed::Problem(Problem { cause: Some("oversized header"), ..Problem::code(ErrorCode::H25) })
             }

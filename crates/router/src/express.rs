@@ -15,7 +15,6 @@ mod dyno_stream;
 mod outgoing;
 mod request_head;
 mod response_head;
-mod timer;
 mod transfer;
 
 use std::future::poll_fn;
@@ -39,11 +38,13 @@ use wire::routes::EdgeSettings;
 use crate::client_io::{ClientStream, see_off};
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, open_stream};
+use crate::head_clock::HeadClock;
 use crate::log_thread::unix_us;
 use crate::proxy::HEALTH_PATH;
 use crate::reach::{Connector, Journey, local_failure, reach};
 use crate::reply::{self, Problem, ReplyBody};
 use crate::request_log::{Failure, LineView};
+use crate::timer::Timer;
 use crate::worker::{Origin, Stage, Worker};
 
 use self::client_side::{ClientSide, Left};
@@ -51,7 +52,6 @@ use self::dyno_stream::DynoStream;
 pub(crate) use self::dyno_stream::StreamPool;
 use self::outgoing::{Outgoing, Source};
 use self::request_head::{HEADERS_MAX, Parsed};
-use self::timer::Timer;
 use self::transfer::{Fault, Transfer};
 
 /// The requests at the beginning of the bytes that the lane would take: method, target, body.
@@ -83,7 +83,8 @@ pub(crate) struct HandOver {
 
 /// Serves a connection as long as its requests are for the lane; `None` when it is over.
 pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Origin) -> Option<HandOver> {
-    let mut lane = Lane { worker, origin, client: ClientSide::new(stream), dyno_timer: Timer::default() };
+    let mut lane =
+        Lane { worker, origin, client: ClientSide::new(stream), dyno_timer: Timer::default(), head_clock: None };
     loop {
         match lane.next_request().await {
             Next::Request(outgoing) => {
@@ -105,6 +106,8 @@ struct Lane<'a> {
     origin: &'a Origin,
     client: ClientSide,
     dyno_timer: Timer,
+    /// While a head is on its way in pieces.
+    head_clock: Option<Box<HeadClock>>,
 }
 
 enum Next {
@@ -160,7 +163,12 @@ impl Lane<'_> {
                         return Poll::Ready(next);
                     }
                 }
-                Poll::Pending => return self.client.timer.poll(cx, deadline).map(|()| Next::Over),
+                Poll::Pending => {
+                    if let Some(clock) = &mut self.head_clock {
+                        return clock.poll(cx).map(|()| Next::Over);
+                    }
+                    return self.client.timer.poll(cx, deadline).map(|()| Next::Over);
+                }
             }
         }
     }
@@ -169,10 +177,14 @@ impl Lane<'_> {
     fn take_from(&mut self, bytes: &[u8]) -> Option<Next> {
         match self.consider(bytes) {
             Considered::Request(outgoing, taken) => {
+                self.head_clock = None;
                 self.client.ahead.extend_from_slice(bytes.get(taken..).unwrap_or_default());
                 Some(Next::Request(outgoing))
             }
             Considered::Partial if bytes.len() < PARTIAL_BYTES_MAX => {
+                let (shared, client) = (&self.worker.shared, self.origin.peer.ip());
+                let new_clock = || Box::new(HeadClock::new(client, &shared.slow_heads, &shared.bounds));
+                self.head_clock.get_or_insert_with(new_clock).begin();
                 self.client.ahead.extend_from_slice(bytes);
                 None
             }

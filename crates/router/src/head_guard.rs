@@ -94,6 +94,11 @@ impl HeadGuard {
         Self { state: State::Head, requests: 0, line: Line::new(), head: Head::default() }
     }
 
+    /// Whether some of a head has come and more must.
+    pub(crate) fn is_within_head(&self) -> bool {
+        self.state == State::Head && (self.head.begun || self.line.bytes > 0)
+    }
+
     /// Takes the next bytes from the client; tells of the fault that is in them, once.
     pub(crate) fn push(&mut self, all: &[u8]) -> Guarded {
         let mut bytes = all;
@@ -303,6 +308,19 @@ mod tests {
         let trailers = format!("{sound}0\r\n");
         check_body(&format!("{trailers}x: y\nz: a\r\n\r\n"), trailers.len());
         check_body(&format!("{trailers}x: a\rb\r\n\r\n"), trailers.len());
+    }
+
+    #[test]
+    fn a_head_lasts_from_its_first_byte_to_its_last() {
+        for text in [LENGTH, CHUNKS, "GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
+            let mut guard = HeadGuard::new();
+            let end = text.find("\r\n\r\n").unwrap() + 4;
+            for (at, byte) in text.bytes().enumerate() {
+                assert_eq!(guard.is_within_head(), (1..end).contains(&at), "{text:?} at {at}");
+                guard.push(&[byte]);
+            }
+            assert!(!guard.is_within_head());
+        }
     }
 
     #[test]

@@ -35,10 +35,12 @@ mod express;
 mod forward;
 mod front;
 mod head;
+mod head_clock;
 mod head_guard;
 mod http2;
 mod http2_guard;
 mod local_executor;
+mod pace;
 mod places;
 mod proxy;
 pub mod proxy_protocol;
@@ -57,6 +59,7 @@ mod clock;
 mod dyno;
 mod dyno_io;
 mod pool;
+mod timer;
 
 mod admin_socket;
 pub mod client;
@@ -77,6 +80,6 @@ mod traffic;
 mod traffic_totals;
 mod worker_log;
 
-pub use crate::config::{Bounds, Listen, RouterConfig};
+pub use crate::config::{Bounds, ClientPace, Listen, RouterConfig};
 pub use crate::predecessor::PredecessorError;
 pub use crate::run::{Router, RouterError, run};

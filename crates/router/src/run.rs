@@ -167,6 +167,7 @@ impl Router {
             upstream_tls: OnceLock::new(),
             handshakes: Handshakes::default(),
             clients: Arc::default(),
+            slow_heads: Arc::default(),
             https_port,
             http2_without_tls,
             draining: AtomicBool::new(false),

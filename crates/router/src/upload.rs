@@ -13,8 +13,10 @@ use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, Sleep};
 
+use crate::config::ClientPace;
 use crate::dyno::Slot;
 use crate::dyno_io::Line;
+use crate::pace::Pace;
 use crate::request_body::{RequestBody, RequestBodyError};
 
 #[derive(Debug, Error)]
@@ -33,6 +35,8 @@ pub(crate) enum Phase {
     BadChunk,
     /// More came than the app takes.
     TooLarge,
+    /// The client sends next to nothing, over minutes.
+    TooSlow,
     /// The dyno has answered without waiting for the rest.
     Unwanted,
 }
@@ -44,6 +48,8 @@ pub(crate) struct Progress {
     /// Of the last byte, and of the end.
     moved_at: Cell<Instant>,
     pub(crate) changed: Notify,
+    /// The answer has begun.
+    pub(crate) answered: Cell<bool>,
     /// Of hyper's task, while the body waits.
     waker: RefCell<Option<Waker>>,
 }
@@ -55,6 +61,7 @@ impl Progress {
             phase: Cell::new(phase),
             moved_at: Cell::new(Instant::now()),
             changed: Notify::new(),
+            answered: Cell::new(false),
             waker: RefCell::default(),
         }
     }
@@ -92,6 +99,8 @@ pub(crate) struct Upload {
     progress: Rc<Progress>,
     line: Arc<Line>,
     slot: Arc<Slot>,
+    pace: Pace,
+    least: ClientPace,
 }
 
 /// Holds a body back until the dyno asks for it, as the client's `Expect: 100-continue` wanted.
@@ -129,8 +138,9 @@ impl Upload {
         progress: Rc<Progress>,
         line: Arc<Line>,
         slot: Arc<Slot>,
+        least: ClientPace,
     ) -> Self {
-        Self { body, gate, progress, line, slot }
+        Self { body, gate, progress, line, slot, pace: Pace::default(), least }
     }
 
     /// Gives the body back from a request that was never sent.
@@ -164,6 +174,7 @@ impl Body for Upload {
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Pending => {
+                this.pace.wait(Instant::now());
                 this.progress.phase.set(Phase::WaitingForClient);
                 Poll::Pending
             }
@@ -172,7 +183,13 @@ impl Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                this.progress.moved_at.set(Instant::now());
+                let now = Instant::now();
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                // Once the dyno answers, both may talk for as long as they like.
+                if this.pace.moved(bytes, now, this.least).is_err() && !this.progress.answered.get() {
+                    return Poll::Ready(Some(Err(this.fail(Phase::TooSlow))));
+                }
+                this.progress.moved_at.set(now);
                 this.progress.phase.set(Phase::WaitingForDyno);
                 if body.is_end_stream() {
                     this.progress.end(Phase::Done);

@@ -29,6 +29,7 @@ use crate::config::Bounds;
 use crate::date::DateText;
 use crate::express::{self, HandOver, StreamPool};
 use crate::front::{Front, Fronts};
+use crate::head_clock::HeadClock;
 use crate::http2;
 use crate::listener::{self, Listener};
 use crate::log_thread::LogSender;
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) upstream_tls: OnceLock<Arc<ClientConfig>>,
     pub(crate) handshakes: Handshakes,
     pub(crate) clients: Arc<ClientPlaces>,
+    pub(crate) slow_heads: Arc<ClientPlaces>,
     /// Where clients find HTTPS.
     pub(crate) https_port: Option<u16>,
     pub(crate) http2_without_tls: bool,
@@ -263,9 +265,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     };
     origin.tls = tls;
     if http2 {
-        Box::pin(http2::serve(&worker, ClientIo::http2(stream), origin)).await;
+        let least = worker.shared.bounds.client_pace;
+        Box::pin(http2::serve(&worker, ClientIo::http2(stream, least), origin)).await;
     } else if let Some(HandOver { stream, bytes }) = express::serve(&worker, stream, &origin).await {
-        Box::pin(serve_http1(&worker, ClientIo::http1(stream, bytes), origin)).await;
+        let shared = &worker.shared;
+        let head_clock = HeadClock::new(origin.peer.ip(), &shared.slow_heads, &shared.bounds);
+        let io = ClientIo::http1(stream, bytes, head_clock, shared.bounds.client_pace);
+        Box::pin(serve_http1(&worker, io, origin)).await;
     }
     drop(open);
 }

@@ -94,6 +94,12 @@ pub struct RouterProcessSettings {
 pub struct RouterLimitSettings {
     /// How long a router that ends lets requests finish.
     pub drain_seconds: Option<f64>,
+    /// From the first byte of a request's head to its last.
+    pub head_seconds: Option<f64>,
+    /// Heads of one client address that are on their way for more than a second.
+    pub client_slow_heads_max: Option<usize>,
+    /// The least that a client moves in a minute in which it is waited for; 0 is no such limit.
+    pub client_minute_bytes_min: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::timer::Timer;
 use crate::client_io::ClientStream;
+use crate::timer::Timer;
 
 /// What a client may send ahead of an answer. The rest stays in the kernel.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;

@@ -19,8 +19,9 @@ use super::client_side::{ClientSide, Left};
 use super::dyno_stream::DynoStream;
 use super::outgoing::Outgoing;
 use super::response_head::{self, Framing};
-use super::timer::Timer;
+use crate::pace::Pace;
 use crate::reply::Problem;
+use crate::timer::Timer;
 use crate::worker::Worker;
 
 /// Why an exchange brought no whole answer.
@@ -70,6 +71,7 @@ pub(super) struct Transfer<'a> {
     moved_at: Instant,
     /// Of the last byte that the client took.
     client_moved_at: Instant,
+    pace: Pace,
     /// An incomplete head.
     partial: Vec<u8>,
     /// What the client has not taken.
@@ -106,6 +108,7 @@ impl<'a> Transfer<'a> {
             stage: Stage::Sending { sent: 0 },
             moved_at: now,
             client_moved_at: now,
+            pace: Pace::default(),
             partial: Vec::new(),
             unsent: Vec::new(),
             close,
@@ -207,12 +210,17 @@ impl<'a> Transfer<'a> {
             if written > 0 {
                 self.client_moved_at = Instant::now();
                 self.unsent.drain(..written);
+                let least = self.worker.shared.bounds.client_pace;
+                if self.pace.moved(written as u64, self.client_moved_at, least).is_err() {
+                    return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H28)));
+                }
             }
             if self.unsent.is_empty() {
                 // A client that was slow once has a large buffer now; the next answer may be small.
                 self.unsent = Vec::new();
                 return Poll::Ready(Ok(()));
             }
+            self.pace.wait(Instant::now());
             let deadline = self.client_moved_at + Duration::from_millis(self.limits.idle_ms);
             ready!(self.client.timer.poll(cx, deadline));
             if Instant::now() >= deadline {

@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod proxying;
 mod shutdown;
+mod slow_clients;
 mod smuggling;
 mod strictness;
 mod table;
