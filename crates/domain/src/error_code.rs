@@ -42,6 +42,8 @@ error_codes! {
     H20 "App boot timeout";
     H21 "Backend connection refused";
     H22 "Connection limit reached";
+    /// The router ended in the middle of it.
+    H24 "Forced close";
     H25 "HTTP Restriction";
     H26 "Request Error";
     H27 "Client Request Interrupted";

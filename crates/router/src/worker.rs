@@ -166,6 +166,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<Listener>, mut stage
     while worker.open.get() > 0 {
         if timeout_at(deadline, worker.idle.notified()).await.is_err() {
             debug!(connections = worker.open.get(), "Drain limit reached; closing what is left");
+            worker.log.cut_off();
             break;
         }
     }

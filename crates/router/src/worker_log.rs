@@ -2,14 +2,15 @@
 //!
 //! Lines are collected and handed over together, because waking another thread for each costs more than the line.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use domain::error_code::ErrorCode;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::log_thread::{LogBatch, LogSender};
-use crate::request_log::LineView;
+use crate::request_log::{Failure, LineView};
 use crate::traffic::Traffic;
 
 /// How long a line may wait for others.
@@ -25,15 +26,35 @@ pub(crate) struct WorkerLog {
     /// Rings when the first line of a batch is there.
     begun: Notify,
     traffic: Traffic,
+    /// The router has waited long enough for requests to end.
+    is_cut_off: Cell<bool>,
 }
 
 impl WorkerLog {
     pub(crate) fn new(sender: LogSender, lines_max: usize, traffic: Traffic) -> Self {
-        Self { sender, lines_max, batch: RefCell::default(), begun: Notify::new(), traffic }
+        Self {
+            sender,
+            lines_max,
+            batch: RefCell::default(),
+            begun: Notify::new(),
+            traffic,
+            is_cut_off: Cell::new(false),
+        }
+    }
+
+    /// From now on a request that ends unanswered does so because the router ends.
+    pub(crate) fn cut_off(&self) {
+        self.is_cut_off.set(true);
     }
 
     /// A request has ended.
     pub(crate) fn request(&self, app: Uuid, request: &LineView<'_>) {
+        let mut request = *request;
+        if self.is_cut_off.get() && request.failure.is_some_and(|failure| failure.code == ErrorCode::H27) {
+            request.failure = Some(Failure { code: ErrorCode::H24, cause: None });
+            request.status = 503;
+        }
+        let request = &request;
         self.traffic.count(app, request);
         let mut batch = self.batch.borrow_mut();
         if batch.is_empty() {

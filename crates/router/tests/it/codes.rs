@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use router::Bounds;
 use wire::routes::{AppRoute, Availability, RequestLimits};
 
 use crate::harness::{HOST, TestDyno, TestRouter, app, bounds, limits, ok, read_head, read_request, wait_until};
@@ -368,4 +369,79 @@ fn a_post_never_goes_down_with_a_connection_that_the_dyno_has_closed_before_it()
         ended.recv().unwrap();
     }
     router.drain();
+}
+
+#[test]
+fn h25_when_the_head_of_the_answer_is_too_large() {
+    let long = format!("HTTP/1.1 200 OK\r\nset-cookie: {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(200 * 1024));
+    let many = format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x: y\r\n".repeat(1_000));
+    let reason = format!("HTTP/1.1 200 {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(200 * 1024));
+    for answer in [long, many, reason] {
+        let dyno = TestDyno::start(move |mut stream| {
+            read_head(&mut stream);
+            // The router may have closed by then.
+            stream.write_all(answer.as_bytes()).ok();
+            std::io::Read::read(&mut stream, &mut [0]).ok();
+        });
+        let mut router = TestRouter::start();
+        router.route(app(&[&dyno]));
+        for way in WAYS {
+            let (status, line) = ask(&mut router, way);
+            assert_eq!(status, 502, "{way:?}: {line}");
+            assert!(
+                line.starts_with("at=error code=H25 desc=\"HTTP Restriction\" cause=\"oversized header\""),
+                "{line}"
+            );
+        }
+        router.drain();
+    }
+}
+
+/// Requests that take the express lane, and those that take the full path.
+const WAYS: [&str; 2] = ["", "te: trailers\r\n"];
+
+/// The status of one GET, and its line in the log.
+fn ask(router: &mut TestRouter, way: &str) -> (u16, String) {
+    let mut client = router.connect();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+    let status = client.response().status();
+    (status, router.next_log_line())
+}
+
+#[test]
+fn codes_do_not_depend_on_the_way() {
+    let closes = TestDyno::start(|mut stream| drop(read_head(&mut stream)));
+    let nonsense = TestDyno::start(|mut stream| {
+        read_head(&mut stream);
+        stream.write_all(b"220 smtp.example ESMTP\r\n\r\n").unwrap();
+    });
+    let mut silent = TestDyno::start(|mut stream| while read_head(&mut stream).is_some() {});
+    // The first request keeps its place.
+    silent.concurrency = Some(10);
+    let refuses = TestDyno::refusing();
+    let (full, _waiting, backlog) = full_backlog();
+    let without = |availability| AppRoute { availability, ..short(&[]) };
+    let cases = [
+        (without(Availability::Crashed), "H10"),
+        (without(Availability::Stopped), "H14"),
+        (without(Availability::Starting), "H20"),
+        (without(Availability::Maintenance), "H80"),
+        (without(Availability::Blank), "H81"),
+        (short(&[&closes]), "H13"),
+        (short(&[&nonsense]), "H17"),
+        (short(&[&silent]), "H12"),
+        (short(&[&refuses]), "H21"),
+        (short(&[&backlog]), "H19"),
+    ];
+    for (route, code) in cases {
+        let mut router = TestRouter::start_with(Bounds { queue_wait: Duration::from_millis(150), ..bounds() });
+        router.route(route);
+        for way in WAYS {
+            let (status, line) = ask(&mut router, way);
+            assert_eq!(status, 503, "{code} {way:?}: {line}");
+            assert!(line.contains(&format!(" code={code} ")) && line.contains(" status=503 "), "{way:?}: {line}");
+        }
+        router.drain();
+    }
+    drop(full);
 }

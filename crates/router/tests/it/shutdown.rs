@@ -28,7 +28,10 @@ fn a_drain_ends_at_its_limit_whatever_a_dyno_does() {
     let dir = router.drain();
     assert_eq!(waiting.expect_end(), b"");
     let mut log = wire::segment::SegmentReader::new(&dir.path().join("router/log"), 1);
-    assert_eq!(log.read().unwrap().records.len(), 1, "the request that was cut off has its line");
+    let lines = log.read().unwrap().records;
+    assert_eq!(lines.len(), 1, "the request that was cut off has its line");
+    let line = String::from_utf8(lines[0].text.clone()).unwrap();
+    assert!(line.starts_with("at=error code=H24 desc=\"Forced close\"") && line.contains(" status=503 "), "{line}");
 }
 
 /// When set, this test binary is a router with this data directory.
