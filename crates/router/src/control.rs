@@ -137,6 +137,7 @@ async fn converse(control: Rc<Control>, mut messages: Messages) {
         if let Err(error) = messages.send(&answer).await {
             return debug!(%error, "The server left before its answer");
         }
+        control.fold_log();
         if refused && !greeted {
             return;
         }
@@ -198,7 +199,6 @@ impl Control {
         if table.update(update) != Change::Applied {
             return FromRouter::NeedWhole { generation: table.generation() };
         }
-        self.store(|file| if file.is_large() { file.write_whole(&table.snapshot()) } else { Ok(()) });
         if let (Some(client), Some(update)) = (&mut *predecessor, copy)
             && let Err(cause) = limited(pass_on(client, update, || table.snapshot())).await
         {
@@ -227,6 +227,13 @@ impl Control {
     fn refuse_old(&self, generation: u64) -> FromRouter {
         let current = self.shared.table.generation();
         FromRouter::Refused { message: format!("generation {generation} is not newer than {current}, now in force") }
+    }
+
+    /// Folds the log of the table into its base when it has grown: after an answer, because it takes longer than a change
+    /// may.
+    fn fold_log(&self) {
+        let table = &self.shared.table;
+        self.store(|file| if file.is_large() { file.write_whole(&table.snapshot()) } else { Ok(()) });
     }
 
     /// A table that cannot be stored serves all the same; the next start begins with an older one and asks for the

@@ -64,6 +64,7 @@ mod timer;
 mod admin_socket;
 pub mod client;
 mod control;
+mod host_map;
 mod predecessor;
 mod table;
 mod table_file;

@@ -4,7 +4,7 @@
 //! from the control thread and are in force for every thread when [`Table::update`] returns: the map and the views are
 //! swapped atomically, and a dyno that left is marked so that even a request that holds the old view cannot take it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,42 +18,16 @@ use crate::certificates::Certificates;
 use crate::config::Bounds;
 use crate::dyno::Dyno;
 use crate::front::Fronts;
+use crate::host_map::HostMap;
 use crate::upstream;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    hosts: ArcSwap<Hosts>,
+    hosts: HostMap,
     certificates: Arc<Certificates>,
     fronts: ArcSwap<Fronts>,
     state: Mutex<State>,
     active_apps: Arc<ActiveApps>,
-}
-
-/// Which app a host is of. An exact name wins over a wildcard, as with certificates.
-#[derive(Debug, Default)]
-struct Hosts {
-    exact: HashMap<String, Arc<App>>,
-    /// By what follows `*.`.
-    wildcard: HashMap<String, Arc<App>>,
-}
-
-impl Hosts {
-    fn insert(&mut self, host: &str, app: Arc<App>) {
-        let (map, name) = match host.strip_prefix("*.") {
-            Some(suffix) => (&mut self.wildcard, suffix),
-            None => (&mut self.exact, host),
-        };
-        map.insert(name.to_owned(), app);
-    }
-
-    /// Each as often as it has hosts.
-    fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
-        self.exact.values().chain(self.wildcard.values())
-    }
-
-    fn find(&self, host: &str) -> Option<&Arc<App>> {
-        self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1))
-    }
 }
 
 #[derive(Debug, Default)]
@@ -62,8 +36,12 @@ struct State {
     routes: BTreeMap<Uuid, AppRoute>,
     apps: HashMap<Uuid, Arc<App>>,
     /// All dynos in the table, and those that left it while they had requests.
-    dynos: HashMap<(Uuid, SocketAddr), Arc<Dyno>>,
+    dynos: HashMap<DynoKey, Arc<Dyno>>,
+    /// Those of them that left.
+    departed: Vec<DynoKey>,
 }
+
+type DynoKey = (Uuid, SocketAddr);
 
 /// What became of a change that was pushed.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,7 +71,7 @@ impl Table {
 
     /// `host` in lower case, without port.
     pub(crate) fn app(&self, host: &str) -> Option<Arc<App>> {
-        self.hosts.load().find(host).cloned()
+        self.hosts.get(host)
     }
 
     pub(crate) const fn certificates(&self) -> &Arc<Certificates> {
@@ -110,8 +88,13 @@ impl Table {
 
     /// The apps with anything under way, without a lock.
     pub(crate) fn gauges(&self) -> HashMap<Uuid, Gauges> {
-        let hosts = self.hosts.load();
-        hosts.apps().filter_map(|app| Some((app.id, app.gauges()?))).collect()
+        let mut gauges = HashMap::new();
+        self.hosts.for_each(|app| {
+            if let Some(of_app) = app.gauges() {
+                gauges.insert(app.id, of_app);
+            }
+        });
+        gauges
     }
 
     /// The names of those of these apps that are in the table.
@@ -203,26 +186,42 @@ impl Table {
         self.lock().dynos.values().for_each(|dyno| dyno.close_upgraded());
     }
 
+    /// Costs what the change is large, not what the table is.
     fn apply(&self, generation: u64, changed: Vec<AppRoute>, removed: &[Uuid]) {
         let mut state = self.lock();
-        let mut hosts_changed = !removed.is_empty();
+        let before: Vec<AppRoute> = {
+            let ids = changed.iter().map(|route| &route.app).chain(removed);
+            ids.filter_map(|id| state.routes.get(id).cloned()).collect()
+        };
+        let present: HashSet<DynoKey> = changed.iter().flat_map(dyno_keys).collect();
+        let mut gone: BTreeSet<(String, Uuid)> =
+            before.iter().flat_map(|route| route.hosts.iter().map(|host| (host.clone(), route.app))).collect();
+        let mut new = Vec::new();
         for route in changed {
-            hosts_changed |= state.routes.get(&route.app).is_none_or(|present| present.hosts != route.hosts);
+            for host in &route.hosts {
+                if !gone.remove(&(host.clone(), route.app)) {
+                    new.push((host.clone(), route.app));
+                }
+            }
             state.apply_app(route, &self.active_apps);
         }
         for id in removed {
             state.remove_app(*id);
         }
-        if hosts_changed {
-            self.hosts.store(Arc::new(state.host_map()));
+        if !gone.is_empty() || !new.is_empty() {
+            let of_apps = new.into_iter().filter_map(|(host, id)| Some((host, state.apps.get(&id)?.clone())));
+            self.hosts.change(gone, of_apps);
         }
         state.generation = generation;
-        let present: Vec<(Uuid, SocketAddr)> =
-            state.routes.values().flat_map(|route| &route.dynos).map(|dyno| (dyno.dyno, dyno.address)).collect();
-        let stand_ins = state.routes.values().filter(|route| route.edge.upstream.is_some());
-        let stand_ins = stand_ins.map(|route| upstream::stand_in(route.app)).map(|dyno| (dyno.dyno, dyno.address));
-        let present: std::collections::HashSet<_> = present.into_iter().chain(stand_ins).collect();
-        state.dynos.retain(|key, dyno| present.contains(key) || dyno.in_flight() > 0);
+        let departed = std::mem::take(&mut state.departed);
+        let left = departed.into_iter().chain(before.iter().flat_map(dyno_keys)).filter(|key| !present.contains(key));
+        for key in left {
+            match state.dynos.get(&key) {
+                Some(dyno) if dyno.in_flight() > 0 => state.departed.push(key),
+                Some(_idle) => drop(state.dynos.remove(&key)),
+                None => {}
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -267,16 +266,15 @@ impl State {
         dyno.enter(route.concurrency);
         dyno
     }
+}
 
-    fn host_map(&self) -> Hosts {
-        let mut hosts = Hosts::default();
-        for route in self.routes.values() {
-            if let Some(app) = self.apps.get(&route.app) {
-                route.hosts.iter().for_each(|host| hosts.insert(host, app.clone()));
-            }
-        }
-        hosts
+/// The dynos that a route leads to.
+fn dyno_keys(route: &AppRoute) -> Vec<DynoKey> {
+    if route.edge.upstream.is_some() {
+        let stand_in = upstream::stand_in(route.app);
+        return vec![(stand_in.dyno, stand_in.address)];
     }
+    route.dynos.iter().map(|dyno| (dyno.dyno, dyno.address)).collect()
 }
 
 /// Replaces an app's view, then closes the dynos that left to new requests, then looks at those that wait.
@@ -293,6 +291,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::thread;
 
+    use proptest::prelude::*;
     use wire::routes::EdgeSettings;
 
     use super::*;
@@ -398,5 +397,44 @@ mod tests {
         assert!(table.in_flight().contains(&(first, 0)));
         table.update(update(2));
         assert!(table.in_flight().iter().all(|(dyno, _count)| *dyno != first));
+    }
+
+    proptest! {
+        /// Whatever the changes are, the table is what it would be if it had been made at once.
+        #[test]
+        fn changes_add_up_to_the_whole(changes in proptest::collection::vec(
+            (0_u128..5, proptest::option::of((proptest::collection::btree_set(0_u8..12, 0..4), 0_u128..4))), 0..40,
+        )) {
+            let table = Table::default();
+            let mut routes: BTreeMap<u128, AppRoute> = BTreeMap::new();
+            for (base, (id, change)) in (0..).zip(changes) {
+                let mut update = TableUpdate { base, generation: base + 1, ..TableUpdate::default() };
+                match change {
+                    Some((hosts, dyno)) => {
+                        // No host is of two apps at a time: the server sees to that.
+                        let taken = |host: &String| routes.iter().any(|(other, route)| *other != id && route.hosts.contains(host));
+                        let hosts = hosts.iter().map(|host| format!("{host}.example")).filter(|host| !taken(host)).collect();
+                        let mut changed = route(0);
+                        changed.app = Uuid::from_u128(id);
+                        changed.hosts = hosts;
+                        changed.dynos[0].dyno = Uuid::from_u128(100 * id + dyno);
+                        routes.insert(id, changed.clone());
+                        update.changed.push(changed);
+                    }
+                    None => {
+                        routes.remove(&id);
+                        update.removed.push(Uuid::from_u128(id));
+                    }
+                }
+                prop_assert_eq!(table.update(update), Change::Applied);
+                for host in (0..12).map(|host| format!("{host}.example")) {
+                    let expect = routes.values().find(|route| route.hosts.contains(&host)).map(|route| route.app);
+                    prop_assert_eq!(table.app(&host).map(|app| app.id), expect, "{}", host);
+                }
+                let dynos: BTreeSet<Uuid> = table.in_flight().into_iter().map(|(dyno, _count)| dyno).collect();
+                let expect: BTreeSet<Uuid> = routes.values().map(|route| route.dynos[0].dyno).collect();
+                prop_assert_eq!(dynos, expect);
+            }
+        }
     }
 }
