@@ -143,6 +143,14 @@ pub(crate) async fn enable_acm(
     origin: Origin,
     app: TheApp,
 ) -> ApiResult<Json<heroku::App>> {
+    let config = &state.config;
+    if !config.acme_terms_agreed {
+        return Err(ApiError::invalid(format!(
+            "Nothing can be ordered from {} before its terms of service are agreed to: read them, set `terms_agreed = \
+             true` in the section [acme] of settings.toml, and start the server again.",
+            config.acme_directory
+        )));
+    }
     set_acm(state, origin, app, true).await
 }
 
@@ -154,7 +162,8 @@ pub(crate) async fn disable_acm(
     set_acm(state, origin, app, false).await
 }
 
-/// Certificates that are managed are looked after all the time: there is nothing to start.
+/// Certificates that are managed are looked after all the time. What is new is that somebody says that the cause of a
+/// failure is gone, so that the next attempt need not wait.
 pub(crate) async fn refresh_acm(
     State(state): State<Arc<ApiState>>,
     origin: Origin,
@@ -163,6 +172,8 @@ pub(crate) async fn refresh_acm(
     if !app.acm {
         return Err(ApiError::invalid("Certificates are not managed for this app: `heroku certs:auto:enable`."));
     }
+    let change = AppChange { acm_refreshed_at: Some(state.now()), ..AppChange::default() };
+    let app = state.store.update_app(app.id, change, state.now()).await?;
     Ok(Json(present::app(&state, &origin, &app)?))
 }
 
@@ -172,7 +183,7 @@ async fn set_acm(
     TheApp(app): TheApp,
     acm: bool,
 ) -> ApiResult<Json<heroku::App>> {
-    let change = AppChange { acm: Some(acm), ..AppChange::default() };
+    let change = AppChange { acm: Some(acm), acm_refreshed_at: acm.then(|| state.now()), ..AppChange::default() };
     let app = state.store.update_app(app.id, change, state.now()).await?;
     Ok(Json(present::app(&state, &origin, &app)?))
 }

@@ -15,6 +15,7 @@ use wire::platform_api::domains::{DomainCreate, DomainUpdate};
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
+use crate::managed_certificates;
 use crate::present;
 use crate::range::page;
 use crate::sni_endpoints::{find_endpoint, warn_of_uncovered};
@@ -58,6 +59,9 @@ pub(crate) async fn create(
             own_hostname(&state, &app)
         )));
     }
+    if app.acm && body.sni_endpoint.is_some() {
+        return Err(managed_certificates::refused(&app));
+    }
     let endpoint = body.sni_endpoint.as_deref().map(|name| find_endpoint(&state, &app, name)).transpose()?;
     let chosen = endpoint.as_ref().map(|endpoint| endpoint.id);
     let domain = state.store.add_domain(app.id, hostname, chosen, state.now()).await?;
@@ -75,6 +79,9 @@ pub(crate) async fn update(
     let mut headers = HeaderMap::new();
     let mut domain = find(&state, &app, &wanted)?;
     if let Some(chosen) = body.sni_endpoint {
+        if app.acm && chosen.is_some() {
+            return Err(managed_certificates::refused(&app));
+        }
         let endpoint = chosen.map(|name| find_endpoint(&state, &app, &name)).transpose()?;
         let id = endpoint.as_ref().map(|endpoint| endpoint.id);
         domain = state.store.choose_certificate(domain.id, id, state.now()).await?;
@@ -131,10 +138,7 @@ fn own(state: &ApiState, app: &App) -> heroku::domains::Domain {
 }
 
 fn custom(state: &ApiState, app: &App, domain: &Domain) -> ApiResult<heroku::domains::Domain> {
-    let endpoint = match domain.sni_endpoint {
-        None => None,
-        Some(id) => state.store.sni_endpoints(app.id)?.into_iter().find(|endpoint| endpoint.id == id),
-    };
+    let endpoint = certificate_of(state, app, domain)?;
     let waits = || "pending".to_owned();
     Ok(heroku::domains::Domain {
         acm_status: app.acm.then(|| domain.acm_status.clone().unwrap_or_else(waits)),
@@ -145,9 +149,23 @@ fn custom(state: &ApiState, app: &App, domain: &Domain) -> ApiResult<heroku::dom
         hostname: domain.hostname.to_string(),
         id: domain.id.uuid(),
         kind: "custom".to_owned(),
-        sni_endpoint: endpoint.map(|endpoint| heroku::IdName { id: endpoint.id.uuid(), name: endpoint.name }),
+        sni_endpoint: endpoint,
         // The router has it as soon as it is stored.
         status: "succeeded".to_owned(),
         updated_at: present::time(domain.updated_at),
     })
+}
+
+/// The certificate that the domain's visitors are shown.
+fn certificate_of(state: &ApiState, app: &App, domain: &Domain) -> ApiResult<Option<heroku::IdName>> {
+    if app.acm {
+        let managed = state.store.managed_certificates_of(app.id)?;
+        let now = state.now();
+        if managed.iter().any(|one| one.hostname == domain.hostname && one.valid_until > now) {
+            return Ok(Some(managed_certificates::reference(app)));
+        }
+    }
+    let Some(chosen) = domain.sni_endpoint else { return Ok(None) };
+    let endpoint = state.store.sni_endpoints(app.id)?.into_iter().find(|endpoint| endpoint.id == chosen);
+    Ok(endpoint.map(|endpoint| heroku::IdName { id: endpoint.id.uuid(), name: endpoint.name }))
 }

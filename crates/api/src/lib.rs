@@ -31,6 +31,7 @@ mod extract;
 mod formation;
 mod keys;
 mod log_sessions;
+mod managed_certificates;
 mod marker_guard;
 mod origin;
 mod pipelines;

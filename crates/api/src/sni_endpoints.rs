@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use certificate::{Checked, Issuance, Warning};
+use certificate::{Checked, Facts, Issuance, Warning};
 use domain::id::SniEndpointId;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use store::app::App;
@@ -16,6 +16,7 @@ use wire::platform_api::domains::{SniEndpointCreate, SslCert};
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
+use crate::managed_certificates;
 use crate::present;
 use crate::state::ApiState;
 
@@ -24,7 +25,10 @@ pub(crate) async fn list(
     TheApp(app): TheApp,
 ) -> ApiResult<Json<Vec<heroku::domains::SniEndpoint>>> {
     let endpoints = state.store.sni_endpoints(app.id)?;
-    endpoints.iter().map(|endpoint| shown(&state, &app, endpoint)).collect::<ApiResult<Vec<_>>>().map(Json)
+    let brought = endpoints.iter().map(|endpoint| shown(&state, &app, endpoint));
+    let mut all = brought.collect::<ApiResult<Vec<_>>>()?;
+    all.extend(managed_certificates::shown(&state, &app)?);
+    Ok(Json(all))
 }
 
 pub(crate) async fn info(
@@ -32,6 +36,10 @@ pub(crate) async fn info(
     TheApp(app): TheApp,
     Path((_app, wanted)): Path<(String, String)>,
 ) -> ApiResult<Json<heroku::domains::SniEndpoint>> {
+    if managed_certificates::is_meant(&app, &wanted) {
+        let managed = managed_certificates::shown(&state, &app)?;
+        return managed.map(Json).ok_or_else(|| ApiError::not_found("SNI endpoint"));
+    }
     let endpoint = find_endpoint(&state, &app, &wanted)?;
     shown(&state, &app, &endpoint).map(Json)
 }
@@ -128,7 +136,13 @@ pub(crate) fn warn_of_uncovered(state: &ApiState, endpoint: Option<&SniEndpoint>
 }
 
 /// Finds a certificate by name or id.
+///
+/// # Errors
+/// If there is none, or if it is managed: nobody chooses, changes or removes those.
 pub(crate) fn find_endpoint(state: &ApiState, app: &App, wanted: &str) -> ApiResult<SniEndpoint> {
+    if managed_certificates::is_meant(app, wanted) {
+        return Err(managed_certificates::refused(app));
+    }
     let endpoints = state.store.sni_endpoints(app.id)?;
     let found = endpoints.into_iter().find(|endpoint| endpoint.name == wanted || endpoint.id.to_string() == wanted);
     found.ok_or_else(|| ApiError::not_found("SNI endpoint"))
@@ -151,18 +165,23 @@ fn shown(state: &ApiState, app: &App, endpoint: &SniEndpoint) -> ApiResult<herok
             .collect(),
         id: endpoint.id.uuid(),
         name: endpoint.name.clone(),
-        ssl_cert: SslCert {
-            ca_signed: facts.issuance != Issuance::SelfSigned,
-            cert_domains: facts.hosts,
-            expires_at: present::time(facts.not_after),
-            id: present::named_id("ssl-cert", &endpoint.id.to_string()),
-            issuer: facts.issuer_name,
-            self_signed: facts.issuance == Issuance::SelfSigned,
-            starts_at: present::time(facts.not_before),
-            subject: facts.subject_name,
-        },
+        ssl_cert: ssl_cert(endpoint.id.uuid(), facts, false),
         updated_at: present::time(endpoint.updated_at),
     })
+}
+
+pub(crate) fn ssl_cert(endpoint: Uuid, facts: Facts, managed: bool) -> SslCert {
+    SslCert {
+        acm: managed,
+        ca_signed: facts.issuance != Issuance::SelfSigned,
+        cert_domains: facts.hosts,
+        expires_at: present::time(facts.not_after),
+        id: present::named_id("ssl-cert", &endpoint.to_string()),
+        issuer: facts.issuer_name,
+        self_signed: facts.issuance == Issuance::SelfSigned,
+        starts_at: present::time(facts.not_before),
+        subject: facts.subject_name,
+    }
 }
 
 /// A name to speak of it by, in Heroku's shape: `beacon-48213`.

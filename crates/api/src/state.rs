@@ -32,6 +32,10 @@ pub struct ApiConfig {
     pub full_isolation: bool,
     /// Largest pack of a `git push`, in bytes.
     pub push_bytes_max: u64,
+    /// Where certificates are ordered, by the URL of its directory.
+    pub acme_directory: String,
+    /// Whether the operator has agreed to its terms.
+    pub acme_terms_agreed: bool,
 }
 
 /// Questions about the running platform that only its other parts can answer.

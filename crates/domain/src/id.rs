@@ -53,6 +53,8 @@ typed_ids! {
     /// One process under one shim: a web dyno, a worker, a one-off, a release phase or a build.
     DynoId, "dyno";
     DomainId, "domain";
+    /// A certificate that an authority issued for one host.
+    ManagedCertificateId, "managed-certificate";
     LogSessionId, "log-session";
     PipelineId, "pipeline";
     PipelineCouplingId, "pipeline-coupling";

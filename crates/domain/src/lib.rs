@@ -3,6 +3,7 @@
 //! Nothing in this crate does I/O, reads a clock, draws a random number, takes a lock or is `async`:
 //! time, jitter and ids come in as arguments. Whoever calls a `decide` function loads, calls, acts and records.
 
+pub mod acme;
 pub mod admission;
 pub mod attach;
 pub mod config;

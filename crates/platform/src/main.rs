@@ -3,6 +3,7 @@
 //! Roles that run inside or beside sandboxes (`shim`, `build-inside`, `static-server`) are dispatched before anything
 //! else is set up: they must stay small and start fast.
 
+mod acme;
 mod arguments;
 mod data_dir;
 mod dns_role;

@@ -57,12 +57,17 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         https,
         https_port: platform.https_port,
         http2_without_tls: true,
-        ca_file: std::env::var_os("SSL_CERT_FILE").map_or_else(|| SYSTEM_BUNDLE.into(), PathBuf::from),
+        ca_file: system_bundle(),
         threads: None,
         status_address,
         bounds,
     };
     Ok(router::run(config)?)
+}
+
+/// The authorities that this machine trusts, in PEM.
+pub(crate) fn system_bundle() -> PathBuf {
+    std::env::var_os("SSL_CERT_FILE").map_or_else(|| SYSTEM_BUNDLE.into(), PathBuf::from)
 }
 
 /// What the router serves on.

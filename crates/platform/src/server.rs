@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
+use domain::acme::ChallengeKind;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use reconciler::{DynoNetwork, Reconciler, ReconcilerConfig, StopMode};
@@ -51,6 +52,11 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         dns_role::announce(&data_dir.path, *gateway)?;
     }
     let berth = std::env::current_exe().context("cannot find the running executable")?;
+    let terms_agreed = effective.settings.acme.terms_agreed;
+    let mut acme = effective.acme;
+    if options.https_port.is_none() {
+        acme.challenges.retain(|kind| *kind != ChallengeKind::TlsAlpn01);
+    }
     let tls = api::tls::acceptor(&data_dir.path.join("ca"), &options.domain)?;
 
     let (stop_reconciler, reconciler_stop) = watch::channel(StopMode::Running);
@@ -69,6 +75,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             dyno_disk_bytes: effective.dyno_disk_bytes,
             fronts: Arc::new(effective.fronts),
             learn_concurrency: effective.settings.router.learn_concurrency,
+            acme: terms_agreed.then(|| acme.clone()),
         },
         Arc::clone(&store),
         Arc::clone(&logs),
@@ -95,6 +102,8 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             reduced: prepared.reduced,
             full_isolation: prepared.full,
             push_bytes_max: effective.push_bytes_max,
+            acme_directory: acme.directory,
+            acme_terms_agreed: terms_agreed,
         },
         signer: UrlSigner::new(&url_secret(&master_key)),
         platform: Arc::new(platform),

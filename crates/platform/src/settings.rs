@@ -7,11 +7,12 @@ use anyhow::{Context as _, Result, bail};
 use builder::build::BuildLimits;
 use domain::dyno_size::{ByteCount, DynoSize, default_sizes, find};
 use domain::time_limits::TimeLimits;
+use reconciler::AcmeConfig;
 use router::Bounds;
 use wire::routes::FrontPolicy;
 use wire::settings::{RouterProcessSettings, Settings};
 
-use crate::{fronts, router_settings};
+use crate::{acme, fronts, router_role, router_settings};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -27,6 +28,7 @@ pub(crate) struct Effective {
     pub(crate) fronts: FrontPolicy,
     pub(crate) settings: Settings,
     pub(crate) push_bytes_max: u64,
+    pub(crate) acme: AcmeConfig,
 }
 
 pub(crate) fn read(data_dir: &Path) -> Result<Effective> {
@@ -96,6 +98,7 @@ fn effective(settings: Settings) -> Result<Effective> {
         dyno_disk_bytes: given.dyno_disk_mib.unwrap_or(2048) * MIB,
         sizes,
         fronts: fronts::policy(&settings.router)?,
+        acme: acme::config(&settings.acme, &router_role::system_bundle())?,
         push_bytes_max: given.push_mib.unwrap_or(1024) * MIB,
         settings,
     })

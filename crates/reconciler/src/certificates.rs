@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use domain::id::SniEndpointId;
+use domain::secret::Secret;
 use jiff::Timestamp;
+use store::custom_domain::Domain;
+use store::managed_certificate::ManagedCertificate;
 use store::sni_endpoint::SniEndpoint;
 use store::{Store, StoreError};
+use uuid::Uuid;
 use wire::routes::CertificateRoute;
 
 use crate::router_link::Certificates;
@@ -16,7 +19,14 @@ use crate::world::AppWorld;
 #[derive(Debug)]
 pub(crate) struct CertificateRoutes {
     store: Arc<Store>,
-    known: BTreeMap<SniEndpointId, (Timestamp, CertificateRoute)>,
+    known: BTreeMap<Uuid, (Timestamp, CertificateRoute)>,
+}
+
+/// What a domain's visitors are shown.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    Brought(&'a SniEndpoint),
+    Managed(&'a ManagedCertificate),
 }
 
 impl CertificateRoutes {
@@ -24,39 +34,63 @@ impl CertificateRoutes {
         Self { store, known: BTreeMap::new() }
     }
 
-    /// What should be in force: each certificate for the domains that it was chosen for.
-    pub(crate) fn wanted(&mut self, worlds: &[AppWorld]) -> Result<Certificates, StoreError> {
+    /// What should be in force: each certificate for the domains that are shown it. One that nobody is shown stays
+    /// where only the server can open it.
+    pub(crate) fn wanted(&mut self, worlds: &[AppWorld], now: Timestamp) -> Result<Certificates, StoreError> {
         let mut wanted = Certificates::new();
-        let living = worlds.iter().filter(|world| world.app.destroyed_at.is_none());
-        for (world, endpoint) in living.flat_map(|world| world.certificates.iter().map(move |one| (world, one))) {
-            let hosts = hosts(world, endpoint.id);
-            // One that nobody is shown stays where only the server can open it.
-            if !hosts.is_empty() {
-                let route = CertificateRoute { hosts, ..self.opened(endpoint)?.clone() };
-                wanted.insert(route.certificate, route);
+        for world in worlds.iter().filter(|world| world.app.destroyed_at.is_none()) {
+            for domain in &world.domains {
+                let Some(shown) = shown(world, domain, now) else { continue };
+                if !wanted.contains_key(&shown.id()) {
+                    wanted.insert(shown.id(), self.opened(shown)?);
+                }
+                if let Some(route) = wanted.get_mut(&shown.id()) {
+                    route.hosts.push(domain.hostname.to_string());
+                }
             }
         }
-        self.known.retain(|id, _route| wanted.contains_key(&id.uuid()));
+        self.known.retain(|id, _route| wanted.contains_key(id));
         Ok(wanted)
     }
 
-    fn opened(&mut self, endpoint: &SniEndpoint) -> Result<&CertificateRoute, StoreError> {
-        let stale = self.known.get(&endpoint.id).is_none_or(|(version, _route)| *version != endpoint.updated_at);
-        if stale {
-            let route = CertificateRoute {
-                certificate: endpoint.id.uuid(),
-                hosts: Vec::new(),
-                chain: endpoint.certificate_chain.clone(),
-                key: self.store.sni_endpoint_key(endpoint.id)?,
-                fallback: false,
-            };
-            self.known.insert(endpoint.id, (endpoint.updated_at, route));
+    /// For no host yet.
+    fn opened(&mut self, shown: Shown<'_>) -> Result<CertificateRoute, StoreError> {
+        if let Some((version, route)) = self.known.get(&shown.id())
+            && *version == shown.version()
+        {
+            return Ok(route.clone());
         }
-        self.known.get(&endpoint.id).map(|(_version, route)| route).ok_or(StoreError::NotFound("SNI endpoint"))
+        let (chain, key): (&String, Secret<String>) = match shown {
+            Shown::Brought(one) => (&one.certificate_chain, self.store.sni_endpoint_key(one.id)?),
+            Shown::Managed(one) => (&one.certificate_chain, self.store.managed_certificate_key(one.id)?),
+        };
+        let (certificate, chain) = (shown.id(), chain.clone());
+        let route = CertificateRoute { certificate, hosts: Vec::new(), chain, key, fallback: false };
+        self.known.insert(certificate, (shown.version(), route.clone()));
+        Ok(route)
     }
 }
 
-fn hosts(world: &AppWorld, endpoint: SniEndpointId) -> Vec<String> {
-    let chosen = world.domains.iter().filter(|domain| domain.sni_endpoint == Some(endpoint));
-    chosen.map(|domain| domain.hostname.to_string()).collect()
+impl Shown<'_> {
+    const fn id(self) -> Uuid {
+        match self {
+            Self::Brought(one) => one.id.uuid(),
+            Self::Managed(one) => one.id.uuid(),
+        }
+    }
+
+    const fn version(self) -> Timestamp {
+        match self {
+            Self::Brought(one) => one.updated_at,
+            Self::Managed(one) => one.issued_at,
+        }
+    }
+}
+
+/// A managed one as soon as there is one; until then, and when it has expired, the one that was chosen.
+fn shown<'a>(world: &'a AppWorld, domain: &Domain, now: Timestamp) -> Option<Shown<'a>> {
+    let managed = world.managed_certificates.iter().find(|one| one.hostname == domain.hostname);
+    let managed = managed.filter(|one| world.app.acm && one.valid_until > now).map(Shown::Managed);
+    let chosen = world.certificates.iter().find(|one| domain.sni_endpoint == Some(one.id)).map(Shown::Brought);
+    managed.or(chosen)
 }

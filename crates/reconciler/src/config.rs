@@ -10,6 +10,8 @@ use domain::dyno_size::DynoSize;
 use domain::time_limits::TimeLimits;
 use wire::routes::FrontPolicy;
 
+use crate::acme::AcmeConfig;
+
 #[derive(Debug, Clone)]
 pub struct ReconcilerConfig {
     pub data_dir: PathBuf,
@@ -32,6 +34,8 @@ pub struct ReconcilerConfig {
     pub fronts: Arc<FrontPolicy>,
     /// Whether the router learns how many requests a dyno works on at once where an app declares nothing.
     pub learn_concurrency: bool,
+    /// Where certificates are ordered; `None` until its terms are agreed to.
+    pub acme: Option<AcmeConfig>,
 }
 
 /// Where dynos get their addresses.

@@ -14,6 +14,7 @@
 //!                       └─► garbage
 //! ```
 
+mod acme;
 mod apps;
 mod build_task;
 mod certificates;
@@ -22,6 +23,7 @@ mod cron;
 mod dyno_start;
 mod dyno_task;
 mod garbage;
+mod https;
 mod launch_plan;
 mod log;
 mod main_loop;
@@ -34,6 +36,7 @@ mod shutdown;
 mod slug_import;
 mod world;
 
+pub use crate::acme::AcmeConfig;
 pub use crate::config::{DynoNetwork, ReconcilerConfig};
 pub use crate::garbage::garbage;
 pub use crate::main_loop::{Reconciler, StopMode};

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use wire::routes::ROUTER_LOGS;
 use wire::shim::{Exit, ExitReason, Mechanism};
 
+use crate::acme::{ChallengeBoard, Manager};
 use crate::build_task::{BuildLaunch, BuildTask};
 use crate::certificates::CertificateRoutes;
 use crate::config::ReconcilerConfig;
@@ -100,10 +101,25 @@ impl Reconciler {
         let (messages, receiver) = mpsc::unbounded_channel();
         let (reports, report_receiver) = mpsc::unbounded_channel();
         let in_force = Arc::new(Mutex::new(BTreeSet::new()));
+        let challenges = ChallengeBoard::default();
+        let log = PlatformLog::new(Arc::clone(&logs));
+        if let Some(acme) = &config.acme {
+            let manager = Manager {
+                config: acme.clone(),
+                domain: config.domain.clone(),
+                store: Arc::clone(&store),
+                log: log.clone(),
+                board: challenges.clone(),
+                router: view_receiver.clone(),
+                account: Arc::default(),
+            };
+            tokio::spawn(manager.run(stop.clone()));
+        }
         let main_loop = MainLoop {
             observer: Observer::new(Arc::clone(&store)),
             certificates: CertificateRoutes::new(Arc::clone(&store)),
-            log: PlatformLog::new(Arc::clone(&logs)),
+            challenges,
+            log,
             logs,
             config: Arc::new(config),
             store,
@@ -147,6 +163,7 @@ pub(crate) struct MainLoop {
     pub(crate) store: Arc<Store>,
     pub(crate) observer: Observer,
     certificates: CertificateRoutes,
+    challenges: ChallengeBoard,
     pub(crate) log: PlatformLog,
     pub(crate) logs: Arc<LogStore>,
     pub(crate) ingest: Ingest,
@@ -174,6 +191,7 @@ impl MainLoop {
     ) {
         let mut changes = self.store.changes();
         let mut router = self.router.clone();
+        let mut challenges = self.challenges.watch();
         let mut forget = interval(FORGET_PERIOD);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -184,6 +202,7 @@ impl MainLoop {
             let message = tokio::select! {
                 _changed = changes.changed() => None,
                 _changed = router.changed() => None,
+                _changed = challenges.changed() => None,
                 Some(report) = reports.recv() => Some(Message::Report(report)),
                 Some(message) = messages.recv() => Some(message),
                 _now = tick.tick() => None,
@@ -252,7 +271,8 @@ impl MainLoop {
         let next = Wanted {
             routes: Arc::new(table),
             draining: Arc::new(draining),
-            certificates: Arc::new(self.certificates.wanted(&worlds)?),
+            certificates: Arc::new(self.certificates.wanted(&worlds, Timestamp::now())?),
+            challenges: self.challenges.watch().borrow().clone(),
             fronts: Arc::clone(&self.config.fronts),
         };
         self.wanted.send_if_modified(|wanted| {
@@ -419,7 +439,7 @@ impl MainLoop {
 }
 
 /// Waits for the stop; also over when whoever could ask for it is gone.
-async fn stopping(stop: &mut watch::Receiver<StopMode>) {
+pub(crate) async fn stopping(stop: &mut watch::Receiver<StopMode>) {
     drop(stop.wait_for(|mode| *mode != StopMode::Running).await);
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use uuid::Uuid;
-use wire::routes::{AppRoute, CertificateRoute, FrontPolicy, RouteTable, RouterStatus};
+use wire::routes::{AppRoute, CertificateRoute, ChallengeRoute, FrontPolicy, RouteTable, RouterStatus};
 
 /// Apps' routes by app: what should be in force.
 pub(crate) type Routes = BTreeMap<Uuid, AppRoute>;
@@ -40,6 +40,8 @@ pub struct RouterView {
     /// Requests under way, counted after that table came into force, of the dynos in `counted`.
     pub(crate) in_flight: Arc<HashMap<Uuid, u32>>,
     pub(crate) counted: Arc<BTreeSet<Uuid>>,
+    /// Answers to challenges that every thread gives.
+    pub(crate) challenges: Arc<Vec<ChallengeRoute>>,
 }
 
 /// What the link should do.
@@ -49,8 +51,15 @@ pub(crate) struct Wanted {
     /// Dynos that drain: their requests are counted and their upgraded connections closed.
     pub(crate) draining: Arc<BTreeSet<Uuid>>,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) challenges: Arc<Vec<ChallengeRoute>>,
     /// The same for as long as this server runs.
     pub(crate) fronts: Arc<FrontPolicy>,
+}
+
+impl Wanted {
+    fn is_same_table(&self, other: &Self) -> bool {
+        self.routes == other.routes && self.certificates == other.certificates && self.challenges == other.challenges
+    }
 }
 
 /// Runs the link until `wanted` is closed.
@@ -102,7 +111,7 @@ async fn serve(
                     return Ok(());
                 }
                 let next = wanted.borrow_and_update().clone().unwrap_or_default();
-                if next.routes != current.routes || next.certificates != current.certificates {
+                if !next.is_same_table(&current) {
                     let update = difference(&current, &next, generation);
                     generation = update.generation;
                     if let Pushed::NeedWhole { generation: theirs } = client.push(update).await? {
@@ -131,7 +140,8 @@ async fn serve(
 async fn replace(client: &mut RouterClient, generation: u64, wanted: &Wanted) -> Result<(), ClientError> {
     let apps = wanted.routes.values().cloned().collect();
     let certificates = wanted.certificates.values().cloned().collect();
-    client.replace(RouteTable { generation, apps, certificates, fronts: (*wanted.fronts).clone() }).await
+    let (fronts, challenges) = ((*wanted.fronts).clone(), (*wanted.challenges).clone());
+    client.replace(RouteTable { generation, apps, certificates, fronts, challenges }).await
 }
 
 /// Publishes what is in force now, and ends the upgraded connections of dynos that drain, once.
@@ -155,11 +165,13 @@ async fn report(
         let changed = !view.connected
             || *view.in_table != in_table
             || *view.in_flight != in_flight
-            || view.counted != current.draining;
+            || view.counted != current.draining
+            || view.challenges != current.challenges;
         view.connected = true;
         view.in_table = Arc::new(in_table);
         view.in_flight = Arc::new(in_flight);
         view.counted = Arc::clone(&current.draining);
+        view.challenges = Arc::clone(&current.challenges);
         changed
     });
     Ok(())
@@ -168,8 +180,16 @@ async fn report(
 fn difference(before: &Wanted, after: &Wanted, base: u64) -> TableUpdate {
     let (changed, removed) = changes(&before.routes, &after.routes);
     let (changed_certificates, removed_certificates) = changes(&before.certificates, &after.certificates);
-    let generation = base + 1;
-    TableUpdate { base, generation, changed, removed, changed_certificates, removed_certificates, fronts: None }
+    TableUpdate {
+        base,
+        generation: base + 1,
+        changed,
+        removed,
+        changed_certificates,
+        removed_certificates,
+        fronts: None,
+        challenges: (before.challenges != after.challenges).then(|| (*after.challenges).clone()),
+    }
 }
 
 /// What is new or different, and what is gone.

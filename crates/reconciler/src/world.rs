@@ -10,6 +10,7 @@ use store::app::App;
 use store::custom_domain::Domain;
 use store::dyno::Dyno;
 use store::formation::Formation;
+use store::managed_certificate::ManagedCertificate;
 use store::release::Release;
 use store::slug::Slug;
 use store::sni_endpoint::SniEndpoint;
@@ -27,6 +28,8 @@ pub(crate) struct AppWorld {
     pub(crate) domains: Vec<Domain>,
     /// That the app brought along.
     pub(crate) certificates: Vec<SniEndpoint>,
+    /// That were issued for its domains.
+    pub(crate) managed_certificates: Vec<ManagedCertificate>,
 }
 
 impl AppWorld {
@@ -39,6 +42,7 @@ impl AppWorld {
             dynos: Vec::new(),
             domains: Vec::new(),
             certificates: Vec::new(),
+            managed_certificates: Vec::new(),
         }
     }
 
@@ -91,6 +95,12 @@ impl Observer {
         for domain in self.store.all_domains()? {
             if let Some(&place) = places.get(&domain.app) {
                 worlds[place].domains.push(domain);
+            }
+        }
+        for certificate in self.store.managed_certificates()? {
+            let has = |world: &&mut AppWorld| world.domains.iter().any(|one| one.hostname == certificate.hostname);
+            if let Some(world) = worlds.iter_mut().find(has) {
+                world.managed_certificates.push(certificate);
             }
         }
         for endpoint in self.store.all_sni_endpoints()? {

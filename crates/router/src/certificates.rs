@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use domain::secret::Secret;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -40,7 +41,7 @@ struct Entry {
 }
 
 #[derive(Debug, Error)]
-enum LoadError {
+pub(crate) enum LoadError {
     #[error("the chain is not PEM")]
     Chain(#[source] rustls_pki_types::pem::Error),
     #[error("the chain is empty")]
@@ -140,7 +141,7 @@ fn entry(route: CertificateRoute, before: Option<Entry>) -> Entry {
     {
         return Entry { key: before.key.clone(), route };
     }
-    let key = match load(&route) {
+    let key = match load(&route.chain, &route.key) {
         Ok(key) => Some(Arc::new(key)),
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -151,13 +152,13 @@ fn entry(route: CertificateRoute, before: Option<Entry>) -> Entry {
     Entry { route, key }
 }
 
-fn load(route: &CertificateRoute) -> Result<CertifiedKey, LoadError> {
-    let chain = CertificateDer::pem_slice_iter(route.chain.as_bytes());
+pub(crate) fn load(chain: &str, key: &Secret<String>) -> Result<CertifiedKey, LoadError> {
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
     let chain = chain.collect::<Result<Vec<_>, _>>().map_err(LoadError::Chain)?;
     if chain.is_empty() {
         return Err(LoadError::Empty);
     }
-    let key = PrivateKeyDer::from_pem_slice(route.key.expose().as_bytes()).map_err(LoadError::Key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(LoadError::Key)?;
     let key = any_supported_type(&key).map_err(LoadError::Use)?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(LoadError::Match)?;
@@ -174,8 +175,6 @@ fn self_signed() -> Option<Arc<CertifiedKey>> {
 
 #[cfg(test)]
 mod tests {
-    use domain::secret::Secret;
-
     use super::*;
 
     fn route(id: u128, hosts: &[&str]) -> CertificateRoute {
@@ -232,7 +231,7 @@ mod tests {
             CertificateRoute { chain: String::new(), ..good.clone() },
             CertificateRoute { key: Secret::new("no key".to_owned()), ..good.clone() },
         ] {
-            load(&broken).unwrap_err();
+            load(&broken.chain, &broken.key).unwrap_err();
             certificates.update(vec![broken], &[]);
             assert_eq!(shown(&certificates, "a.example").as_deref(), Some("a.example"));
         }

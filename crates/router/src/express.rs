@@ -40,7 +40,7 @@ use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, open_stream};
 use crate::head_clock::HeadClock;
 use crate::log_thread::unix_us;
-use crate::proxy::HEALTH_PATH;
+use crate::proxy::OWN_PATHS;
 use crate::reach::{Connector, Journey, local_failure, reach};
 use crate::reply::{self, Problem, ReplyBody};
 use crate::request_log::{Failure, LineView};
@@ -209,7 +209,7 @@ impl Lane<'_> {
         let tls = self.origin.tls.as_ref();
         let Some(app) = shared.table.app(head.host()) else { return Considered::Other };
         let misdirected = tls.is_some_and(|tls| tls.is_misdirected(head.host(), shared.table.certificates()));
-        if misdirected || head.target.starts_with(HEALTH_PATH) || app.view().edge != EdgeSettings::default() {
+        if misdirected || head.target.starts_with(OWN_PATHS) || app.view().edge != EdgeSettings::default() {
             return Considered::Other;
         }
         let Origin { peer, local, front, fronts, .. } = self.origin;

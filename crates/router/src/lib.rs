@@ -22,6 +22,7 @@ mod worker;
 
 mod buffers;
 mod certificates;
+mod challenges;
 mod client_io;
 mod compression;
 mod date;

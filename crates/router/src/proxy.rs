@@ -26,6 +26,9 @@ use crate::worker::{Origin, Worker};
 /// Answers for any host, for a load balancer in front.
 pub(crate) const HEALTH_PATH: &str = "/.well-known/berth/health";
 
+/// Below it are the paths that the router may answer itself.
+pub(crate) const OWN_PATHS: &str = "/.well-known/";
+
 /// Where requests come from, as they see it.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -72,6 +75,11 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
             return reply::problem(problem, &request_id, &parts.headers);
         }
     };
+    if let Some(text) = shared.table.challenges().http_answer(&target.host, parts.uri.path())
+        && framing_fault.is_none()
+    {
+        return reply::challenge(text);
+    }
     let Some(app) = shared.table.app(&target.host) else {
         if let Some(cause) = framing_fault {
             return reply::problem(Problem::bad_request(cause), &request_id, &parts.headers);

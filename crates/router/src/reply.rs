@@ -234,6 +234,14 @@ pub(crate) fn health(draining: bool) -> Response<ReplyBody> {
     response
 }
 
+/// What a certificate authority asked for.
+pub(crate) fn challenge(text: Bytes) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Own(Some(text)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Format {
     Html,

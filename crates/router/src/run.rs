@@ -135,7 +135,8 @@ impl Router {
         let tcp = status_address.map(listener::bind).transpose().map_err(RouterError::StatusSocket)?;
         let table = Table::new(&bounds);
         let tickets = TicketKeys::open(&router_dir);
-        let tls = Arc::new(tls::configuration(table.certificates().clone(), tickets).map_err(RouterError::Tls)?);
+        let shown = tls::Shown { certificates: table.certificates().clone(), challenges: table.challenges().clone() };
+        let tls = Arc::new(tls::configuration(shown, tickets).map_err(RouterError::Tls)?);
         // What could fail for a reason outside has not: whoever serves now may hand over.
         let mut predecessor = Predecessor::find(&data_dir, &instance)?;
         if let Some(predecessor) = &mut predecessor {

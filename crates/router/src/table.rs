@@ -15,6 +15,7 @@ use wire::routes::{AdmissionSettings, AppAdmission, AppRoute, Availability, Dyno
 use crate::active_apps::ActiveApps;
 use crate::app::{App, AppView, Gauges};
 use crate::certificates::Certificates;
+use crate::challenges::Challenges;
 use crate::config::Bounds;
 use crate::dyno::Dyno;
 use crate::front::Fronts;
@@ -25,6 +26,7 @@ use crate::upstream;
 pub(crate) struct Table {
     hosts: HostMap,
     certificates: Arc<Certificates>,
+    challenges: Arc<Challenges>,
     fronts: ArcSwap<Fronts>,
     state: Mutex<State>,
     active_apps: Arc<ActiveApps>,
@@ -78,6 +80,10 @@ impl Table {
         &self.certificates
     }
 
+    pub(crate) const fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
+    }
+
     pub(crate) fn fronts(&self) -> Arc<Fronts> {
         self.fronts.load_full()
     }
@@ -115,6 +121,7 @@ impl Table {
             apps: state.routes.values().cloned().collect(),
             certificates: self.certificates.snapshot(),
             fronts: self.fronts.load().policy.clone(),
+            challenges: self.challenges.snapshot(),
         }
     }
 
@@ -136,6 +143,9 @@ impl Table {
             if let Some(policy) = update.fronts {
                 self.fronts.store(Arc::new(Fronts::new(policy)));
             }
+            if let Some(challenges) = update.challenges {
+                self.challenges.replace(challenges);
+            }
             self.apply(update.generation, update.changed, &update.removed);
         }
         judged
@@ -152,6 +162,7 @@ impl Table {
         };
         self.certificates.replace(table.certificates);
         self.fronts.store(Arc::new(Fronts::new(table.fronts)));
+        self.challenges.replace(table.challenges);
         self.apply(table.generation, table.apps, &removed);
         Change::Applied
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::crypto::ring;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, ServerConfig};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::certificates::Certificates;
+use crate::challenges::Challenges;
 use crate::config::Bounds;
 use crate::ticket_keys::TicketKeys;
 
@@ -23,6 +25,9 @@ const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// HTTP/2's name in ALPN.
 const HTTP2: &[u8] = b"h2";
+
+/// The name under which a certificate authority asks for a challenge's certificate, and speaks nothing else (RFC 8737).
+const ACME_CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// For a client that speaks plain HTTP to the port for HTTPS.
 const PLAIN_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -55,24 +60,37 @@ pub(crate) enum HandshakeError {
     TimedOut,
     #[error("client spoke plain text")]
     Plain,
+    #[error("a certificate authority has seen the answer to its challenge")]
+    Challenge,
     #[error("handshake failed")]
     Failed(#[source] io::Error),
+}
+
+/// What a client is shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) challenges: Arc<Challenges>,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_challenge = hello.alpn().is_some_and(|names| names.eq([ACME_CHALLENGE]));
+        if is_challenge { self.challenges.certificate(hello.server_name()?) } else { self.certificates.resolve(hello) }
+    }
 }
 
 /// One for the whole router, because its ticket keys must be: a session that began on one thread goes on on another.
 ///
 /// There is no early data: a request in it could be replayed by anybody.
-pub(crate) fn configuration(
-    certificates: Arc<Certificates>,
-    tickets: TicketKeys,
-) -> Result<ServerConfig, rustls::Error> {
+pub(crate) fn configuration(shown: Shown, tickets: TicketKeys) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(certificates);
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(shown));
     config.ticketer = Arc::new(tickets);
     // Tickets hold the sessions; nothing is kept here for clients that may never come back.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec(), ACME_CHALLENGE.to_vec()];
     Ok(config)
 }
 
@@ -106,10 +124,15 @@ impl Handshakes {
             drop(timeout(bounds.handshake, refuse_plain(&mut stream)).await);
             return Err(HandshakeError::Plain);
         }
-        let stream = match timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await {
+        let mut stream = match timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await {
             Err(_elapsed) => return Err(HandshakeError::TimedOut),
             Ok(accepted) => accepted.map_err(HandshakeError::Failed)?,
         };
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_CHALLENGE) {
+            // The handshake was all; whoever has left already does not mind.
+            drop(timeout(bounds.handshake, stream.shutdown()).await);
+            return Err(HandshakeError::Challenge);
+        }
         let connection = stream.get_ref().1;
         let version = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "tls1.2",

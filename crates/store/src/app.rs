@@ -31,6 +31,8 @@ pub struct App {
     pub destroyed_at: Option<Timestamp>,
     /// Certificates for its domains are managed for it.
     pub acm: bool,
+    /// When somebody last said that what kept them from being issued is gone.
+    pub acm_refreshed_at: Option<Timestamp>,
 }
 
 /// What an update of an app changes.
@@ -40,6 +42,7 @@ pub struct AppChange {
     pub maintenance: Option<bool>,
     pub buildpacks: Option<Vec<String>>,
     pub acm: Option<bool>,
+    pub acm_refreshed_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -61,6 +64,7 @@ impl Store {
                 released_at: Some(now),
                 destroyed_at: None,
                 acm: false,
+                acm_refreshed_at: None,
             };
             db.execute(
                 "INSERT INTO app (id, name, owner_id, uid, config_sealed, created_at, updated_at, released_at)
@@ -126,16 +130,20 @@ impl Store {
             app.maintenance = change.maintenance.unwrap_or(app.maintenance);
             app.buildpacks = change.buildpacks.unwrap_or(app.buildpacks);
             app.acm = change.acm.unwrap_or(app.acm);
+            app.acm_refreshed_at = change.acm_refreshed_at.or(app.acm_refreshed_at);
             app.updated_at = now;
             db.execute(
-                "UPDATE app SET name = ?2, maintenance = ?3, buildpacks = ?4, updated_at = ?5, acm = ?6 WHERE id = ?1",
+                "UPDATE app SET name = ?2, maintenance = ?3, buildpacks = ?4, updated_at = ?5, acm = ?6,
+                   acm_refreshed_at = ?7
+                 WHERE id = ?1",
                 params![
                     id.to_string(),
                     app.name.as_str(),
                     app.maintenance,
                     app.buildpacks.join("\n"),
                     Micros(now),
-                    app.acm
+                    app.acm,
+                    app.acm_refreshed_at.map(Micros)
                 ],
             )?;
             Ok(app)
@@ -260,5 +268,6 @@ fn app(row: &Row<'_>) -> Result<App, StoreError> {
         released_at: optional_time(row, "released_at")?,
         destroyed_at: optional_time(row, "destroyed_at")?,
         acm: row.get("acm")?,
+        acm_refreshed_at: optional_time(row, "acm_refreshed_at")?,
     })
 }

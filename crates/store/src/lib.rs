@@ -5,6 +5,7 @@
 //! column has one writer; see the migrations.
 
 pub mod account;
+pub mod acme;
 pub mod app;
 pub mod audit;
 pub mod build;
@@ -13,6 +14,7 @@ pub mod custom_domain;
 pub mod dyno;
 pub mod event;
 pub mod formation;
+pub mod managed_certificate;
 pub mod pipeline;
 pub mod promotion;
 pub mod release;

@@ -43,6 +43,12 @@ impl MasterKey {
         Ok(plain.to_vec())
     }
 
+    /// A secret that is text.
+    pub(crate) fn open_text(&self, sealed: &[u8]) -> Result<Secret<String>, StoreError> {
+        let text = String::from_utf8(self.open(sealed)?);
+        text.map(Secret::new).map_err(|_not_text| StoreError::Damaged("a secret"))
+    }
+
     /// Config vars as `KEY=value` separated by NUL, which neither can contain.
     pub(crate) fn seal_config(&self, vars: &ConfigVars) -> Result<Vec<u8>, StoreError> {
         let pairs: Vec<String> = vars.iter().map(|(key, value)| format!("{key}={}", value.expose())).collect();

@@ -46,8 +46,7 @@ impl Store {
             let sealed: Option<Vec<u8>> = db
                 .query_row("SELECT key_sealed FROM sni_endpoint WHERE id = ?1", [id.to_string()], |row| row.get(0))
                 .optional()?;
-            let plain = self.key.open(&sealed.ok_or(StoreError::NotFound("SNI endpoint"))?)?;
-            String::from_utf8(plain).map(Secret::new).map_err(|_not_text| StoreError::Damaged("key_sealed"))
+            self.key.open_text(&sealed.ok_or(StoreError::NotFound("SNI endpoint"))?)
         })
     }
 

@@ -299,3 +299,57 @@ async fn a_promotion_copies_the_slug_and_leaves_the_target_its_config() {
     assert!(fixture.store.slug(copy.id).unwrap().is_some());
     assert!(fixture.store.pipeline_couplings().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn what_was_ordered_is_remembered_and_its_secrets_are_sealed() {
+    use domain::acme::{Attempt, Outcome};
+
+    use crate::managed_certificate::IssuedCertificate;
+
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let host = || domain::hostname::Hostname::parse("www.example.com").unwrap();
+    let first = store.begin_acme_order(host(), now()).await.unwrap();
+    let later = Timestamp::from_second(now().as_second() + 60).unwrap();
+    store.begin_acme_order(host(), later).await.unwrap();
+    store.end_acme_order(first, Outcome::Deferred { until: later }).await.unwrap();
+    store.interrupt_acme_orders(later).await.unwrap();
+    let attempts: Vec<Attempt> =
+        store.acme_orders(later).unwrap().into_iter().map(|(_host, attempt)| attempt).collect();
+    assert_eq!(
+        attempts,
+        [
+            Attempt { at: now(), outcome: Outcome::Deferred { until: later } },
+            Attempt { at: later, outcome: Outcome::Interrupted },
+        ]
+    );
+    let in_eight_days = Timestamp::from_second(now().as_second() + 8 * 24 * 60 * 60).unwrap();
+    assert_eq!(store.acme_orders(in_eight_days).unwrap(), []);
+
+    let issued = |chain: &str| IssuedCertificate {
+        hostname: host(),
+        directory: "https://ca.example/dir".to_owned(),
+        certificate_chain: chain.to_owned(),
+        key: Secret::new("certificate-key-in-the-clear".to_owned()),
+        valid_from: now(),
+        valid_until: later,
+    };
+    store.keep_managed_certificate(issued("one"), now()).await.unwrap();
+    let id = store.managed_certificates().unwrap()[0].id;
+    store.keep_managed_certificate(issued("two"), later).await.unwrap();
+    let kept = store.managed_certificates().unwrap();
+    assert_eq!((kept.len(), kept[0].id, kept[0].certificate_chain.as_str()), (1, id, "two"));
+    assert_eq!(store.managed_certificate_key(id).unwrap().expose(), "certificate-key-in-the-clear");
+    assert!(store.managed_certificates_of(fixture.app.id).unwrap().is_empty(), "no app has the domain");
+    let directory = || "https://ca.example/dir".to_owned();
+    let account = Secret::new("account-key-in-the-clear".to_owned());
+    store.keep_acme_account(directory(), account.clone(), now()).await.unwrap();
+    assert_eq!(store.acme_account(&directory()).unwrap(), Some(account));
+    for entry in std::fs::read_dir(fixture.dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(12).any(|window| window == b"in-the-clear"));
+    }
+    store.forget_expired_certificates(in_eight_days).await.unwrap();
+    store.forget_acme_account(directory()).await.unwrap();
+    assert_eq!((store.managed_certificates().unwrap().len(), store.acme_account(&directory()).unwrap()), (0, None));
+}

@@ -34,6 +34,8 @@ pub struct RouteTable {
     pub certificates: Vec<CertificateRoute>,
     #[serde(default)]
     pub fronts: FrontPolicy,
+    #[serde(default)]
+    pub challenges: Vec<ChallengeRoute>,
 }
 
 /// Who stands between clients and the router, and is believed about them.
@@ -176,6 +178,27 @@ pub struct CertificateRoute {
     pub fallback: bool,
 }
 
+/// What a certificate authority that asks whether a host leads here is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengeRoute {
+    /// Lower case.
+    pub host: String,
+    pub answer: ChallengeAnswer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ChallengeAnswer {
+    /// For `http-01`: the contents of `/.well-known/acme-challenge/<token>`.
+    Http { token: String, key_authorization: String },
+    /// For `tls-alpn-01`: the certificate for whoever speaks `acme-tls/1`, and its key; both PEM.
+    TlsAlpn {
+        chain: String,
+        #[serde(with = "secret_text")]
+        key: Secret<String>,
+    },
+}
+
 /// One change of the table.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TableUpdate {
@@ -192,6 +215,9 @@ pub struct TableUpdate {
     /// `None` leaves them as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fronts: Option<FrontPolicy>,
+    /// `None` leaves them as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenges: Option<Vec<ChallengeRoute>>,
 }
 
 /// Why there are dynos to send requests to, or none: it decides between waiting and which error code.

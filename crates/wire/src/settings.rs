@@ -13,6 +13,7 @@ pub struct Settings {
     pub sizes: BTreeMap<String, SizeSettings>,
     pub network: NetworkSettings,
     pub router: RouterSettings,
+    pub acme: AcmeSettings,
 }
 
 /// Time limits in seconds, fractions allowed.
@@ -113,4 +114,20 @@ pub struct FrontSettings {
     pub secret_header: Option<String>,
     /// A file that holds the value; only root need be able to read it.
     pub secret_file: Option<std::path::PathBuf>,
+}
+
+/// Where certificates are ordered for apps that want that.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AcmeSettings {
+    /// The operator has read the authority's terms of service and agrees. Nothing is ordered without.
+    pub terms_agreed: bool,
+    /// An e-mail address for the authority's messages.
+    pub contact: Option<String>,
+    /// The URL of the authority's directory, instead of Let's Encrypt's.
+    pub directory: Option<String>,
+    /// PEM: the authorities that the directory's own certificate is checked with, instead of the machine's.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// Ways to show that a host leads here, in the order in which they are tried: `http-01`, `tls-alpn-01`.
+    pub challenges: Option<Vec<String>>,
 }

@@ -78,7 +78,7 @@ pub(crate) fn link_of(form: Form, method: &str, path: &str) -> Option<&'static L
 }
 
 /// Properties that the schema does not have and Heroku's clients show all the same.
-const EXTRA: [&str; 1] = ["pipeline-coupling.pipeline.name"];
+const EXTRA: [&str; 2] = ["pipeline-coupling.pipeline.name", "sni-endpoint.ssl_cert.acm"];
 
 #[derive(Debug, Default)]
 struct Shape {

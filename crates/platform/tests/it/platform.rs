@@ -216,6 +216,11 @@ impl TestPlatform {
         self.turn.network().replace(".0.0", ".200.1").parse().unwrap()
     }
 
+    /// Free ports for what belongs to the test.
+    pub(crate) fn more_ports<const COUNT: usize>(&self) -> [u16; COUNT] {
+        self.turn.ports()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.root.path().join("data")
     }

@@ -8,6 +8,7 @@ mod http2_peer;
 mod tls_client;
 
 mod bodies;
+mod challenges;
 mod codes;
 mod compression;
 mod fronts;

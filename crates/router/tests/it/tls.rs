@@ -19,7 +19,7 @@ fn other_app() -> AppRoute {
     AppRoute { app: Uuid::from_u128(8), name: "other".to_owned(), hosts: vec![OTHER.to_owned()], ..app(&[]) }
 }
 
-fn leaf(route: &CertificateRoute) -> CertificateDer<'static> {
+pub(crate) fn leaf(route: &CertificateRoute) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(route.chain.as_bytes()).unwrap()
 }
 

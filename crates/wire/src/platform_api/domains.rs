@@ -53,6 +53,8 @@ pub struct SniEndpoint {
 /// What is read from a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SslCert {
+    /// It is managed.
+    pub acm: bool,
     #[serde(rename = "ca_signed?")]
     pub ca_signed: bool,
     pub cert_domains: Vec<String>,
