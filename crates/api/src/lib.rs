@@ -25,6 +25,7 @@ mod config_vars;
 mod conventions;
 mod cron;
 mod discard;
+mod dns_zones;
 mod domains;
 mod dynos;
 mod extract;
@@ -149,6 +150,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .merge(refused::routes())
         .route("/berth/status", get(berth::status))
         .route("/berth/gc", get(berth::garbage).post(berth::collect_garbage))
+        .route("/berth/dns-zones", get(dns_zones::list))
+        .route("/berth/dns-zones/{zone}", put(dns_zones::update).delete(dns_zones::remove))
         .route("/berth/audit", get(berth::audit))
         .route("/berth/apps/{app}/builds", post(berth::create_build))
         .route("/berth/apps/{app}/builds/{build}", get(berth::build))

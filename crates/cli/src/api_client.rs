@@ -199,6 +199,11 @@ impl ApiClient {
         self.json(self.checked(answer)?)
     }
 
+    pub(crate) fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> ApiResult<T> {
+        let answer = self.authorized(self.agent.put(self.url(path))).send(self.body(body)?);
+        self.json(self.checked(answer)?)
+    }
+
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> ApiResult<T> {
         let answer = self.authorized(self.agent.delete(self.url(path))).call();
         self.json(self.checked(answer)?)

@@ -15,6 +15,7 @@ mod config;
 mod cron;
 mod cron_import;
 mod deploy;
+mod dns;
 mod git_access;
 mod heroku;
 mod logs;
@@ -177,6 +178,15 @@ pub enum Command {
     /// End a token
     #[command(name = "tokens:revoke", display_order = 7)]
     TokensRevoke(access::Revoke),
+    /// List the DNS zones that the server may change for certificates
+    #[command(name = "certs:dns", after_help = "Example: berth certs:dns", display_order = 7)]
+    Dns,
+    /// Let the server change a DNS zone, so that wildcard certificates can be ordered
+    #[command(name = "certs:dns:add", display_order = 7)]
+    DnsAdd(dns::Add),
+    /// Forget a DNS zone and its credentials
+    #[command(name = "certs:dns:remove", display_order = 7)]
+    DnsRemove(dns::Remove),
     /// Show how the server is
     #[command(name = "status", after_help = "Example: berth status --json", display_order = 8)]
     Status,
@@ -238,6 +248,9 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Tokens => access::tokens(context)?,
         Command::TokensCreate(args) => access::create(context, &args)?,
         Command::TokensRevoke(args) => access::revoke(context, &args)?,
+        Command::Dns => dns::list(context)?,
+        Command::DnsAdd(args) => dns::add(context, &args)?,
+        Command::DnsRemove(args) => dns::remove(context, &args)?,
         Command::Status => server::status(context)?,
         Command::Doctor(args) => return server::doctor(context, &args),
         Command::Gc(args) => server::gc(context, &args)?,

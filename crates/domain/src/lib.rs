@@ -10,6 +10,7 @@ pub mod config;
 pub mod cron;
 pub mod database_file;
 pub mod display_chain;
+pub mod dns;
 pub mod dyno;
 pub mod dyno_size;
 pub mod error_code;

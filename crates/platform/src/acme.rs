@@ -28,6 +28,7 @@ pub(crate) fn config(settings: &AcmeSettings, ca_file: &Path) -> Result<AcmeConf
     Ok(AcmeConfig {
         directory,
         contact,
+        system_ca_file: PathBuf::from(ca_file),
         ca_file: settings.ca_file.clone().unwrap_or_else(|| PathBuf::from(ca_file)),
         challenges: ways.iter().map(parse).collect::<Result<_>>()?,
     })

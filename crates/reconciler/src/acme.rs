@@ -10,6 +10,7 @@
 //!                          store ◄── certificate ──┘            └─► board ─► main_loop ─► route table
 //! ```
 
+mod answer;
 mod board;
 mod http_client;
 mod order;
@@ -48,6 +49,8 @@ pub struct AcmeConfig {
     pub contact: Option<String>,
     /// PEM: the authorities that its own certificate is checked with.
     pub ca_file: PathBuf,
+    /// PEM: those that this machine trusts.
+    pub system_ca_file: PathBuf,
     /// Tried in turn. Hosts whose DNS we hold, and wildcards, are shown by DNS whatever stands here.
     pub challenges: Vec<ChallengeKind>,
 }
@@ -74,6 +77,8 @@ pub(crate) struct Manager {
     pub(crate) router: watch::Receiver<RouterView>,
     /// Held while an account is looked up or made, so that one is made.
     pub(crate) account: Arc<Mutex<()>>,
+    /// Held while a record stands in DNS.
+    pub(crate) dns: Arc<Mutex<()>>,
 }
 
 /// One domain whose certificate is managed.
@@ -137,6 +142,7 @@ impl Manager {
                 board: self.board.clone(),
                 router: self.router.clone(),
                 account: Arc::clone(&self.account),
+                dns: Arc::clone(&self.dns),
                 target: format!("{}.{}", app.name, self.domain),
                 app: app.id,
                 host: domain.hostname.clone(),

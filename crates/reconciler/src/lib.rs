@@ -20,6 +20,7 @@ mod build_task;
 mod certificates;
 mod config;
 mod cron;
+mod dns;
 mod dyno_start;
 mod dyno_task;
 mod garbage;

@@ -112,6 +112,7 @@ impl Reconciler {
                 board: challenges.clone(),
                 router: view_receiver.clone(),
                 account: Arc::default(),
+                dns: Arc::default(),
             };
             tokio::spawn(manager.run(stop.clone()));
         }

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod build;
 pub mod cron;
 pub mod custom_domain;
+pub mod dns_provider;
 pub mod dyno;
 pub mod event;
 pub mod formation;

@@ -353,3 +353,27 @@ async fn what_was_ordered_is_remembered_and_its_secrets_are_sealed() {
     store.forget_acme_account(directory()).await.unwrap();
     assert_eq!((store.managed_certificates().unwrap().len(), store.acme_account(&directory()).unwrap()), (0, None));
 }
+
+#[tokio::test]
+async fn the_credentials_of_a_dns_zone_come_back_and_are_sealed() {
+    use domain::dns::{DnsCredentials, DnsZone};
+
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let name = || domain::hostname::Hostname::parse("example.com").unwrap();
+    let zone = |credentials| DnsZone { name: name(), endpoint: None, credentials };
+    let secret = || Secret::new("dns-secret-in-the-clear".to_owned());
+    let cloudflare = zone(DnsCredentials::Cloudflare { token: secret() });
+    store.keep_dns_zone(cloudflare.clone(), now()).await.unwrap();
+    assert_eq!(store.dns_zones().unwrap(), [cloudflare]);
+    let route53 =
+        zone(DnsCredentials::Route53 { access_key_id: "AKIDEXAMPLE".to_owned(), secret_access_key: secret() });
+    store.keep_dns_zone(route53.clone(), now()).await.unwrap();
+    assert_eq!(store.dns_zones().unwrap(), [route53]);
+    for entry in std::fs::read_dir(fixture.dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(12).any(|window| window == b"in-the-clear"));
+    }
+    assert!(store.forget_dns_zone(name()).await.unwrap());
+    assert!(!store.forget_dns_zone(name()).await.unwrap());
+}

@@ -11,6 +11,7 @@ use uuid::Uuid;
 pub mod berth;
 pub mod catalogue;
 pub mod cron;
+pub mod dns;
 pub mod domains;
 pub mod pipelines;
 

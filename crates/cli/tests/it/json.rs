@@ -65,6 +65,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["tokens"], ""),
     (&["tokens:create"], ""),
     (&["tokens:revoke", "1"], ""),
+    (&["certs:dns"], ""),
+    (&["certs:dns:add", "example.com", "--provider", "cloudflare"], "a-token\n"),
+    (&["certs:dns:add", "example.com", "--provider", "route53"], "an-id\na-secret\n"),
+    (&["certs:dns:remove", "example.com"], ""),
     (&["status"], ""),
     (&["doctor"], ""),
     (&["gc"], ""),
@@ -139,6 +143,7 @@ fn server() -> Server {
         "origin": "hand", "paused": false, "next_run_at": "x", "last_run": cron_run, "created_at": "x",
         "updated_at": "x"
     });
+    let zone = json!({"zone": "example.com", "provider": "cloudflare", "endpoint": null, "access_key_id": null});
     for (route, answer) in [
         ("GET /berth/apps/shop/cron", &json!([job])),
         ("POST /berth/apps/shop/cron", &job),
@@ -178,6 +183,9 @@ fn server() -> Server {
         ("GET /oauth/authorizations", &json!([authorization])),
         ("POST /oauth/authorizations", &authorization),
         ("DELETE /oauth/authorizations/1", &authorization),
+        ("GET /berth/dns-zones", &json!([zone])),
+        ("PUT /berth/dns-zones/example.com", &zone),
+        ("DELETE /berth/dns-zones/example.com", &json!({"zone": "example.com"})),
         ("GET /berth/status", &status),
         ("GET /berth/gc", &garbage),
         ("POST /berth/gc", &garbage),

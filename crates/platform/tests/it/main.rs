@@ -12,6 +12,7 @@
 
 mod api;
 mod client;
+mod cloudflare;
 mod conformance;
 mod heroku_cli;
 mod http;

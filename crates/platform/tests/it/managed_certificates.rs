@@ -1,9 +1,12 @@
 //! Certificates that nobody uploads: ordered from a real authority, shown, renewed.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 
 use serde_json::json;
 
+use crate::cloudflare::{Cloudflare, TOKEN};
 use crate::pebble::{BLOCKED, Pebble};
 use crate::platform::TestPlatform;
 use crate::tls::TlsConnection;
@@ -119,4 +122,56 @@ fn certificates_are_issued_over_tls_alone_and_renewed_in_time() {
         open().expect("a certificate that is good").shown() != first
     });
     assert_eq!(kept.visit("www.example.com").unwrap(), 200, "a connection outlives its certificate");
+}
+
+#[test]
+fn a_wildcard_is_proved_by_a_record_that_goes_away_again() {
+    let Some(platform) = TestPlatform::start() else { return };
+    let Some(pebble) = Pebble::start(&platform, QUARTER_SECONDS) else { return };
+    let cloudflare = Cloudflare::start(pebble.dns_manager());
+    platform.python_web("shop");
+    platform.reconfigure(&pebble.settings(&platform, ""));
+    platform.ask("POST", "/apps/shop/acm", &json!({}));
+    platform.ask("POST", "/apps/shop/domains", &json!({ "hostname": "*.example.com", "sni_endpoint": null }));
+    platform.waits_for_acm("*.example.com", "failing");
+    assert!(platform.acm("*.example.com").1.contains("`berth certs:dns:add`"), "{:?}", platform.acm("*.example.com"));
+
+    let add = ["certs:dns:add", "example.com", "--provider", "cloudflare", "--endpoint", &cloudflare.endpoint];
+    let mut client =
+        platform.client(platform.scratch(), &add).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    client.stdin.take().unwrap().write_all(format!("{TOKEN}\n").as_bytes()).unwrap();
+    assert!(client.wait_with_output().unwrap().status.success());
+    let zones = platform.must(&["certs:dns", "--json"]);
+    assert!(zones.contains("cloudflare") && !zones.contains(TOKEN), "{zones}");
+    platform.ask("PATCH", "/apps/shop/acm", &json!({ "acm_refresh": true }));
+    platform.waits_for_acm("*.example.com", "cert issued");
+    assert_eq!(
+        (cloudflare.seen(), cloudflare.standing()),
+        (vec!["_acme-challenge.example.com".to_owned()], Vec::new())
+    );
+    let client = pebble.client();
+    let visit = |host: &str| {
+        let mut connection = TlsConnection::open_tls(platform.https_port, host, &client).ok()?;
+        connection.visit(host).ok()
+    };
+    wait_until("any name is shown it", || visit("anything.example.com") == Some(200));
+
+    // Credentials that are wrong are said to be, and shown nowhere.
+    let (wrong_token, database) = ("wrong-token-of-the-test", platform.data().join("berth.db"));
+    let wrong = platform.client(platform.scratch(), &add).env("CLOUDFLARE_API_TOKEN", wrong_token).output().unwrap();
+    assert!(wrong.status.success());
+    platform.ask("POST", "/apps/shop/domains", &json!({ "hostname": "www.example.com", "sni_endpoint": null }));
+    platform.waits_for_acm("www.example.com", "failing");
+    assert!(platform.acm("www.example.com").1.contains("Cloudflare refused (403): no such thing for you"));
+    let bytes = fs::read(database).unwrap();
+    for secret in [TOKEN, wrong_token] {
+        assert!(!platform.log().contains(secret) && !bytes.windows(secret.len()).any(|part| part == secret.as_bytes()));
+    }
+    let elsewhere = ["certs:dns:add", "example.com", "--provider", "route53", "--endpoint", "http://example.net"];
+    let mut refused = platform.client(platform.scratch(), &elsewhere);
+    let refused = refused.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret").output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("begins with https://"), "{refused:?}");
+    platform.must(&["certs:dns:remove", "example.com"]);
+    assert_eq!(platform.berth(&["certs:dns:remove", "example.com"]).code, Some(1));
+    assert_eq!(platform.must(&["certs:dns", "--json"]).trim(), "[]");
 }

@@ -99,7 +99,23 @@ impl Pebble {
 
     /// Tells its DNS something.
     pub(crate) fn dns(&self, command: &str, body: &serde_json::Value) {
-        let mut connection = Connection::open(self.dns_management_port).unwrap();
+        self.dns_manager().tell(command, body);
+    }
+
+    pub(crate) const fn dns_manager(&self) -> DnsManager {
+        DnsManager { port: self.dns_management_port }
+    }
+}
+
+/// Says what the DNS of an authority says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DnsManager {
+    port: u16,
+}
+
+impl DnsManager {
+    pub(crate) fn tell(self, command: &str, body: &serde_json::Value) {
+        let mut connection = Connection::open(self.port).unwrap();
         let path = format!("/{command}");
         let response = connection.request("POST", &path, &[("Host", "localhost")], body.to_string().as_bytes());
         assert_eq!(response.unwrap().status, 200, "{command} {body}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use certificate::Fault;
 use domain::acme::{ChallengeKind, Outcome, Refusal, RefusalKind};
 use domain::display_chain::display_chain;
+use domain::dns::{DnsZone, challenge_name, zone_of};
 use domain::hostname::Hostname;
 use domain::id::{AppId, DomainId};
 use domain::secret::Secret;
@@ -24,15 +25,18 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 use wire::routes::{ChallengeAnswer, ChallengeRoute};
 
-use super::board::{ChallengeBoard, PutUp};
+use super::answer::{Answer, DnsAnswer};
+use super::board::ChallengeBoard;
 use super::http_client::AcmeHttpClient;
 use super::{AcmeConfig, STATUS_ISSUED, is_failure, status_after, tls_alpn};
+use crate::dns::{DnsError, TxtRecord};
 use crate::https::{self, TrustError};
 use crate::log::PlatformLog;
 use crate::router_link::RouterView;
 
-/// The whole of it. Authorities look within seconds; some take a minute or two to issue.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(300);
+/// The whole of it, the wait for others' records included. Authorities look within seconds; some take a minute or two
+/// to issue.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(900);
 /// How long an authority may take to look, or to issue.
 const POLL: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(250)).backoff(1.5).timeout(Duration::from_secs(120));
@@ -45,6 +49,7 @@ pub(crate) struct Order {
     pub(crate) board: ChallengeBoard,
     pub(crate) router: watch::Receiver<RouterView>,
     pub(crate) account: Arc<Mutex<()>>,
+    pub(crate) dns: Arc<Mutex<()>>,
     pub(crate) app: AppId,
     pub(crate) domain: DomainId,
     pub(crate) host: Hostname,
@@ -66,10 +71,12 @@ pub(crate) enum OrderError {
     #[error("the router does not answer the authority; is it running?")]
     Router,
     #[error(
-        "a wildcard needs a DNS record, and nobody is set to make it: `berth dns:add` names whoever holds the domain's \
+        "a wildcard needs a DNS record, and nobody is set to make it: `berth certs:dns:add` names whoever holds the domain's \
          DNS"
     )]
     NoDns,
+    #[error("cannot prove by DNS that the host is ours")]
+    Dns(#[from] DnsError),
     #[error("the authority offers none of the ways that are set in acme.challenges")]
     NoWay,
     #[error("the authority did not finish in time")]
@@ -138,6 +145,8 @@ impl Order {
     }
 
     async fn order(&mut self) -> Result<IssuedCertificate, OrderError> {
+        // What cannot be proved anyway is not asked for.
+        let way = self.way()?;
         let account = self.account().await?;
         let identifiers = [Identifier::Dns(self.host.to_string())];
         let mut order = match account.new_order(&NewOrder::new(&identifiers)).await {
@@ -148,9 +157,16 @@ impl Order {
             }
             order => order?,
         };
-        let answers = self.answer_challenges(&mut order).await?;
-        let ready = order.poll_ready(&POLL).await;
-        drop(answers);
+        let mut answers = Vec::new();
+        let shown = self.answer_challenges(&way, &mut order, &mut answers).await;
+        let ready = match &shown {
+            Ok(()) => order.poll_ready(&POLL).await,
+            Err(_not_shown) => Ok(OrderStatus::Pending),
+        };
+        for answer in answers {
+            answer.take_down().await;
+        }
+        shown?;
         match ready {
             Ok(OrderStatus::Ready) => {}
             Err(timed_out @ instant_acme::Error::Timeout(_)) => return Err(timed_out.into()),
@@ -198,51 +214,74 @@ impl Order {
         Ok(account)
     }
 
-    /// Puts the answers up and tells the authority to look. They must stay until it has looked.
-    async fn answer_challenges(&mut self, order: &mut instant_acme::Order) -> Result<Vec<PutUp>, OrderError> {
-        let mut answers = Vec::new();
+    /// Puts the answers up and tells the authority to look. They must stay until it has looked, and be taken down
+    /// whatever becomes of this.
+    async fn answer_challenges(
+        &mut self,
+        way: &Way,
+        order: &mut instant_acme::Order,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), OrderError> {
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
             if authorization.status == AuthorizationStatus::Valid {
                 continue;
             }
-            let kind = self.way()?;
-            let mut challenge = authorization.challenge(challenge_type(kind)).ok_or(OrderError::NoWay)?;
-            let route = ChallengeRoute { host: self.host.to_string(), answer: self.answer(kind, &challenge)? };
-            answers.push(self.board.put(route, &mut self.router).await.ok_or(OrderError::Router)?);
+            let mut challenge = authorization.challenge(way.challenge_type()).ok_or(OrderError::NoWay)?;
+            answers.push(self.answer(way, &challenge).await?);
             challenge.set_ready().await?;
         }
-        Ok(answers)
+        Ok(())
     }
 
-    /// How to show that the host leads here: each way in turn, because what stands in front of us may let only one
-    /// through.
-    fn way(&self) -> Result<ChallengeKind, OrderError> {
+    /// How to show that the host is ours: by DNS if we may, or by each other way in turn, because what stands in front
+    /// of us may let only one through.
+    fn way(&self) -> Result<Way, OrderError> {
+        if let Some(zone) = zone_of(&self.store.dns_zones()?, &self.host) {
+            return Ok(Way::Dns(zone.clone()));
+        }
         if self.host.is_wildcard() {
             return Err(OrderError::NoDns);
         }
-        domain::acme::challenge_for(self.failures, &self.config.challenges).ok_or(OrderError::NoWay)
+        let kind = domain::acme::challenge_for(self.failures, &self.config.challenges).ok_or(OrderError::NoWay)?;
+        Ok(Way::Here(kind))
     }
 
-    fn answer(&self, kind: ChallengeKind, challenge: &ChallengeHandle<'_>) -> Result<ChallengeAnswer, OrderError> {
+    async fn answer(&mut self, way: &Way, challenge: &ChallengeHandle<'_>) -> Result<Answer, OrderError> {
         let proof = challenge.key_authorization();
-        match kind {
-            ChallengeKind::Http01 => Ok(ChallengeAnswer::Http {
-                token: challenge.token.clone(),
-                key_authorization: proof.as_str().to_owned(),
-            }),
-            ChallengeKind::TlsAlpn01 => {
-                tls_alpn::answer(self.host.as_str(), proof.digest().as_ref()).map_err(OrderError::Key)
+        let answer = match way {
+            Way::Dns(zone) => {
+                let turn = Arc::clone(&self.dns).lock_owned().await;
+                let record = TxtRecord { name: challenge_name(&self.host), value: proof.dns_value() };
+                let put = DnsAnswer::put(zone.clone(), self.config.system_ca_file.clone(), record, turn);
+                return Ok(Answer::InDns(put.await?));
             }
-        }
+            Way::Here(ChallengeKind::Http01) => {
+                ChallengeAnswer::Http { token: challenge.token.clone(), key_authorization: proof.as_str().to_owned() }
+            }
+            Way::Here(ChallengeKind::TlsAlpn01) => {
+                tls_alpn::answer(self.host.as_str(), proof.digest().as_ref()).map_err(OrderError::Key)?
+            }
+        };
+        let route = ChallengeRoute { host: self.host.to_string(), answer };
+        let put_up = self.board.put(route, &mut self.router).await;
+        put_up.map(Answer::OnBoard).ok_or(OrderError::Router)
     }
 }
 
-const fn challenge_type(kind: ChallengeKind) -> ChallengeType {
-    match kind {
-        ChallengeKind::Http01 => ChallengeType::Http01,
-        ChallengeKind::TlsAlpn01 => ChallengeType::TlsAlpn01,
+enum Way {
+    Here(ChallengeKind),
+    Dns(DnsZone),
+}
+
+impl Way {
+    const fn challenge_type(&self) -> ChallengeType {
+        match self {
+            Self::Here(ChallengeKind::Http01) => ChallengeType::Http01,
+            Self::Here(ChallengeKind::TlsAlpn01) => ChallengeType::TlsAlpn01,
+            Self::Dns(_) => ChallengeType::Dns01,
+        }
     }
 }
 
