@@ -19,6 +19,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("shim", &["domain", "wire"]),
     ("builder", &["domain", "wire", "shim"]),
     ("api", &["certificate", "domain", "wire", "store", "telemetry", "shim"]),
+    ("delivery", &["domain", "wire", "store", "telemetry"]),
     ("reconciler", &["certificate", "domain", "wire", "store", "telemetry", "router", "shim", "builder"]),
     ("cli", &["domain", "wire"]),
     (
@@ -28,6 +29,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "builder",
             "certificate",
             "cli",
+            "delivery",
             "domain",
             "reconciler",
             "router",

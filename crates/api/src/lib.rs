@@ -31,6 +31,7 @@ mod dynos;
 mod extract;
 mod formation;
 mod keys;
+mod log_drains;
 mod log_sessions;
 mod managed_certificates;
 mod marker_guard;
@@ -133,6 +134,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/apps/{app}/releases/{release}", get(releases::info))
         .route("/apps/{app}/releases/{release}/config-vars", get(config_vars::of_release))
         .route("/apps/{app}/log-sessions", post(log_sessions::create))
+        .route("/apps/{app}/log-drains", get(log_drains::list).post(log_drains::create))
+        .route("/apps/{app}/log-drains/{drain}", get(log_drains::info).delete(log_drains::remove))
         .route("/dyno-sizes", get(formation::sizes))
         .route("/dyno-sizes/{size}", get(formation::size))
         .route("/oauth/authorizations", get(authorizations::list).post(authorizations::create))

@@ -251,13 +251,6 @@ pub const TOPICS: &[Topic] = &[
         missing: &[],
     },
     Topic {
-        title: "Log drains",
-        reason: "Log drains are not available yet: `heroku logs --tail` follows the logs.",
-        refused: &[("POST", "/apps/{app}/log-drains"), ("DELETE", "/apps/{app}/log-drains/{drain}")],
-        empty: &["/apps/{app}/log-drains"],
-        missing: &[("/apps/{app}/log-drains/{drain}", "drain")],
-    },
-    Topic {
         title: "Telemetry drains",
         reason: "Telemetry drains are not available yet: `heroku logs --tail` follows the logs.",
         refused: &[

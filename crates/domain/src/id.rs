@@ -55,6 +55,7 @@ typed_ids! {
     DomainId, "domain";
     /// A certificate that an authority issued for one host.
     ManagedCertificateId, "managed-certificate";
+    LogDrainId, "log-drain";
     LogSessionId, "log-session";
     PipelineId, "pipeline";
     PipelineCouplingId, "pipeline-coupling";

@@ -20,8 +20,8 @@ pub(crate) struct DataDir {
     pub(crate) instance: String,
 }
 
-const DIRECTORIES: [&str; 11] =
-    ["builds", "ca", "cache", "logs", "repos", "router", "run", "runtimes", "slugs", "sources", "buildpacks"];
+const DIRECTORIES: [&str; 12] =
+    ["builds", "ca", "cache", "drains", "logs", "repos", "router", "run", "runtimes", "slugs", "sources", "buildpacks"];
 
 impl DataDir {
     /// Opens the directory that was asked for, or the usual one, making what is missing.

@@ -11,6 +11,7 @@ use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
 use domain::acme::ChallengeKind;
+use delivery::{DeliveryConfig, Drains};
 use domain::secret::Secret;
 use jiff::Timestamp;
 use reconciler::{DynoNetwork, Reconciler, ReconcilerConfig, StopMode};
@@ -82,6 +83,17 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         ingest,
         reconciler_stop,
     );
+    let (stop_deliveries, deliveries_stop) = watch::channel(false);
+    let drains = Drains::start(
+        DeliveryConfig {
+            data_dir: data_dir.path.clone(),
+            allowed_networks: effective.delivery_networks,
+            authorities: effective.settings.deliveries.ca_file.map(|file| data_dir.path.join(file)),
+        },
+        Arc::clone(&store),
+        Arc::clone(&logs),
+        deliveries_stop,
+    )?;
     let platform = PlatformView {
         data_dir: data_dir.path.clone(),
         store: Arc::clone(&store),
@@ -133,6 +145,8 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     }
     stop_api.send_replace(true);
     serving.await.context("the API ended early")?;
+    stop_deliveries.send_replace(true);
+    drains.join().await;
     if mode == StopMode::Drain && rustix::process::geteuid().is_root() {
         // Shims are still removing what they made when their dynos have ended; nothing may be left that they miss.
         shim::client::clean_up(&data_dir.path.join("run"), &data_dir.instance, &[], &[])

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use builder::build::BuildLimits;
 use domain::dyno_size::{ByteCount, DynoSize, default_sizes, find};
+use domain::ip_network::IpNetwork;
 use domain::time_limits::TimeLimits;
 use reconciler::AcmeConfig;
 use router::Bounds;
@@ -26,6 +27,8 @@ pub(crate) struct Effective {
     pub(crate) dyno_disk_bytes: u64,
     pub(crate) sizes: Vec<DynoSize>,
     pub(crate) fronts: FrontPolicy,
+    /// Networks that are not public and may be sent to.
+    pub(crate) delivery_networks: Vec<IpNetwork>,
     pub(crate) settings: Settings,
     pub(crate) push_bytes_max: u64,
     pub(crate) acme: AcmeConfig,
@@ -90,7 +93,11 @@ fn effective(settings: Settings) -> Result<Effective> {
             size.processes_max = change.processes_max.unwrap_or(size.processes_max);
         }
     }
+    let networks = settings.deliveries.allowed_networks.iter().map(|network| network.parse());
+    let delivery_networks =
+        networks.collect::<Result<_, _>>().context("deliveries.allowed_networks names no network")?;
     Ok(Effective {
+        delivery_networks,
         limits,
         build_limits,
         slug_bytes_max: given.slug_mib.map_or(builder::slug::SLUG_BYTES_MAX, |mib| mib * MIB),

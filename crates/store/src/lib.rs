@@ -16,6 +16,7 @@ pub mod dyno;
 pub mod event;
 pub mod formation;
 pub mod managed_certificate;
+pub mod log_drain;
 pub mod pipeline;
 pub mod promotion;
 pub mod release;

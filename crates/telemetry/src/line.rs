@@ -71,13 +71,18 @@ pub struct LogLine {
 impl LogLine {
     /// Heroku's form: `2026-01-02T03:04:05.123456+00:00 app[web.1]: text`.
     pub fn to_heroku_text(&self) -> String {
+        format!("{} {}[{}]: {}", self.time_text(), self.origin.as_str(), self.process, self.text)
+    }
+
+    /// When it was written: `2026-01-02T03:04:05.123456+00:00`.
+    pub fn time_text(&self) -> String {
         let at = i64::try_from(self.unix_us)
             .ok()
             .and_then(|micros| Timestamp::from_microsecond(micros).ok())
             .unwrap_or(Timestamp::UNIX_EPOCH);
         let civil = Offset::UTC.to_datetime(at);
         format!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}+00:00 {}[{}]: {}",
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}+00:00",
             civil.year(),
             civil.month(),
             civil.day(),
@@ -85,24 +90,34 @@ impl LogLine {
             civil.minute(),
             civil.second(),
             civil.subsec_nanosecond() / 1000,
-            self.origin.as_str(),
-            self.process,
-            self.text
         )
     }
 }
 
 /// `L10`: lines were lost between the one written at `since_unix_us` and the one that follows.
 pub(crate) fn overflow_line(lost: u64, since_unix_us: u64, unix_us: u64) -> NewLine {
-    let since = rfc3339(since_unix_us);
-    let text = format!("Error L10 (output buffer overflow): {lost} messages dropped since {since}.");
     NewLine {
         unix_us,
         origin: Origin::Heroku,
         process: "logplex".to_owned(),
-        text: text.into_bytes(),
+        text: overflow_text(lost, since_unix_us).into_bytes(),
         copied_from: None,
     }
+}
+
+/// `L10` for a drain: it lost lines that the log itself may still have.
+pub fn drain_overflow_line(lost: u64, since_unix_us: u64, unix_us: u64) -> LogLine {
+    LogLine {
+        sequence: 0,
+        unix_us,
+        origin: Origin::Heroku,
+        process: "logplex".to_owned(),
+        text: overflow_text(lost, since_unix_us),
+    }
+}
+
+fn overflow_text(lost: u64, since_unix_us: u64) -> String {
+    format!("Error L10 (output buffer overflow): {lost} messages dropped since {}.", rfc3339(since_unix_us))
 }
 
 /// `L11`, as a whole line: a reader of the tail was too slow.

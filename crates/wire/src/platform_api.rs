@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod cron;
 pub mod dns;
 pub mod domains;
+pub mod log_drains;
 pub mod pipelines;
 
 /// The only media type of version 3; variants such as `3.sdk` are accepted and answered alike.

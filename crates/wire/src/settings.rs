@@ -14,6 +14,7 @@ pub struct Settings {
     pub network: NetworkSettings,
     pub router: RouterSettings,
     pub acme: AcmeSettings,
+    pub deliveries: DeliverySettings,
 }
 
 /// Time limits in seconds, fractions allowed.
@@ -130,4 +131,14 @@ pub struct AcmeSettings {
     pub ca_file: Option<std::path::PathBuf>,
     /// Ways to show that a host leads here, in the order in which they are tried: `http-01`, `tls-alpn-01`.
     pub challenges: Option<Vec<String>>,
+}
+
+/// Log drains: what the server sends to other people's servers.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliverySettings {
+    /// Private networks that may be sent to, as `192.168.7.0/24`.
+    pub allowed_networks: Vec<String>,
+    /// A PEM file with authorities of one's own; a relative path begins in the data directory.
+    pub ca_file: Option<std::path::PathBuf>,
 }
