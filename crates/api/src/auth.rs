@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use store::account::Account;
 use store::audit::AuditEntry;
+use store::change::acting_for;
 
 use crate::error::{ApiError, ApiResult};
 use crate::listen::Peer;
@@ -49,8 +50,9 @@ pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, mut reques
         Err(error) => return error.into_response(),
     };
     let audited = audit_entry(&state, &actor, &request, peer.as_ref());
+    let account = actor.id();
     request.extensions_mut().insert(actor);
-    let response = next.run(request).await;
+    let response = acting_for(account, next.run(request)).await;
     if let Some(entry) = audited.filter(|_entry| response.status().is_success())
         && let Err(error) = state.store.record(entry).await
     {

@@ -137,7 +137,7 @@ fn own(state: &ApiState, app: &App) -> heroku::domains::Domain {
     }
 }
 
-fn custom(state: &ApiState, app: &App, domain: &Domain) -> ApiResult<heroku::domains::Domain> {
+pub(crate) fn custom(state: &ApiState, app: &App, domain: &Domain) -> ApiResult<heroku::domains::Domain> {
     let endpoint = certificate_of(state, app, domain)?;
     let waits = || "pending".to_owned();
     Ok(heroku::domains::Domain {

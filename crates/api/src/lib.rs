@@ -10,6 +10,7 @@ pub mod refused;
 pub mod state;
 pub mod tls;
 pub mod url_signer;
+pub mod webhook_events;
 
 mod account;
 mod apps;
@@ -48,6 +49,7 @@ mod slugs;
 mod sni_endpoints;
 mod sources;
 mod streams;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -136,6 +138,12 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/apps/{app}/log-sessions", post(log_sessions::create))
         .route("/apps/{app}/log-drains", get(log_drains::list).post(log_drains::create))
         .route("/apps/{app}/log-drains/{drain}", get(log_drains::info).delete(log_drains::remove))
+        .route("/apps/{app}/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/apps/{app}/webhooks/{webhook}", get(webhooks::info).patch(webhooks::update).delete(webhooks::remove))
+        .route("/apps/{app}/webhook-deliveries", get(webhooks::deliveries))
+        .route("/apps/{app}/webhook-deliveries/{delivery}", get(webhooks::delivery))
+        .route("/apps/{app}/webhook-events", get(webhooks::events))
+        .route("/apps/{app}/webhook-events/{event}", get(webhooks::event))
         .route("/dyno-sizes", get(formation::sizes))
         .route("/dyno-sizes/{size}", get(formation::size))
         .route("/oauth/authorizations", get(authorizations::list).post(authorizations::create))

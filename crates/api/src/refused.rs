@@ -263,21 +263,6 @@ pub const TOPICS: &[Topic] = &[
         missing: &[("/telemetry-drains/{drain}", "telemetry_drain")],
     },
     Topic {
-        title: "Webhooks",
-        reason: "Webhooks are not available yet: `heroku releases` and `heroku logs --tail` show what happens.",
-        refused: &[
-            ("POST", "/apps/{app}/webhooks"),
-            ("PATCH", "/apps/{app}/webhooks/{webhook}"),
-            ("DELETE", "/apps/{app}/webhooks/{webhook}"),
-        ],
-        empty: &["/apps/{app}/webhooks", "/apps/{app}/webhook-deliveries", "/apps/{app}/webhook-events"],
-        missing: &[
-            ("/apps/{app}/webhooks/{webhook}", "webhook"),
-            ("/apps/{app}/webhook-deliveries/{delivery}", "webhook"),
-            ("/apps/{app}/webhook-events/{event}", "webhook"),
-        ],
-    },
-    Topic {
         title: "People",
         reason: "This server has one account so far. Give somebody a token of their own instead: `heroku authorizations:create --description ada`.",
         refused: &[

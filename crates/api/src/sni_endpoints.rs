@@ -148,7 +148,7 @@ pub(crate) fn find_endpoint(state: &ApiState, app: &App, wanted: &str) -> ApiRes
     found.ok_or_else(|| ApiError::not_found("SNI endpoint"))
 }
 
-fn shown(state: &ApiState, app: &App, endpoint: &SniEndpoint) -> ApiResult<heroku::domains::SniEndpoint> {
+pub(crate) fn shown(state: &ApiState, app: &App, endpoint: &SniEndpoint) -> ApiResult<heroku::domains::SniEndpoint> {
     // What is stored was checked; damage since then is the server's fault.
     let facts = certificate::read(&endpoint.certificate_chain)
         .map_err(|error| ApiError::internal("a stored certificate cannot be read", &error))?;

@@ -1,4 +1,4 @@
-//! Sends what apps log to other people's servers: log drains.
+//! Sends what apps log, and what happens to them, to other people's servers: log drains and webhooks.
 //!
 //! A task per drain follows the app's stream in the log store, sends what it reads, and writes down how far the
 //! receiver has got. Nobody waits for it: a receiver that is slow or away makes its own drain fall behind, and what the
@@ -8,6 +8,7 @@
 //!  store ─changes─► drains ─► drain_task ◄─follows── log store
 //!                                 │ frame, post | syslog
 //!                                 └─► connector ─► receiver
+//!  store ─deliveries─► webhooks ─ post ───┘
 //! ```
 
 mod connector;
@@ -20,6 +21,7 @@ mod random;
 mod roots;
 mod send_error;
 mod syslog;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -27,6 +29,7 @@ use domain::ip_network::IpNetwork;
 
 pub use crate::drains::Drains;
 pub use crate::roots::RootsError;
+pub use crate::webhooks::Webhooks;
 
 /// What deliveries need to know of the installation.
 #[derive(Debug, Clone)]

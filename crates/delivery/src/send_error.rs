@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use domain::outgoing_url::OutgoingUrlError;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -40,4 +41,21 @@ pub(crate) enum SendError {
     Header(#[from] http::Error),
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    #[error("the URL is not one")]
+    Url(#[from] OutgoingUrlError),
+}
+
+impl SendError {
+    /// One word, for lists of attempts.
+    pub(crate) const fn class(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "ResolveError",
+            Self::NotAllowed { .. } => "NotAllowedError",
+            Self::Connect { .. } => "ConnectError",
+            Self::Certificate { .. } | Self::ServerName(_) => "CertificateError",
+            Self::Write(_) | Self::Http(_) => "ConnectionError",
+            Self::Header(_) | Self::Url(_) => "RequestError",
+            Self::Timeout(_) => "TimeoutError",
+        }
+    }
 }

@@ -65,6 +65,9 @@ typed_ids! {
     SniEndpointId, "sni-endpoint";
     SourceId, "source";
     TokenId, "token";
+    WebhookDeliveryId, "webhook-delivery";
+    WebhookEventId, "webhook-event";
+    WebhookId, "webhook";
 }
 
 #[cfg(test)]

@@ -32,3 +32,4 @@ pub mod rollout;
 pub mod secret;
 pub mod ssh_key;
 pub mod time_limits;
+pub mod webhook;

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
+use delivery::{DeliveryConfig, Drains, Webhooks};
 use domain::acme::ChallengeKind;
-use delivery::{DeliveryConfig, Drains};
 use domain::secret::Secret;
 use jiff::Timestamp;
 use reconciler::{DynoNetwork, Reconciler, ReconcilerConfig, StopMode};
@@ -84,16 +84,13 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         reconciler_stop,
     );
     let (stop_deliveries, deliveries_stop) = watch::channel(false);
-    let drains = Drains::start(
-        DeliveryConfig {
-            data_dir: data_dir.path.clone(),
-            allowed_networks: effective.delivery_networks,
-            authorities: effective.settings.deliveries.ca_file.map(|file| data_dir.path.join(file)),
-        },
-        Arc::clone(&store),
-        Arc::clone(&logs),
-        deliveries_stop,
-    )?;
+    let deliveries = DeliveryConfig {
+        data_dir: data_dir.path.clone(),
+        allowed_networks: effective.delivery_networks,
+        authorities: effective.settings.deliveries.ca_file.map(|file| data_dir.path.join(file)),
+    };
+    let webhooks = Webhooks::start(&deliveries, Arc::clone(&store), deliveries_stop.clone())?;
+    let drains = Drains::start(deliveries, Arc::clone(&store), Arc::clone(&logs), deliveries_stop.clone())?;
     let platform = PlatformView {
         data_dir: data_dir.path.clone(),
         store: Arc::clone(&store),
@@ -127,6 +124,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     first_start(&store, &url, &data_dir.path).await?;
     info!("The Platform API answers at {url}");
 
+    let events = tokio::spawn(api::webhook_events::record_events(Arc::clone(&state), deliveries_stop));
     let (stop_api, api_stop) = watch::channel(false);
     let serving = tokio::spawn(api::listen::serve(network, local, tls, state, api_stop));
     let mut signals = Signals::new()?;
@@ -146,6 +144,8 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     stop_api.send_replace(true);
     serving.await.context("the API ended early")?;
     stop_deliveries.send_replace(true);
+    events.await.context("the events ended early")?;
+    webhooks.join().await;
     drains.join().await;
     if mode == StopMode::Drain && rustix::process::geteuid().is_root() {
         // Shims are still removing what they made when their dynos have ended; nothing may be left that they miss.

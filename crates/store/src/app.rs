@@ -255,7 +255,7 @@ fn refuse_taken_name(db: &Connection, name: &AppName) -> Result<(), StoreError> 
     Ok(())
 }
 
-fn app(row: &Row<'_>) -> Result<App, StoreError> {
+pub(crate) fn app(row: &Row<'_>) -> Result<App, StoreError> {
     Ok(App {
         id: parsed(row, "id", AppId::parse)?,
         name: parsed(row, "name", |text| AppName::parse(text).ok())?,

@@ -225,7 +225,7 @@ impl Store {
     }
 }
 
-fn build(row: &Row<'_>) -> Result<Build, StoreError> {
+pub(crate) fn build(row: &Row<'_>) -> Result<Build, StoreError> {
     let source = match (parsed_optional(row, "source_id", SourceId::parse)?, row.get("source_url")?) {
         (Some(id), None) => SourceLocation::Uploaded(id),
         (None, Some(url)) => SourceLocation::Url(url),

@@ -140,7 +140,7 @@ fn find(db: &Connection, id: DomainId) -> Result<Option<Domain>, StoreError> {
     first(statement.query([id.to_string()])?, domain)
 }
 
-fn domain(row: &Row<'_>) -> Result<Domain, StoreError> {
+pub(crate) fn domain(row: &Row<'_>) -> Result<Domain, StoreError> {
     Ok(Domain {
         id: parsed(row, "id", DomainId::parse)?,
         app: parsed(row, "app_id", AppId::parse)?,

@@ -319,7 +319,7 @@ fn find(db: &Connection, id: DynoId) -> Result<Option<Dyno>, StoreError> {
     first(statement.query([id.to_string()])?, dyno)
 }
 
-fn dyno(row: &Row<'_>) -> Result<Dyno, StoreError> {
+pub(crate) fn dyno(row: &Row<'_>) -> Result<Dyno, StoreError> {
     Ok(Dyno {
         id: parsed(row, "id", DynoId::parse)?,
         app: parsed(row, "app_id", AppId::parse)?,

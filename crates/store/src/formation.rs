@@ -122,7 +122,7 @@ pub(crate) fn ensure(
     Ok(())
 }
 
-fn formation(row: &Row<'_>) -> Result<Formation, StoreError> {
+pub(crate) fn formation(row: &Row<'_>) -> Result<Formation, StoreError> {
     Ok(Formation {
         id: parsed(row, "id", |text| Uuid::try_parse(text).ok())?,
         app: parsed(row, "app_id", AppId::parse)?,

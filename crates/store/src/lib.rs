@@ -9,6 +9,7 @@ pub mod acme;
 pub mod app;
 pub mod audit;
 pub mod build;
+pub mod change;
 pub mod cron;
 pub mod custom_domain;
 pub mod dns_provider;
@@ -27,6 +28,7 @@ pub mod slug;
 pub mod sni_endpoint;
 pub mod source;
 pub mod ssh_key;
+pub mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -109,6 +111,7 @@ impl Store {
         let mut connection = Connection::open(path).map_err(opening)?;
         configure(&connection).map_err(opening)?;
         migrate(&mut connection, path)?;
+        change::watch(&connection).map_err(opening)?;
         let (writer, jobs) = mpsc::channel::<Job>();
         // The thread ends when the store is dropped and its channel closes.
         let spawned = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
@@ -132,12 +135,16 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
+        let acting = change::acting();
         let job: Job = Box::new(move |connection| {
             let result = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .map_err(StoreError::from)
                 .and_then(|transaction| {
                     let value = work(&transaction)?;
+                    if let Some(account) = acting {
+                        change::sign(&transaction, account)?;
+                    }
                     transaction.commit()?;
                     Ok(value)
                 });

@@ -248,7 +248,7 @@ pub(crate) fn newest_usable_slug(db: &Connection, app: AppId) -> Result<Option<S
     text.map(|text| SlugId::parse(&text).ok_or(StoreError::Damaged("slug_id"))).transpose()
 }
 
-fn release(row: &Row<'_>) -> Result<Release, StoreError> {
+pub(crate) fn release(row: &Row<'_>) -> Result<Release, StoreError> {
     Ok(Release {
         id: parsed(row, "id", ReleaseId::parse)?,
         app: parsed(row, "app_id", AppId::parse)?,

@@ -114,7 +114,7 @@ impl Store {
     }
 }
 
-fn sni_endpoint(row: &Row<'_>) -> Result<SniEndpoint, StoreError> {
+pub(crate) fn sni_endpoint(row: &Row<'_>) -> Result<SniEndpoint, StoreError> {
     Ok(SniEndpoint {
         id: parsed(row, "id", SniEndpointId::parse)?,
         app: parsed(row, "app_id", AppId::parse)?,

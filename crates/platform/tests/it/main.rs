@@ -43,6 +43,7 @@ mod heroku_drains;
 mod heroku_env;
 mod heroku_pipelines;
 mod heroku_run;
+mod heroku_webhooks;
 mod isolation;
 mod limits;
 mod managed_certificates;
