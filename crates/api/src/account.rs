@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
+use store::account::Account;
 use wire::platform_api as heroku;
 
 use crate::auth::Actor;
@@ -15,8 +16,8 @@ use crate::state::ApiState;
 /// Heroku's hourly budget. Requests are not limited yet; the answer says that the whole budget is left.
 pub(crate) const RATE_LIMIT: u32 = 4500;
 
-pub(crate) async fn info(actor: Actor) -> Json<heroku::Account> {
-    Json(present::account(&actor.account))
+pub(crate) async fn info(State(state): State<Arc<ApiState>>, actor: Actor) -> ApiResult<Json<heroku::Account>> {
+    Ok(Json(shown(&state, &actor.account)?))
 }
 
 /// By address or id; `~` is the one that asks. Nobody sees others than themselves: addresses must not be probed.
@@ -26,10 +27,16 @@ pub(crate) async fn info_by_user(
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<heroku::Account>> {
     if wanted == "~" {
-        return Ok(info(actor).await);
+        return info(State(state), actor).await;
     }
     let found = state.store.find_account(&wanted)?.filter(|account| account.id == actor.id());
-    found.map(|account| Json(present::account(&account))).ok_or_else(|| ApiError::not_found("user"))
+    let account = found.ok_or_else(|| ApiError::not_found("user"))?;
+    Ok(Json(shown(&state, &account)?))
+}
+
+fn shown(state: &ApiState, account: &Account) -> ApiResult<heroku::Account> {
+    let two_factor = state.store.two_factor(account.id)?.is_some_and(|factor| factor.confirmed);
+    Ok(present::account(account, two_factor))
 }
 
 /// Nothing is billed here, so nobody is behind with it.

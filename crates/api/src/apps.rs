@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use domain::access::Permission;
 use domain::name::AppName;
 use http::{HeaderMap, StatusCode};
 use store::account::Account;
@@ -24,13 +25,12 @@ use crate::state::ApiState;
 
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     origin: Origin,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let apps = state.store.apps()?;
-    let living = apps.iter().filter(|app| app.destroyed_at.is_none());
-    let shown = living.map(|app| present::app(&state, &origin, app)).collect::<ApiResult<Vec<_>>>()?;
+    let apps = actor.visible_apps(&state)?;
+    let shown = apps.iter().map(|app| present::app(&state, &origin, app)).collect::<ApiResult<Vec<_>>>()?;
     page(&headers, "name", shown, |app| app.name.clone())
 }
 
@@ -52,13 +52,13 @@ pub(crate) async fn list_of_user(
 /// The apps among the given ids, for clients that hold only ids.
 pub(crate) async fn filter(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     origin: Origin,
     headers: HeaderMap,
     Body(body): Body<AppFilter>,
 ) -> ApiResult<Response> {
-    let apps = state.store.apps()?;
-    let wanted = apps.iter().filter(|app| app.destroyed_at.is_none() && body.within.id.contains(&app.id.to_string()));
+    let apps = actor.visible_apps(&state)?;
+    let wanted = apps.iter().filter(|app| body.within.id.contains(&app.id.to_string()));
     let shown = wanted.map(|app| Ok(TeamApp::from(present::app(&state, &origin, app)?)));
     page(&headers, "id", shown.collect::<ApiResult<Vec<_>>>()?, |app| app.id.to_string())
 }
@@ -97,10 +97,15 @@ pub(crate) async fn info(
 
 pub(crate) async fn update(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     origin: Origin,
     TheApp(app): TheApp,
     Body(body): Body<heroku::AppUpdate>,
 ) -> ApiResult<Json<heroku::App>> {
+    if body.name.is_some() {
+        // Its address changes with it.
+        actor.must(&state, &app, Permission::Manage)?;
+    }
     let name = body.name.as_deref().map(parse_name).transpose()?;
     if let Some(stack) = &body.build_stack {
         check_stack(stack)?;

@@ -1,23 +1,27 @@
-//! Who asks. Every route behind [`require_token`] has an [`Actor`]; there is no other way to get one.
+//! Who asks, and whether they may. Every route behind [`require_token`] has an [`Actor`]; there is no other way to get
+//! one, nor to the app in a path.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use domain::access::{Access, Need, Permission, Permissions, Scope};
 use domain::id::{AccountId, TokenId};
 use domain::secret::Secret;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use store::account::Account;
+use store::acting::Acting;
+use store::app::App;
 use store::audit::AuditEntry;
-use store::change::acting_for;
 
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, no_such_route_error};
 use crate::listen::Peer;
+use crate::policy;
 use crate::state::ApiState;
 
 /// The authenticated account behind a request.
@@ -26,11 +30,37 @@ pub(crate) struct Actor {
     pub(crate) account: Account,
     /// The token that spoke; none over the local socket and from a push's hook.
     pub(crate) token: Option<TokenId>,
+    /// What the token is good for.
+    pub(crate) scopes: Vec<Scope>,
 }
 
 impl Actor {
     pub(crate) const fn id(&self) -> AccountId {
         self.account.id
+    }
+
+    /// Whether the actor has a permission with an app that the path does not name.
+    pub(crate) fn may(&self, state: &ApiState, app: &App, permission: Permission) -> ApiResult<bool> {
+        Ok(self.account.administrator || state.store.permissions(self.id(), app)?.contains(permission))
+    }
+
+    /// The living apps that the actor may see, by name.
+    pub(crate) fn visible_apps(&self, state: &ApiState) -> ApiResult<Vec<App>> {
+        let mut apps = Vec::new();
+        for app in state.store.apps()?.into_iter().filter(|app| app.destroyed_at.is_none()) {
+            if self.may(state, &app, Permission::View)? {
+                apps.push(app);
+            }
+        }
+        Ok(apps)
+    }
+
+    /// Refuses what the actor may not do with an app that the path does not name. An app that they may not even see
+    /// does not exist.
+    pub(crate) fn must(&self, state: &ApiState, app: &App, permission: Permission) -> ApiResult<()> {
+        let permissions = state.store.permissions(self.id(), app)?;
+        let access = if permission == Permission::View { Access::Read } else { Access::Write };
+        policy::check((Need::App(permission), access), self.account.administrator, &self.scopes, permissions)
     }
 }
 
@@ -42,18 +72,20 @@ impl<S: Sync> FromRequestParts<S> for Actor {
     }
 }
 
-/// Lets a request pass if it carries a valid token, or comes from root over the local socket. Records mutations.
-pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().cloned();
-    let actor = match authenticate(&state, request.headers(), peer.as_ref()) {
-        Ok(actor) => actor,
+/// The app that the path names, for a request that may reach it.
+#[derive(Debug, Clone)]
+pub(crate) struct ReachedApp(pub(crate) App);
+
+/// Lets a request pass if it carries a valid token, or comes from root over the local socket, and the policy allows
+/// it. Mutations are recorded.
+pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let acting = match admit(&state, &mut parts).await {
+        Ok(acting) => acting,
         Err(error) => return error.into_response(),
     };
-    let audited = audit_entry(&state, &actor, &request, peer.as_ref());
-    let account = actor.id();
-    request.extensions_mut().insert(actor);
-    let response = acting_for(account, next.run(request)).await;
-    if let Some(entry) = audited.filter(|_entry| response.status().is_success())
+    let response = acting.run(next.run(Request::from_parts(parts, body))).await;
+    if let Some(entry) = acting.unrecorded().filter(|_entry| response.status().is_success())
         && let Err(error) = state.store.record(entry).await
     {
         return ApiError::from(error).into_response();
@@ -61,19 +93,67 @@ pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, mut reques
     response
 }
 
+/// The one place where it is decided who may do what. Puts the [`Actor`] and the app into the request.
+async fn admit(state: &Arc<ApiState>, parts: &mut Parts) -> ApiResult<Acting> {
+    let peer = parts.extensions.get::<Peer>().cloned();
+    let actor = authenticate(state, &parts.headers, peer.as_ref())?;
+    let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
+    let path = RawPathParams::from_request_parts(parts, state).await;
+    let name = path.as_ref().ok().and_then(|path| path.iter().find(|(key, _value)| *key == "app"));
+    let app = name.map(|(_key, name)| state.store.find_app(name)).transpose()?.flatten();
+    let permissions = match &app {
+        Some(app) => state.store.permissions(actor.id(), app)?,
+        None => Permissions::NONE,
+    };
+    let Some(rule) = policy::rule(&parts.method, &route) else {
+        // Not even that there is something is for others to know.
+        policy::check(policy::UNKNOWN, actor.account.administrator, &actor.scopes, permissions)
+            .map_err(|_denied| no_such_route_error(&parts.method, &parts.uri))?;
+        return Ok(enter(state, parts, peer.as_ref(), &route, actor, app));
+    };
+    policy::check(rule, actor.account.administrator, &actor.scopes, permissions)?;
+    Ok(enter(state, parts, peer.as_ref(), &route, actor, app))
+}
+
+fn enter(
+    state: &ApiState,
+    parts: &mut Parts,
+    peer: Option<&Peer>,
+    route: &str,
+    actor: Actor,
+    app: Option<App>,
+) -> Acting {
+    let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+    let entry = (!is_read).then(|| AuditEntry {
+        at: state.now(),
+        account: actor.id(),
+        action: format!("{} {route}", parts.method),
+        target: parts.uri.path().to_owned(),
+        app: app.as_ref().map(|app| app.id),
+        origin: peer.map_or_else(String::new, ToString::to_string),
+    });
+    let acting = Acting::new(actor.id(), entry);
+    parts.extensions.insert(actor);
+    if let Some(app) = app {
+        parts.extensions.insert(ReachedApp(app));
+    }
+    acting
+}
+
 /// Finds the account that a request speaks for.
 pub(crate) fn authenticate(state: &ApiState, headers: &HeaderMap, peer: Option<&Peer>) -> ApiResult<Actor> {
     if matches!(peer, Some(Peer::LocalAdministrator)) && !headers.contains_key(header::AUTHORIZATION) {
         let account = state.store.first_account()?.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None });
+        return Ok(Actor { account, token: None, scopes: vec![Scope::Global] });
     }
     let token = token_of(headers).ok_or_else(ApiError::unauthorized)?;
     if let Some(account) = account_of_push(state, &token) {
-        let account = state.store.account(account)?.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None });
+        let account = state.store.account(account)?.filter(|account| account.removed_at.is_none());
+        let account = account.ok_or_else(ApiError::unauthorized)?;
+        return Ok(Actor { account, token: None, scopes: vec![Scope::Write] });
     }
     let found = state.store.authenticate(&token, state.now())?.ok_or_else(ApiError::unauthorized)?;
-    Ok(Actor { account: found.account, token: Some(found.token) })
+    Ok(Actor { account: found.account, token: Some(found.token), scopes: found.scopes })
 }
 
 /// A token for the hook of one push: `push:<account>:<expiry>.<signature>`.
@@ -101,20 +181,6 @@ fn token_of(headers: &HeaderMap) -> Option<Secret<String>> {
         return None;
     };
     Some(Secret::new(token))
-}
-
-fn audit_entry(state: &ApiState, actor: &Actor, request: &Request, peer: Option<&Peer>) -> Option<AuditEntry> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return None;
-    }
-    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    Some(AuditEntry {
-        at: state.now(),
-        account: actor.id(),
-        action: format!("{} {route}", request.method()),
-        target: request.uri().path().to_owned(),
-        origin: peer.map_or_else(String::new, ToString::to_string),
-    })
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use domain::access::Scope;
 use domain::id::TokenId;
 use domain::secret::Secret;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use store::account::Token;
+use store::account::{NewToken, Token};
 use wire::platform_api as heroku;
 
 use crate::auth::Actor;
@@ -16,6 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::Body;
 use crate::present;
 use crate::state::ApiState;
+use crate::two_factor;
 
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
@@ -28,9 +30,14 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     State(state): State<Arc<ApiState>>,
     actor: Actor,
+    headers: HeaderMap,
     Body(body): Body<heroku::AuthorizationCreate>,
 ) -> ApiResult<(StatusCode, Json<heroku::Authorization>)> {
     let now = state.now();
+    // The local socket is root's, who could read the secret itself.
+    if actor.token.is_some() {
+        two_factor::ask_for_code(&state, &actor, &headers).await?;
+    }
     let expires_at = match body.expires_in.as_ref().map(heroku::Seconds::get) {
         None => None,
         Some(Some(seconds)) if seconds > 0 => Some(
@@ -40,7 +47,15 @@ pub(crate) async fn create(
         Some(Some(_) | None) => return Err(ApiError::invalid("expires_in must be a positive number of seconds.")),
     };
     let description = body.description.unwrap_or_else(|| "token".to_owned());
-    let (token, text) = state.store.create_token(actor.id(), description, expires_at, now).await?;
+    let scopes = scopes(body.scope)?;
+    let new = NewToken { account: actor.id(), description, expires_at, scopes };
+    let (token, text) = state.store.create_token(new, now).await?;
+    if actor.scopes.contains(&Scope::Invitation)
+        && let Some(invitation) = actor.token
+    {
+        // It has done its work.
+        state.store.revoke_token(actor.id(), invitation, now).await?;
+    }
     Ok((StatusCode::CREATED, Json(shown(&actor, &token, Some(&text), now))))
 }
 
@@ -90,6 +105,15 @@ pub(crate) async fn revoke(
     Ok(Json(shown(&actor, &token, None, state.now())))
 }
 
+/// Words of Heroku's; nothing means everything.
+fn scopes(words: Option<Vec<String>>) -> ApiResult<Vec<Scope>> {
+    let words = words.filter(|words| !words.is_empty()).unwrap_or_else(|| vec![Scope::Global.as_str().to_owned()]);
+    let known = "global, identity, read, write, read-protected, write-protected";
+    let parse = |word: &String| Scope::parse(word).filter(|scope| *scope != Scope::Invitation);
+    let scopes: Option<Vec<Scope>> = words.iter().map(parse).collect();
+    scopes.ok_or_else(|| ApiError::invalid(format!("Scope must be one or more of {known}.")))
+}
+
 /// Finds one of the actor's tokens by id; `~` is the one that asks.
 fn find(state: &ApiState, actor: &Actor, id: &str) -> ApiResult<Token> {
     let missing = || ApiError::not_found("authorization");
@@ -111,7 +135,7 @@ fn shown(actor: &Actor, token: &Token, text: Option<&Secret<String>>, now: Times
         grant: None,
         id: token.id.uuid(),
         refresh_token: None,
-        scope: vec!["global".to_owned()],
+        scope: token.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
         session: None,
         updated_at: present::time(token.created_at),
         user: Some(heroku::AuthorizationUser {

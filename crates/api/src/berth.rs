@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use domain::id::DynoId;
+use domain::id::{AppId, DynoId};
 use domain::release::{ReleaseEvent, ReleaseState};
 use http::StatusCode;
-use serde_json::{Value, json};
 use wire::platform_api as heroku;
 use wire::platform_api::berth as ours;
 
@@ -60,18 +59,33 @@ async fn collect(state: Arc<ApiState>, delete: bool) -> ApiResult<Json<ours::Gar
     report.map(Json).map_err(|error| ApiError::internal("cannot collect garbage", &error))
 }
 
-pub(crate) async fn audit(State(state): State<Arc<ApiState>>) -> ApiResult<Json<Vec<Value>>> {
-    let entries = state.store.audit(1000)?;
-    let shown = entries.into_iter().map(|entry| {
-        json!({
-            "at": entry.at.to_string(),
-            "account": entry.account.to_string(),
-            "action": entry.action,
-            "target": entry.target,
-            "origin": entry.origin,
+/// Entries that are shown at once.
+const AUDIT_ENTRIES_MAX: u32 = 1000;
+
+pub(crate) async fn audit(State(state): State<Arc<ApiState>>) -> ApiResult<Json<Vec<ours::AuditEntry>>> {
+    shown_audit(&state, None)
+}
+
+pub(crate) async fn audit_of_app(
+    State(state): State<Arc<ApiState>>,
+    TheApp(app): TheApp,
+) -> ApiResult<Json<Vec<ours::AuditEntry>>> {
+    shown_audit(&state, Some(app.id))
+}
+
+fn shown_audit(state: &ApiState, app: Option<AppId>) -> ApiResult<Json<Vec<ours::AuditEntry>>> {
+    let entries = state.store.audit(app, AUDIT_ENTRIES_MAX)?.into_iter();
+    let shown = entries.map(|entry| {
+        Ok(ours::AuditEntry {
+            at: entry.at.to_string(),
+            account: entry.account.uuid(),
+            email: present::user(state, entry.account)?.email,
+            action: entry.action,
+            target: entry.target,
+            origin: entry.origin,
         })
     });
-    Ok(Json(shown.collect()))
+    Ok(Json(shown.collect::<ApiResult<_>>()?))
 }
 
 pub(crate) async fn create_build(

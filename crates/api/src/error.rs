@@ -63,6 +63,16 @@ impl ApiError {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "requested_range_not_satisfiable", message)
     }
 
+    /// A code of the account's second factor is missing, or wrong.
+    pub fn two_factor() -> Self {
+        let message = "A code of your authenticator app is needed (again), in the header Heroku-Two-Factor-Code.";
+        Self::new(StatusCode::FORBIDDEN, "two_factor", message)
+    }
+
+    pub fn rate_limited(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit", message)
+    }
+
     pub fn disk_full() -> Self {
         Self::new(
             StatusCode::INSUFFICIENT_STORAGE,
@@ -139,6 +149,10 @@ impl From<QueryRejection> for ApiError {
 }
 
 pub(crate) async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    no_such_route_error(&method, &uri)
+}
+
+pub(crate) fn no_such_route_error(method: &Method, uri: &Uri) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         "not_found",

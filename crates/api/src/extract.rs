@@ -1,16 +1,15 @@
 //! Request parts with Heroku's error answers: the app in the path, JSON bodies.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use store::app::App;
 
-use crate::auth::Actor;
+use crate::auth::ReachedApp;
 use crate::error::ApiError;
 use crate::state::ApiState;
 
@@ -21,12 +20,10 @@ pub(crate) struct TheApp(pub(crate) App);
 impl FromRequestParts<Arc<ApiState>> for TheApp {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Self::Rejection> {
-        // An app is looked up only for somebody who is logged in: names must not be probed.
-        Actor::from_request_parts(parts, state).await?;
-        let Path(path): Path<HashMap<String, String>> = Path::from_request_parts(parts, state).await?;
-        let name = path.get("app").ok_or_else(|| ApiError::not_found("app"))?;
-        state.store.find_app(name)?.map(TheApp).ok_or_else(|| ApiError::not_found("app"))
+    async fn from_request_parts(parts: &mut Parts, _state: &Arc<ApiState>) -> Result<Self, Self::Rejection> {
+        // Found by whoever decided that this request may reach it.
+        let reached = parts.extensions.get::<ReachedApp>().cloned();
+        reached.map(|ReachedApp(app)| Self(app)).ok_or_else(|| ApiError::not_found("app"))
     }
 }
 

@@ -17,6 +17,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse as _, Response};
+use domain::access::Permission;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -52,7 +53,8 @@ pub(crate) async fn info_refs(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let (_actor, app) = enter(&state, &repository, &headers, &peer)?;
+    let permission = if query.service == "git-receive-pack" { Permission::Deploy } else { Permission::View };
+    let (_actor, app) = enter(&state, &repository, &headers, &peer, permission)?;
     let service = match query.service.as_str() {
         "git-receive-pack" => "receive-pack",
         "git-upload-pack" => "upload-pack",
@@ -81,7 +83,7 @@ pub(crate) async fn upload_pack(
     headers: HeaderMap,
     body: Body,
 ) -> ApiResult<Response> {
-    let (_actor, app) = enter(&state, &repository, &headers, &peer)?;
+    let (_actor, app) = enter(&state, &repository, &headers, &peer, Permission::View)?;
     let request = whole_request(&headers, body).await?;
     let directory = repository_of(&state, &app).await?;
     let mut command = git(&state, &headers);
@@ -96,7 +98,7 @@ pub(crate) async fn receive_pack(
     headers: HeaderMap,
     body: Body,
 ) -> ApiResult<Response> {
-    let (actor, app) = enter(&state, &repository, &headers, &peer)?;
+    let (actor, app) = enter(&state, &repository, &headers, &peer, Permission::Deploy)?;
     let directory = repository_of(&state, &app).await?;
     let hooks = install_hook(&state).await.map_err(|error| cannot_run(&error))?;
     let mut command = git(&state, &headers);
@@ -119,11 +121,18 @@ pub(crate) async fn receive_pack(
     run(command, body, "application/x-git-receive-pack-result")
 }
 
-/// Who pushes, and to which app.
-fn enter(state: &ApiState, repository: &str, headers: &HeaderMap, peer: &Peer) -> ApiResult<(Actor, App)> {
+/// Who pushes or fetches, and which app's code.
+fn enter(
+    state: &ApiState,
+    repository: &str,
+    headers: &HeaderMap,
+    peer: &Peer,
+    permission: Permission,
+) -> ApiResult<(Actor, App)> {
     let actor = auth::authenticate(state, headers, Some(peer))?;
     let name = repository.strip_suffix(".git").unwrap_or(repository);
     let app = state.store.find_app(name)?.ok_or_else(|| ApiError::not_found("app"))?;
+    actor.must(state, &app, permission)?;
     Ok((actor, app))
 }
 

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod git;
 pub mod listen;
+pub mod policy;
 pub mod refused;
 pub mod state;
 pub mod tls;
@@ -37,6 +38,7 @@ mod log_sessions;
 mod managed_certificates;
 mod marker_guard;
 mod origin;
+mod people;
 mod pipelines;
 mod present;
 mod promotions;
@@ -49,6 +51,7 @@ mod slugs;
 mod sni_endpoints;
 mod sources;
 mod streams;
+mod two_factor;
 mod webhooks;
 
 use std::sync::Arc;
@@ -109,7 +112,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
             "/apps/{app}/sni-endpoints/{endpoint}",
             get(sni_endpoints::info).patch(sni_endpoints::update).delete(sni_endpoints::remove),
         )
-        .route("/apps/{app}/collaborators", get(collaborators::list))
+        .route("/apps/{app}/collaborators", get(collaborators::list).post(collaborators::create))
         .route("/apps/{app}/collaborators/{who}", get(collaborators::info).delete(collaborators::remove))
         .route("/apps/{app}/buildpack-installations", get(buildpacks::list).put(buildpacks::update))
         .route("/apps/{app}/addons/{addon}", get(refused::no_add_on).delete(refused::no_add_on))
@@ -164,6 +167,15 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/dns-zones", get(dns_zones::list))
         .route("/berth/dns-zones/{zone}", put(dns_zones::update).delete(dns_zones::remove))
         .route("/berth/audit", get(berth::audit))
+        .route("/berth/apps/{app}/audit", get(berth::audit_of_app))
+        .route(
+            "/berth/account/two-factor",
+            post(two_factor::propose).put(two_factor::confirm).delete(two_factor::disable),
+        )
+        .route("/berth/people", get(people::list).post(people::invite))
+        .route("/berth/people/{person}/two-factor", delete(people::reset_two_factor))
+        .route("/berth/people/{person}", patch(people::update).delete(people::remove))
+        .route("/berth/apps/{app}/collaborators/{who}", patch(collaborators::update))
         .route("/berth/apps/{app}/builds", post(berth::create_build))
         .route("/berth/apps/{app}/builds/{build}", get(berth::build))
         .route("/berth/apps/{app}/releases/{release}", get(berth::release))

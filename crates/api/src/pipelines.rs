@@ -1,10 +1,12 @@
 //! Pipelines, and the apps in them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
+use domain::access::Permission;
 use domain::id::{AppId, PipelineCouplingId};
 use domain::pipeline::{Stage, parse_name};
 use http::{HeaderMap, StatusCode};
@@ -57,11 +59,12 @@ pub(crate) async fn create(
 
 pub(crate) async fn update(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
     Body(body): Body<shapes::PipelineUpdate>,
 ) -> ApiResult<Json<shapes::Pipeline>> {
     let pipeline = find(&state, &wanted)?;
+    refuse_others(&actor, &pipeline)?;
     if let Some(name) = body.name {
         state.store.rename_pipeline(pipeline.id, checked_name(&name)?, state.now()).await?;
     }
@@ -70,32 +73,33 @@ pub(crate) async fn update(
 
 pub(crate) async fn destroy(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<shapes::Pipeline>> {
     let pipeline = find(&state, &wanted)?;
+    refuse_others(&actor, &pipeline)?;
     state.store.destroy_pipeline(pipeline.id).await?;
     Ok(Json(shown(&pipeline)))
 }
 
 pub(crate) async fn couplings(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    couplings_page(&state, &headers, &state.store.pipeline_couplings()?)
+    couplings_page(&state, &actor, &headers, &state.store.pipeline_couplings()?)
 }
 
 pub(crate) async fn couplings_of(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let pipeline = find(&state, &wanted)?;
     let mut couplings = state.store.pipeline_couplings()?;
     couplings.retain(|coupling| coupling.pipeline == pipeline.id);
-    couplings_page(&state, &headers, &couplings)
+    couplings_page(&state, &actor, &headers, &couplings)
 }
 
 pub(crate) async fn coupling_of_app(
@@ -109,18 +113,21 @@ pub(crate) async fn coupling_of_app(
 
 pub(crate) async fn coupling(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<shapes::PipelineCoupling>> {
-    Ok(Json(shown_coupling(&state, &find_coupling(&state, &wanted)?)?))
+    let coupling = find_coupling(&state, &wanted)?;
+    must(&state, &actor, coupling.app, Permission::View)?;
+    Ok(Json(shown_coupling(&state, &coupling)?))
 }
 
 pub(crate) async fn couple(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Body(body): Body<shapes::PipelineCouplingCreate>,
 ) -> ApiResult<(StatusCode, Json<shapes::PipelineCoupling>)> {
     let app = state.store.find_app(body.app.as_str())?.ok_or_else(|| ApiError::not_found("app"))?;
+    actor.must(&state, &app, Permission::Manage)?;
     let pipeline = find(&state, body.pipeline.as_str())?;
     let coupling = state.store.couple(pipeline.id, app.id, stage(&body.stage)?, state.now()).await?;
     Ok((StatusCode::CREATED, Json(shown_coupling(&state, &coupling)?)))
@@ -128,11 +135,12 @@ pub(crate) async fn couple(
 
 pub(crate) async fn move_to_stage(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
     Body(body): Body<shapes::PipelineCouplingUpdate>,
 ) -> ApiResult<Json<shapes::PipelineCoupling>> {
     let coupling = find_coupling(&state, &wanted)?;
+    must(&state, &actor, coupling.app, Permission::Manage)?;
     if let Some(wanted) = body.stage {
         state.store.move_to_stage(coupling.id, stage(&wanted)?, state.now()).await?;
     }
@@ -141,10 +149,11 @@ pub(crate) async fn move_to_stage(
 
 pub(crate) async fn uncouple(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<shapes::PipelineCoupling>> {
     let coupling = find_coupling(&state, &wanted)?;
+    must(&state, &actor, coupling.app, Permission::Manage)?;
     state.store.uncouple(coupling.id).await?;
     Ok(Json(shown_coupling(&state, &coupling)?))
 }
@@ -152,11 +161,12 @@ pub(crate) async fn uncouple(
 /// The last build of every app in the pipeline.
 pub(crate) async fn latest_builds(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     origin: Origin,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<Vec<shapes::PipelineBuild>>> {
     let mut latest = Vec::new();
-    for app in apps_in(&state, &wanted)? {
+    for app in apps_in(&state, &actor, &wanted)? {
         if let Some(build) = state.store.builds(app.id)?.into_iter().max_by_key(|build| build.created_at) {
             latest.push(present::build(&state, &origin, &build)?.into());
         }
@@ -167,29 +177,32 @@ pub(crate) async fn latest_builds(
 /// The last release of every app in the pipeline.
 pub(crate) async fn latest_releases(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     origin: Origin,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<Vec<heroku::Release>>> {
-    latest(&state, &origin, &wanted, |_release| true)
+    latest(&state, &actor, &origin, &wanted, |_release| true)
 }
 
 /// The last release of every app in the pipeline that brought it code.
 pub(crate) async fn latest_deployments(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     origin: Origin,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<Vec<heroku::Release>>> {
-    latest(&state, &origin, &wanted, |release| release.cause.brings_new_code())
+    latest(&state, &actor, &origin, &wanted, |release| release.cause.brings_new_code())
 }
 
 fn latest(
     state: &ApiState,
+    actor: &Actor,
     origin: &Origin,
     pipeline: &str,
     counts: impl Fn(&Release) -> bool,
 ) -> ApiResult<Json<Vec<heroku::Release>>> {
     let mut latest = Vec::new();
-    for app in apps_in(state, pipeline)? {
+    for app in apps_in(state, actor, pipeline)? {
         let releases = state.store.releases(app.id)?;
         if let Some(release) = releases.iter().filter(|release| counts(release)).max_by_key(|release| release.version) {
             latest.push(present::release(state, origin, &app, release)?);
@@ -208,12 +221,12 @@ pub(crate) async fn stack_of(
     Ok(Json(shapes::PipelineStack { stack: Some(present::stack()) }))
 }
 
-fn apps_in(state: &ApiState, pipeline: &str) -> ApiResult<Vec<App>> {
+/// The apps of a pipeline that the actor may see.
+fn apps_in(state: &ApiState, actor: &Actor, pipeline: &str) -> ApiResult<Vec<App>> {
     let pipeline = find(state, pipeline)?;
-    let mut couplings = state.store.pipeline_couplings()?;
-    couplings.retain(|coupling| coupling.pipeline == pipeline.id);
-    let apps = couplings.iter().map(|coupling| state.store.app(coupling.app)).collect::<Result<Vec<_>, _>>()?;
-    Ok(apps.into_iter().flatten().filter(|app| app.destroyed_at.is_none()).collect())
+    let couplings = state.store.pipeline_couplings()?;
+    let is_in = |app: &App| couplings.iter().any(|other| other.pipeline == pipeline.id && other.app == app.id);
+    Ok(actor.visible_apps(state)?.into_iter().filter(is_in).collect())
 }
 
 /// Finds a pipeline by name or id.
@@ -241,8 +254,33 @@ fn stage(text: &str) -> ApiResult<Stage> {
     Stage::parse(text).ok_or_else(|| ApiError::invalid(format!("There is no stage {text:?}. Stages are: {stages}.")))
 }
 
-fn couplings_page(state: &ApiState, headers: &HeaderMap, couplings: &[PipelineCoupling]) -> ApiResult<Response> {
-    let shown = couplings.iter().map(|coupling| shown_coupling(state, coupling)).collect::<ApiResult<Vec<_>>>()?;
+/// Refuses what the actor may not do with a coupled app. One that is being destroyed is nobody's any more.
+fn must(state: &ApiState, actor: &Actor, app: AppId, permission: Permission) -> ApiResult<()> {
+    let app = state.store.app(app)?.ok_or_else(|| ApiError::not_found("app"))?;
+    actor.must(state, &app, permission)
+}
+
+/// A pipeline itself belongs to who made it.
+fn refuse_others(actor: &Actor, pipeline: &Pipeline) -> ApiResult<()> {
+    if pipeline.owner == actor.id() || actor.account.administrator {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(format!("{} belongs to somebody else, who can rename and destroy it.", pipeline.name)))
+}
+
+/// The couplings of the apps that the actor may see.
+fn couplings_page(
+    state: &ApiState,
+    actor: &Actor,
+    headers: &HeaderMap,
+    couplings: &[PipelineCoupling],
+) -> ApiResult<Response> {
+    let visible: HashSet<AppId> = actor.visible_apps(state)?.into_iter().map(|app| app.id).collect();
+    let shown = couplings
+        .iter()
+        .filter(|coupling| visible.contains(&coupling.app))
+        .map(|coupling| shown_coupling(state, coupling))
+        .collect::<ApiResult<Vec<_>>>()?;
     page(headers, "id", shown, |coupling: &shapes::PipelineCoupling| coupling.id.to_string())
 }
 

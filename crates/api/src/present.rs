@@ -35,7 +35,7 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.round(round).unwrap_or(at).to_string()
 }
 
-pub(crate) fn account(account: &Account) -> heroku::Account {
+pub(crate) fn account(account: &Account, two_factor: bool) -> heroku::Account {
     heroku::Account {
         allow_tracking: false,
         beta: false,
@@ -52,7 +52,7 @@ pub(crate) fn account(account: &Account) -> heroku::Account {
         name: None,
         sms_number: None,
         suspended_at: None,
-        two_factor_authentication: false,
+        two_factor_authentication: two_factor,
         updated_at: time(account.created_at),
         verified: true,
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use domain::access::Permission;
 use domain::id::{AppId, PromotionId};
 use domain::release::ReleaseState;
 use http::StatusCode;
@@ -31,12 +32,17 @@ pub(crate) async fn create(
     let pipeline = pipelines::find(&state, body.pipeline.as_str())?;
     let in_pipeline = |reference: &shapes::Reference| -> ApiResult<App> {
         let app = state.store.find_app(reference.as_str())?.ok_or_else(|| ApiError::not_found("app"))?;
+        actor.must(&state, &app, Permission::View)?;
         let coupled = pipelines::coupling_of(&state, app.id)?.is_some_and(|coupling| coupling.pipeline == pipeline.id);
         let outside = || ApiError::invalid(format!("{} is not in the pipeline {}.", app.name, pipeline.name));
         if coupled { Ok(app) } else { Err(outside()) }
     };
     let source = in_pipeline(&body.source.app)?;
     let targets = body.targets.iter().map(|target| in_pipeline(&target.app)).collect::<ApiResult<Vec<App>>>()?;
+    actor.must(&state, &source, Permission::Deploy)?;
+    for target in &targets {
+        actor.must(&state, target, Permission::Deploy)?;
+    }
     if targets.is_empty() || targets.len() > TARGETS_MAX {
         return Err(ApiError::invalid(format!("Name from 1 to {TARGETS_MAX} apps to promote to.")));
     }
@@ -70,23 +76,29 @@ pub(crate) async fn create(
 
 pub(crate) async fn info(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<shapes::Promotion>> {
-    Ok(Json(shown(&state, &find(&state, &wanted)?)?))
+    Ok(Json(shown(&state, &find(&state, &actor, &wanted)?)?))
 }
 
 pub(crate) async fn targets(
     State(state): State<Arc<ApiState>>,
-    _actor: Actor,
+    actor: Actor,
     Path(wanted): Path<String>,
 ) -> ApiResult<Json<Vec<shapes::PromotionTarget>>> {
-    Ok(Json(shown_targets(&state, &find(&state, &wanted)?)?))
+    Ok(Json(shown_targets(&state, &find(&state, &actor, &wanted)?)?))
 }
 
-fn find(state: &ApiState, wanted: &str) -> ApiResult<Promotion> {
+/// A promotion is seen by whoever may see the app that was promoted.
+fn find(state: &ApiState, actor: &Actor, wanted: &str) -> ApiResult<Promotion> {
     let missing = || ApiError::not_found("pipeline promotion");
-    state.store.promotion(PromotionId::parse(wanted).ok_or_else(missing)?)?.ok_or_else(missing)
+    let promotion = state.store.promotion(PromotionId::parse(wanted).ok_or_else(missing)?)?.ok_or_else(missing)?;
+    let visible = match state.store.app(promotion.source_app)? {
+        Some(app) => actor.may(state, &app, Permission::View)?,
+        None => actor.account.administrator,
+    };
+    if visible { Ok(promotion) } else { Err(missing()) }
 }
 
 fn shown(state: &ApiState, promotion: &Promotion) -> ApiResult<shapes::Promotion> {

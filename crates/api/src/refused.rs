@@ -72,7 +72,7 @@ pub const TOPICS: &[Topic] = &[
     },
     Topic {
         title: "Teams",
-        reason: "This server has no teams: everybody who has a token of it works with the same apps.",
+        reason: "This server has no teams: let somebody into an app with `heroku access:add ada@example.com`.",
         refused: &[
             ("POST", "/teams"),
             ("PATCH", "/teams/{team}"),
@@ -263,10 +263,9 @@ pub const TOPICS: &[Topic] = &[
         missing: &[("/telemetry-drains/{drain}", "telemetry_drain")],
     },
     Topic {
-        title: "People",
-        reason: "This server has one account so far. Give somebody a token of their own instead: `heroku authorizations:create --description ada`.",
+        title: "Transfers of apps",
+        reason: "Apps stay with who made them. Let somebody in instead: `heroku access:add ada@example.com`.",
         refused: &[
-            ("POST", "/apps/{app}/collaborators"),
             ("POST", "/account/app-transfers"),
             ("PATCH", "/account/app-transfers/{transfer}"),
             ("DELETE", "/account/app-transfers/{transfer}"),
@@ -290,7 +289,7 @@ pub const TOPICS: &[Topic] = &[
     },
     Topic {
         title: "Two-factor codes",
-        reason: "Two-factor codes are not asked for on this server.",
+        reason: "A second factor is asked for where a token is made, and for nothing else: `berth 2fa:enable`.",
         refused: &[("PUT", "/apps/{app}/pre-authorizations"), ("POST", "/users/{account}/sms-number/actions/{action}")],
         empty: &[],
         missing: &[("/users/{account}/sms-number", "sms_number")],
@@ -386,6 +385,15 @@ pub(crate) fn routes() -> Router<Arc<ApiState>> {
             let what = *what;
             routes.route(path, get(async move |_actor: Actor| ApiError::not_found(what)))
         })
+    })
+}
+
+/// Whether a route is one of those that only say what there is not.
+pub(crate) fn is_absent(method: &str, path: &str) -> bool {
+    TOPICS.iter().any(|topic| {
+        topic.refused.contains(&(method, path))
+            || (method == "GET" && topic.empty.contains(&path))
+            || (method == "GET" && topic.missing.iter().any(|(missing, _what)| *missing == path))
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use domain::access::Permission;
 use domain::id::{AppId, SlugId};
 use domain::release::ReleaseCause;
 use http::{HeaderMap, StatusCode};
@@ -76,6 +77,13 @@ async fn deploy_slug(
 ) -> ApiResult<Release> {
     let id = SlugId::parse(slug).ok_or_else(|| ApiError::not_found("slug"))?;
     let slug = state.store.slug(id)?.ok_or_else(|| ApiError::not_found("slug"))?;
+    if slug.app != app.id {
+        // The slug of another app brings that app's code along.
+        let other = state.store.app(slug.app)?.ok_or_else(|| ApiError::not_found("slug"))?;
+        if !actor.may(state, &other, Permission::Deploy)? {
+            return Err(ApiError::not_found("slug"));
+        }
+    }
     if slug.sha256.is_none() {
         return Err(ApiError::invalid("The slug's archive has not been uploaded yet: PUT it to its blob URL first."));
     }

@@ -17,7 +17,7 @@ use wire::platform_api::webhooks::Payload;
 use crate::error::ApiError;
 use crate::origin::Origin;
 use crate::state::ApiState;
-use crate::{domains, present, sni_endpoints};
+use crate::{collaborators, domains, present, sni_endpoints};
 
 /// Changes that are told at once.
 const CHANGES_MAX: u32 = 100;
@@ -105,6 +105,7 @@ fn entity(snapshot: &Snapshot) -> Option<Entity> {
     match snapshot {
         Snapshot::App(_) => Some(Entity::App),
         Snapshot::Build(_) => Some(Entity::Build),
+        Snapshot::Collaborator(_) => Some(Entity::Collaborator),
         Snapshot::Release(_) => Some(Entity::Release),
         Snapshot::Formation(_) => Some(Entity::Formation),
         // Builds run in dynos here; on Heroku nobody sees them.
@@ -119,6 +120,7 @@ fn shown(state: &ApiState, app: &App, snapshot: &Snapshot) -> Result<Value, ApiE
     let value = match snapshot {
         Snapshot::App(app) => serde_json::to_value(present::app(state, &origin, app)?),
         Snapshot::Build(build) => serde_json::to_value(present::build(state, &origin, build)?),
+        Snapshot::Collaborator(row) => serde_json::to_value(collaborators::collaborator(state, app, row)?),
         Snapshot::Release(release) => serde_json::to_value(present::release(state, &origin, app, release)?),
         Snapshot::Formation(formation) => {
             let slug = present::current_slug(state, app.id)?;

@@ -132,6 +132,8 @@ pub(crate) struct ApiClient {
     patient: Agent,
     pub(crate) server: ServerUrl,
     token: Option<Secret<String>>,
+    /// Of an authenticator app.
+    code: Option<Secret<String>>,
     /// Each warning of the server's is shown once.
     warned: Mutex<BTreeSet<String>>,
 }
@@ -160,7 +162,7 @@ impl ApiClient {
             Agent::new_with_config(builder.build())
         };
         let (agent, patient) = (config(Some(ANSWER_TIMEOUT)), config(None));
-        Ok(Self { agent, patient, server, token, warned: Mutex::default() })
+        Ok(Self { agent, patient, server, token, code: None, warned: Mutex::default() })
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> ApiResult<T> {
@@ -202,6 +204,12 @@ impl ApiClient {
     pub(crate) fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> ApiResult<T> {
         let answer = self.authorized(self.agent.put(self.url(path))).send(self.body(body)?);
         self.json(self.checked(answer)?)
+    }
+
+    /// The same client, with a code of an authenticator app on each request.
+    pub(crate) fn with_code(mut self, code: Secret<String>) -> Self {
+        self.code = Some(code);
+        self
     }
 
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> ApiResult<T> {
@@ -269,11 +277,15 @@ impl ApiClient {
 
     fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         let request = request.header(header::ACCEPT, MEDIA_TYPE);
-        match &self.token {
+        let request = match &self.token {
             Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose())),
             None => request,
         }
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, "application/json");
+        match &self.code {
+            Some(code) => request.header("heroku-two-factor-code", code.expose()),
+            None => request,
+        }
     }
 
     fn body(&self, value: &impl Serialize) -> ApiResult<Vec<u8>> {

@@ -19,9 +19,11 @@ mod dns;
 mod git_access;
 mod heroku;
 mod logs;
+mod people;
 mod ps;
 mod releases;
 mod run;
+mod second_factor;
 mod server;
 mod shell_completions;
 
@@ -187,6 +189,45 @@ pub enum Command {
     /// Forget a DNS zone and its credentials
     #[command(name = "certs:dns:remove", display_order = 7)]
     DnsRemove(dns::Remove),
+    /// Show whether tokens need a code of an authenticator app
+    #[command(name = "2fa", after_help = "Example: berth 2fa", display_order = 7)]
+    TwoFactor,
+    /// Ask for a code of an authenticator app wherever a token is made
+    #[command(name = "2fa:enable", after_help = "Example: berth 2fa:enable", display_order = 7)]
+    TwoFactorEnable,
+    /// Ask for codes no longer
+    #[command(name = "2fa:disable", after_help = "Example: berth 2fa:disable", display_order = 7)]
+    TwoFactorDisable,
+    /// Show who may do what with an app
+    #[command(name = "access", after_help = "Example: berth access -a shop", display_order = 7)]
+    Access,
+    /// Let somebody into an app
+    #[command(name = "access:add", visible_alias = "sharing:add", display_order = 7)]
+    AccessAdd(people::AccessAdd),
+    /// Change what somebody may do with an app
+    #[command(name = "access:update", display_order = 7)]
+    AccessUpdate(people::AccessUpdate),
+    /// Take somebody's access to an app away
+    #[command(name = "access:remove", visible_alias = "sharing:remove", display_order = 7)]
+    AccessRemove(people::AccessRemove),
+    /// List the people of the server
+    #[command(name = "people", after_help = "Example: berth people --json", display_order = 8)]
+    People,
+    /// Invite somebody to the server
+    #[command(name = "people:add", visible_alias = "people:invite", display_order = 8)]
+    PeopleAdd(people::PeopleAdd),
+    /// Make somebody an administrator, or no longer
+    #[command(name = "people:update", display_order = 8)]
+    PeopleUpdate(people::PeopleUpdate),
+    /// Forget the lost authenticator app of somebody
+    #[command(name = "people:reset-2fa", display_order = 8)]
+    PeopleResetTwoFactor(people::PeopleResetTwoFactor),
+    /// End somebody's account and tokens
+    #[command(name = "people:remove", display_order = 8)]
+    PeopleRemove(people::PeopleRemove),
+    /// Show who changed what, when, and from where
+    #[command(name = "audit", display_order = 8)]
+    Audit(people::Audit),
     /// Show how the server is
     #[command(name = "status", after_help = "Example: berth status --json", display_order = 8)]
     Status,
@@ -251,6 +292,19 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Dns => dns::list(context)?,
         Command::DnsAdd(args) => dns::add(context, &args)?,
         Command::DnsRemove(args) => dns::remove(context, &args)?,
+        Command::TwoFactor => second_factor::show(context)?,
+        Command::TwoFactorEnable => second_factor::enable(context)?,
+        Command::TwoFactorDisable => second_factor::disable(context)?,
+        Command::Access => people::access(context)?,
+        Command::AccessAdd(args) => people::access_add(context, &args)?,
+        Command::AccessUpdate(args) => people::access_update(context, &args)?,
+        Command::AccessRemove(args) => people::access_remove(context, &args)?,
+        Command::People => people::people(context)?,
+        Command::PeopleAdd(args) => people::people_add(context, &args)?,
+        Command::PeopleUpdate(args) => people::people_update(context, &args)?,
+        Command::PeopleResetTwoFactor(args) => people::people_reset_two_factor(context, &args)?,
+        Command::PeopleRemove(args) => people::people_remove(context, &args)?,
+        Command::Audit(args) => people::audit(context, &args)?,
         Command::Status => server::status(context)?,
         Command::Doctor(args) => return server::doctor(context, &args),
         Command::Gc(args) => server::gc(context, &args)?,

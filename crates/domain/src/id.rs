@@ -52,6 +52,7 @@ typed_ids! {
     CronJobId, "cron-job";
     /// One process under one shim: a web dyno, a worker, a one-off, a release phase or a build.
     DynoId, "dyno";
+    CollaboratorId, "collaborator";
     DomainId, "domain";
     /// A certificate that an authority issued for one host.
     ManagedCertificateId, "managed-certificate";

@@ -3,6 +3,7 @@
 //! Nothing in this crate does I/O, reads a clock, draws a random number, takes a lock or is `async`:
 //! time, jitter and ids come in as arguments. Whoever calls a `decide` function loads, calls, acts and records.
 
+pub mod access;
 pub mod acme;
 pub mod admission;
 pub mod attach;
@@ -14,6 +15,7 @@ pub mod display_chain;
 pub mod dns;
 pub mod dyno;
 pub mod dyno_size;
+pub mod email;
 pub mod error_code;
 pub mod formation;
 pub mod front;
@@ -32,4 +34,5 @@ pub mod rollout;
 pub mod secret;
 pub mod ssh_key;
 pub mod time_limits;
+pub mod totp;
 pub mod webhook;

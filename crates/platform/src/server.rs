@@ -11,11 +11,13 @@ use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
 use delivery::{DeliveryConfig, Drains, Webhooks};
+use domain::access::Scope;
 use domain::acme::ChallengeKind;
+use domain::id::AccountId;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use reconciler::{DynoNetwork, Reconciler, ReconcilerConfig, StopMode};
-use store::account::Account;
+use store::account::{Account, NewToken};
 use store::{MasterKey, Store};
 use telemetry::ingest::Ingest;
 use telemetry::log_store::{LogStore, StreamLimits};
@@ -224,13 +226,17 @@ async fn first_start(store: &Store, url: &str, data_dir: &Path) -> Result<()> {
         None => false,
     };
     if !valid {
-        let (_token, text) =
-            store.create_token(account.id, "this machine's CLI".to_owned(), None, Timestamp::now()).await?;
+        let (_token, text) = store.create_token(new_token(account.id, "this machine's CLI"), Timestamp::now()).await?;
         let ca = api::tls::ca_file(&data_dir.join("ca"));
         cli::credentials::store(url, text.expose(), Some(&ca)).context("cannot write the credentials file")?;
         info!("Made a token for {url} and put it into your credentials file");
     }
     Ok(())
+}
+
+/// A token that is good for everything, for ever.
+pub(crate) fn new_token(account: AccountId, description: &str) -> NewToken {
+    NewToken { account, description: description.to_owned(), expires_at: None, scopes: vec![Scope::Global] }
 }
 
 pub(crate) async fn first_account(store: &Store) -> Result<Account> {

@@ -8,7 +8,7 @@ use store::{MasterKey, Store};
 
 use crate::arguments::DataDirOption;
 use crate::data_dir::DataDir;
-use crate::server::first_account;
+use crate::server::{first_account, new_token};
 
 pub(crate) fn reset(option: &DataDirOption, json: bool) -> Result<()> {
     let data_dir = DataDir::open(option)?;
@@ -18,7 +18,7 @@ pub(crate) fn reset(option: &DataDirOption, json: bool) -> Result<()> {
         let account = first_account(&store).await?;
         store.revoke_all_tokens(account.id, Timestamp::now()).await?;
         let (_token, text) =
-            store.create_token(account.id, "made by tokens:reset".to_owned(), None, Timestamp::now()).await?;
+            store.create_token(new_token(account.id, "made by tokens:reset"), Timestamp::now()).await?;
         let url = store.setting("api_url")?.context("the server was never started with this data directory")?;
         let ca = api::tls::ca_file(&data_dir.path.join("ca"));
         let file = cli::credentials::store(&url, text.expose(), Some(&ca))?;

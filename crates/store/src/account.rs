@@ -1,19 +1,27 @@
-//! Accounts and their tokens. A token is stored as its hash: it is shown once, when it is made.
+//! Accounts and their tokens, invitations among them. A token is stored as its hash: it is shown once, when it is made.
 
+use domain::access::{INVITATION_PREFIX, Scope};
 use domain::id::{AccountId, TokenId};
 use domain::secret::Secret;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::row::{Micros, collect, first, optional_time, parsed, time};
 use crate::{Store, StoreError};
+
+/// How the text of a token begins.
+const TOKEN_PREFIX: &str = "berth-";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub id: AccountId,
     pub email: String,
+    /// May do everything.
+    pub administrator: bool,
+    /// Somebody who has left.
+    pub removed_at: Option<Timestamp>,
     pub created_at: Timestamp,
 }
 
@@ -25,6 +33,15 @@ pub struct Token {
     pub description: String,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
+    pub scopes: Vec<Scope>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    pub account: AccountId,
+    pub description: String,
+    pub expires_at: Option<Timestamp>,
+    pub scopes: Vec<Scope>,
 }
 
 /// Whom a token stands for.
@@ -32,6 +49,7 @@ pub struct Token {
 pub struct Authenticated {
     pub account: Account,
     pub token: TokenId,
+    pub scopes: Vec<Scope>,
 }
 
 impl Store {
@@ -42,10 +60,11 @@ impl Store {
         })
     }
 
-    /// The oldest account: the administrator that the first start made.
+    /// The oldest administrator: the one that the first start made, usually.
     pub fn first_account(&self) -> Result<Option<Account>, StoreError> {
         self.read(|db| {
-            let mut statement = db.prepare_cached("SELECT * FROM account ORDER BY created_at LIMIT 1")?;
+            let mut statement =
+                db.prepare_cached("SELECT * FROM account WHERE administrator ORDER BY created_at LIMIT 1")?;
             first(statement.query([])?, account)
         })
     }
@@ -57,43 +76,90 @@ impl Store {
         })
     }
 
+    /// Everybody who has not left, oldest first.
+    pub fn accounts(&self) -> Result<Vec<Account>, StoreError> {
+        self.read(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT * FROM account WHERE removed_at IS NULL ORDER BY created_at")?;
+            collect(statement.query([])?, account)
+        })
+    }
+
+    /// Makes the account of an administrator.
     pub async fn create_account(&self, email: String, now: Timestamp) -> Result<Account, StoreError> {
-        let account = Account { id: AccountId::random(), email, created_at: now };
-        let row = account.clone();
+        self.invite_account(email, true, now).await
+    }
+
+    /// Makes an account, or gives the one of this address. Somebody who had left is back then.
+    pub async fn invite_account(
+        &self,
+        email: String,
+        administrator: bool,
+        now: Timestamp,
+    ) -> Result<Account, StoreError> {
         self.write(move |db| {
             db.execute(
-                "INSERT INTO account (id, email, created_at) VALUES (?1, ?2, ?3)",
-                params![row.id.to_string(), row.email, Micros(row.created_at)],
+                "INSERT INTO account (id, email, administrator, created_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (email) DO UPDATE SET removed_at = NULL,
+                     administrator = CASE WHEN removed_at IS NULL THEN administrator ELSE excluded.administrator END",
+                params![AccountId::random().to_string(), email, administrator, Micros(now)],
             )?;
+            let mut statement = db.prepare_cached("SELECT * FROM account WHERE email = ?1")?;
+            first(statement.query([email])?, account)?.ok_or(StoreError::NotFound("user"))
+        })
+        .await
+    }
+
+    /// Makes somebody an administrator, or takes it from them. One is always left.
+    pub async fn set_administrator(&self, id: AccountId, administrator: bool) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute(
+                "UPDATE account SET administrator = ?2 WHERE id = ?1 AND removed_at IS NULL",
+                params![id.to_string(), administrator],
+            )?;
+            refuse_without_administrator(db)
+        })
+        .await
+    }
+
+    /// Ends an account and its tokens. Its places in apps go with it.
+    pub async fn remove_account(&self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute(
+                "UPDATE account SET removed_at = ?2, administrator = 0 WHERE id = ?1",
+                params![id.to_string(), Micros(now)],
+            )?;
+            refuse_without_administrator(db)?;
+            db.execute(
+                "UPDATE token SET revoked_at = ?2 WHERE account_id = ?1 AND revoked_at IS NULL",
+                params![id.to_string(), Micros(now)],
+            )?;
+            db.execute("DELETE FROM collaborator WHERE account_id = ?1", [id.to_string()])?;
             Ok(())
         })
-        .await?;
-        Ok(account)
+        .await
     }
 
     /// Makes a token and gives its text, which exists nowhere else from then on.
-    pub async fn create_token(
-        &self,
-        account: AccountId,
-        description: String,
-        expires_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<(Token, Secret<String>), StoreError> {
-        let text = random_token()?;
+    pub async fn create_token(&self, new: NewToken, now: Timestamp) -> Result<(Token, Secret<String>), StoreError> {
+        let prefix = if new.scopes.contains(&Scope::Invitation) { INVITATION_PREFIX } else { TOKEN_PREFIX };
+        let text = random_token(prefix)?;
         let hash = token_hash(&text);
-        let token = Token { id: TokenId::random(), account, description, created_at: now, expires_at };
+        let NewToken { account, description, expires_at, scopes } = new;
+        let token = Token { id: TokenId::random(), account, description, created_at: now, expires_at, scopes };
         let row = token.clone();
         self.write(move |db| {
             db.execute(
-                "INSERT INTO token (id, account_id, hash, description, created_at, expires_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO token (id, account_id, hash, description, created_at, expires_at, scope)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     row.id.to_string(),
                     row.account.to_string(),
                     hash,
                     row.description,
                     Micros(row.created_at),
-                    row.expires_at.map(Micros)
+                    row.expires_at.map(Micros),
+                    row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",")
                 ],
             )?;
             Ok(())
@@ -107,12 +173,14 @@ impl Store {
         let hash = token_hash(token);
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT account.*, token.id AS token_id FROM token JOIN account ON account.id = token.account_id
-                 WHERE token.hash = ?1 AND token.revoked_at IS NULL
+                "SELECT account.*, token.id AS token_id, token.scope AS scope
+                 FROM token JOIN account ON account.id = token.account_id
+                 WHERE token.hash = ?1 AND token.revoked_at IS NULL AND account.removed_at IS NULL
                    AND (token.expires_at IS NULL OR token.expires_at > ?2)",
             )?;
             first(statement.query(params![hash, Micros(now)])?, |row| {
-                Ok(Authenticated { account: account(row)?, token: parsed(row, "token_id", TokenId::parse)? })
+                let token = parsed(row, "token_id", TokenId::parse)?;
+                Ok(Authenticated { account: account(row)?, token, scopes: scopes(row)? })
             })
         })
     }
@@ -129,6 +197,7 @@ impl Store {
                     description: row.get("description")?,
                     created_at: time(row, "created_at")?,
                     expires_at: optional_time(row, "expires_at")?,
+                    scopes: scopes(row)?,
                 })
             })
         })
@@ -147,7 +216,7 @@ impl Store {
 
     /// Gives a token a new text; the old one is worthless from then on.
     pub async fn regenerate_token(&self, account: AccountId, id: TokenId) -> Result<Secret<String>, StoreError> {
-        let text = random_token()?;
+        let text = random_token(TOKEN_PREFIX)?;
         let hash = token_hash(&text);
         self.write(move |db| {
             let changed = db.execute(
@@ -189,8 +258,23 @@ fn account(row: &Row<'_>) -> Result<Account, StoreError> {
     Ok(Account {
         id: parsed(row, "id", AccountId::parse)?,
         email: row.get("email")?,
+        administrator: row.get("administrator")?,
+        removed_at: optional_time(row, "removed_at")?,
         created_at: time(row, "created_at")?,
     })
+}
+
+fn scopes(row: &Row<'_>) -> Result<Vec<Scope>, StoreError> {
+    parsed(row, "scope", |text| text.split(',').map(Scope::parse).collect())
+}
+
+fn refuse_without_administrator(db: &Connection) -> Result<(), StoreError> {
+    let any: bool =
+        db.query_row("SELECT EXISTS (SELECT 1 FROM account WHERE administrator AND removed_at IS NULL)", [], |row| {
+            row.get(0)
+        })?;
+    let last = || StoreError::Refused("They are the only administrator: make somebody else one first".to_owned());
+    if any { Ok(()) } else { Err(last()) }
 }
 
 fn token_hash(token: &Secret<String>) -> Vec<u8> {
@@ -198,9 +282,9 @@ fn token_hash(token: &Secret<String>) -> Vec<u8> {
 }
 
 /// 256 random bits, marked so that secret scanners and people recognise them.
-fn random_token() -> Result<Secret<String>, StoreError> {
+fn random_token(prefix: &str) -> Result<Secret<String>, StoreError> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_no_entropy| StoreError::Damaged("random source"))?;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Secret::new(format!("berth-{hex}")))
+    Ok(Secret::new(format!("{prefix}{hex}")))
 }

@@ -6,11 +6,11 @@
 
 use domain::id::{AccountId, AppId};
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, Transaction, params};
-use tokio::task_local;
+use rusqlite::{Connection, Row, params};
 
 use crate::app::{self, App};
 use crate::build::{self, Build};
+use crate::collaborator::{self, Collaborator};
 use crate::custom_domain::{self, Domain};
 use crate::dyno::{self, Dyno};
 use crate::formation::{self, Formation};
@@ -28,7 +28,7 @@ struct Watched {
     destroys: bool,
 }
 
-const WATCHED: [Watched; 7] = [
+const WATCHED: [Watched; 8] = [
     // An app's row goes when nothing of it is left; what people call its end is this column.
     Watched { table: "app", told: &["name", "maintenance", "acm", "destroyed_at"], creates: false, destroys: false },
     Watched { table: "build", told: &["status"], creates: true, destroys: false },
@@ -37,6 +37,7 @@ const WATCHED: [Watched; 7] = [
     // Rows stay a while after the dyno has ended.
     Watched { table: "dyno", told: &["state"], creates: true, destroys: false },
     Watched { table: "domain", told: &["sni_endpoint_id", "acm_status"], creates: true, destroys: true },
+    Watched { table: "collaborator", told: &["permissions"], creates: true, destroys: true },
     Watched { table: "sni_endpoint", told: &["certificate_chain"], creates: true, destroys: true },
 ];
 
@@ -68,6 +69,7 @@ impl Action {
 pub enum Snapshot {
     App(App),
     Build(Build),
+    Collaborator(Collaborator),
     Release(Release),
     Formation(Formation),
     Dyno(Dyno),
@@ -84,27 +86,6 @@ pub struct Change {
     pub after: Option<Snapshot>,
     pub account: Option<AccountId>,
     pub at: Timestamp,
-}
-
-task_local! {
-    static ACTING: AccountId;
-}
-
-/// Runs a future whose writes are done for an account: changes carry its name.
-pub async fn acting_for<F: Future>(account: AccountId, work: F) -> F::Output {
-    ACTING.scope(account, work).await
-}
-
-/// The account that the calling task works for.
-pub(crate) fn acting() -> Option<AccountId> {
-    ACTING.try_with(|account| *account).ok()
-}
-
-/// Names the account in what a transaction has written down.
-pub(crate) fn sign(transaction: &Transaction<'_>, account: AccountId) -> Result<(), StoreError> {
-    let mut statement = transaction.prepare_cached("UPDATE change SET account_id = ?1 WHERE account_id IS NULL")?;
-    statement.execute([account.to_string()])?;
-    Ok(())
 }
 
 /// Makes the triggers on the writing connection.
@@ -202,6 +183,7 @@ fn snapshot(db: &Connection, entity: &str, json: &str) -> Result<Snapshot, Store
             "release" => Snapshot::Release(release::release(row)?),
             "formation" => Snapshot::Formation(formation::formation(row)?),
             "dyno" => Snapshot::Dyno(dyno::dyno(row)?),
+            "collaborator" => Snapshot::Collaborator(collaborator::collaborator(row)?),
             "domain" => Snapshot::Domain(custom_domain::domain(row)?),
             _sni_endpoint => Snapshot::SniEndpoint(sni_endpoint::sni_endpoint(row)?),
         })

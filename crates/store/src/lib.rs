@@ -6,18 +6,20 @@
 
 pub mod account;
 pub mod acme;
+pub mod acting;
 pub mod app;
 pub mod audit;
 pub mod build;
 pub mod change;
+pub mod collaborator;
 pub mod cron;
 pub mod custom_domain;
 pub mod dns_provider;
 pub mod dyno;
 pub mod event;
 pub mod formation;
-pub mod managed_certificate;
 pub mod log_drain;
+pub mod managed_certificate;
 pub mod pipeline;
 pub mod promotion;
 pub mod release;
@@ -28,6 +30,7 @@ pub mod slug;
 pub mod sni_endpoint;
 pub mod source;
 pub mod ssh_key;
+pub mod two_factor;
 pub mod webhook;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +42,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
+use crate::acting::Acting;
 pub use crate::sealed::MasterKey;
 
 const MIGRATIONS: [&str; 11] = [
@@ -135,17 +139,20 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let acting = change::acting();
+        let acting = Acting::current();
         let job: Job = Box::new(move |connection| {
             let result = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .map_err(StoreError::from)
                 .and_then(|transaction| {
                     let value = work(&transaction)?;
-                    if let Some(account) = acting {
-                        change::sign(&transaction, account)?;
+                    if let Some(acting) = &acting {
+                        acting.sign(&transaction)?;
                     }
                     transaction.commit()?;
+                    if let Some(acting) = &acting {
+                        acting.committed();
+                    }
                     Ok(value)
                 });
             // Nobody waits any more: the write stands all the same.

@@ -1,20 +1,25 @@
 use std::collections::BTreeMap;
 
+use domain::access::Scope;
 use domain::config::ConfigChanges;
 use domain::dyno::{DynoEvent, DynoKind, DynoName, DynoState};
-use domain::id::{BuildId, SlugId, SourceId};
+use domain::id::{AccountId, BuildId, SlugId, SourceId, WebhookId};
 use domain::name::{AppName, ConfigKey, ProcessType};
 use domain::release::{ReleaseEvent, ReleaseState};
 use domain::rollout::DynoRequest;
 use domain::secret::Secret;
+use domain::webhook::{Entity, Level};
 use jiff::Timestamp;
 
 use super::*;
-use crate::account::Account;
-use crate::app::App;
+use crate::account::{Account, NewToken};
+use crate::app::{App, AppChange};
+use crate::audit::AuditEntry;
 use crate::build::{BuildStatus, NewBuild, SourceLocation};
+use crate::change::{Action, Snapshot};
 use crate::dyno::{DynoExit, DynoSelection, NewDyno};
 use crate::slug::Slug;
+use crate::webhook::Webhook;
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_790_000_000).unwrap()
@@ -106,7 +111,7 @@ async fn secrets_are_not_in_the_database_file() {
     let fixture = fixture().await;
     let changes = set(&[("SECRET", "correct-horse-battery")]);
     fixture.store.change_config(fixture.app.id, fixture.account.id, changes, now()).await.unwrap();
-    let (_token, text) = fixture.store.create_token(fixture.account.id, "cli".to_owned(), None, now()).await.unwrap();
+    let (_token, text) = fixture.store.create_token(token(fixture.account.id, None), now()).await.unwrap();
     for entry in std::fs::read_dir(fixture.dir.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         for secret in ["correct-horse-battery", text.expose()] {
@@ -122,7 +127,7 @@ async fn revoked_and_expired_tokens_are_refused() {
     let fixture = fixture().await;
     let account = fixture.account.id;
     let soon = Timestamp::from_second(now().as_second() + 60).unwrap();
-    let (token, text) = fixture.store.create_token(account, "ci".to_owned(), Some(soon), now()).await.unwrap();
+    let (token, text) = fixture.store.create_token(token(account, Some(soon)), now()).await.unwrap();
     assert!(fixture.store.authenticate(&text, now()).unwrap().is_some());
     assert!(fixture.store.authenticate(&text, soon).unwrap().is_none());
     let other = fixture.store.regenerate_token(account, token.id).await.unwrap();
@@ -376,4 +381,68 @@ async fn the_credentials_of_a_dns_zone_come_back_and_are_sealed() {
     }
     assert!(store.forget_dns_zone(name()).await.unwrap());
     assert!(!store.forget_dns_zone(name()).await.unwrap());
+}
+
+fn token(account: AccountId, expires_at: Option<Timestamp>) -> NewToken {
+    NewToken { account, description: "ci".to_owned(), expires_at, scopes: vec![Scope::Global] }
+}
+
+#[tokio::test]
+async fn what_is_changed_is_written_down_in_the_same_transaction_or_not_at_all() {
+    let Fixture { dir: _dir, store, account, app } = fixture().await;
+    let maintain = |on| AppChange { maintenance: Some(on), ..AppChange::default() };
+    store.update_app(app.id, maintain(true), now()).await.unwrap();
+    assert_eq!(store.changes_to_tell(10).unwrap(), [], "nobody wants to know");
+    let webhook = Webhook {
+        id: WebhookId::random(),
+        app: app.id,
+        url: Secret::new("https://hooks.example.com/".to_owned()),
+        include: vec![Entity::App],
+        level: Level::Sync,
+        secret: Secret::new("s3cret".to_owned()),
+        authorization: None,
+        created_at: now(),
+        updated_at: now(),
+    };
+    store.put_webhook(webhook.clone()).await.unwrap();
+    assert_eq!(store.webhooks(app.id).unwrap(), [webhook]);
+    store.create_app(AppName::parse("taken").unwrap(), account.id, now()).await.unwrap();
+    let entry = AuditEntry {
+        at: now(),
+        account: account.id,
+        action: "PATCH /apps/{app}".to_owned(),
+        target: "/apps/shop".to_owned(),
+        app: Some(app.id),
+        origin: "127.0.0.1".to_owned(),
+    };
+    let acting = Acting::new(account.id, Some(entry.clone()));
+    let renamed = AppChange { name: Some(AppName::parse("taken").unwrap()), ..maintain(false) };
+    acting.run(store.update_app(app.id, renamed, now())).await.unwrap_err();
+    assert_eq!((store.changes_to_tell(10).unwrap(), store.audit(None, 10).unwrap()), (vec![], vec![]));
+    assert_eq!(acting.unrecorded(), Some(entry.clone()));
+
+    acting.run(store.update_app(app.id, maintain(false), now())).await.unwrap();
+    acting.run(store.set_setting("another", "write".to_owned())).await.unwrap();
+    assert_eq!((store.audit(Some(app.id), 10).unwrap(), acting.unrecorded()), (vec![entry], None));
+    let changes = store.changes_to_tell(10).unwrap();
+    assert_eq!((changes.len(), changes[0].action, changes[0].account), (1, Action::Update, Some(account.id)));
+    let maintenance = |snapshot: &Option<Snapshot>| match snapshot {
+        Some(Snapshot::App(app)) => app.maintenance,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((maintenance(&changes[0].before), maintenance(&changes[0].after)), (true, false));
+}
+
+#[tokio::test]
+async fn the_last_administrator_stays() {
+    let Fixture { dir: _dir, store, account, app } = fixture().await;
+    let ada = store.invite_account("ada@example.com".to_owned(), false, now()).await.unwrap();
+    assert_eq!(store.invite_account("ada@example.com".to_owned(), true, now()).await.unwrap(), ada);
+    store.set_administrator(account.id, false).await.unwrap_err();
+    store.remove_account(account.id, now()).await.unwrap_err();
+    store.set_administrator(ada.id, true).await.unwrap();
+    store.remove_account(account.id, now()).await.unwrap();
+    assert_eq!(store.first_account().unwrap().unwrap().id, ada.id);
+    // What was theirs is still known to be theirs.
+    assert_eq!(store.app(app.id).unwrap().unwrap().owner, account.id);
 }

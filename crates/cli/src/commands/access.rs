@@ -1,10 +1,13 @@
 //! `login`, `tokens`, `account`: who you are to a server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use domain::access::INVITATION_PREFIX;
+use domain::secret::Secret;
 use wire::platform_api::{Account, Authorization, AuthorizationCreate, Seconds};
 
+use super::second_factor;
 use crate::api_client::{ApiClient, ApiClientError, path};
 use crate::context::{Context, UsageError};
 use crate::credentials;
@@ -41,7 +44,7 @@ pub(super) fn login(context: &Context, args: &Login) -> anyhow::Result<()> {
     if token.expose().is_empty() || token.expose().contains(char::is_whitespace) {
         bail!("that is no token; an administrator makes one with `berth tokens:create`");
     }
-    let client = ApiClient::new(server, Some(token.clone()), authority.as_deref())?;
+    let (token, client) = entered(server, token, authority.as_deref(), &url)?;
     let account: Account = match client.get("/account") {
         Err(ApiClientError::Unauthorized) => bail!("{url} does not accept this token; nothing was stored"),
         other => other?,
@@ -51,6 +54,30 @@ pub(super) fn login(context: &Context, args: &Login) -> anyhow::Result<()> {
         return Ok(context.out.json(&account)?);
     }
     Ok(context.out.line(format_args!("Logged in to {url} as {} ({}).", account.email, file.display()))?)
+}
+
+/// An invitation is exchanged for a token, which is what is kept.
+fn entered(
+    server: ServerUrl,
+    token: Secret<String>,
+    authority: Option<&Path>,
+    url: &str,
+) -> anyhow::Result<(Secret<String>, ApiClient)> {
+    let client = ApiClient::new(server.clone(), Some(token.clone()), authority)?;
+    if !token.expose().starts_with(INVITATION_PREFIX) {
+        return Ok((token, client));
+    }
+    let body = AuthorizationCreate { description: Some("berth login".to_owned()), expires_in: None, scope: None };
+    let made = second_factor::authorize(client, &body).map_err(|error| match error.downcast_ref() {
+        Some(ApiClientError::Unauthorized) => {
+            anyhow!("{url} does not accept this invitation (any more); ask for another: `berth people:add`")
+        }
+        _other => error,
+    })?;
+    let token = made.access_token.context("the server made a token, but did not show it")?;
+    let token = Secret::new(token.token);
+    let client = ApiClient::new(server, Some(token.clone()), authority)?;
+    Ok((token, client))
 }
 
 pub(super) fn account(context: &Context) -> anyhow::Result<()> {
@@ -92,15 +119,18 @@ pub struct Create {
     /// When it stops working: 90d, 12h, 30m, or seconds; never if absent
     #[arg(short, long, value_name = "TIME", value_parser = seconds)]
     expires_in: Option<i64>,
+    /// What it is good for: read, write, read-protected and write-protected (with config vars), identity, global
+    #[arg(short, long, value_name = "SCOPES", value_delimiter = ',')]
+    scope: Option<Vec<String>>,
 }
 
 pub(super) fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
     let body = AuthorizationCreate {
         description: args.description.clone(),
         expires_in: args.expires_in.map(Seconds::Number),
-        scope: None,
+        scope: args.scope.clone(),
     };
-    let made: Authorization = context.client()?.post("/oauth/authorizations", &body)?;
+    let made = second_factor::authorize(context.client()?, &body)?;
     if context.out.json {
         return Ok(context.out.json(&made)?);
     }

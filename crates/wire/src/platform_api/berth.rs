@@ -145,3 +145,78 @@ pub struct ConcurrencyUpdate {
     pub process_type: String,
     pub concurrency: Option<u32>,
 }
+
+/// Somebody with an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    pub id: Uuid,
+    pub email: String,
+    /// May do everything.
+    pub administrator: bool,
+    pub created_at: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonInvite {
+    pub email: String,
+    #[serde(default)]
+    pub administrator: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonUpdate {
+    pub administrator: bool,
+}
+
+/// Without its text where it is printed for debugging.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    #[serde(flatten)]
+    pub person: Person,
+    /// To be given where a token is asked for, once.
+    pub invitation: String,
+    pub expires_at: Option<String>,
+}
+
+impl std::fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invitation").field("person", &self.person).finish_non_exhaustive()
+    }
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    pub at: String,
+    pub account: Uuid,
+    /// The address of the account.
+    pub email: String,
+    pub action: String,
+    pub target: String,
+    pub origin: String,
+}
+
+/// What an authenticator app is given, once. Without the secret where it is printed for debugging.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwoFactorSecret {
+    /// Base 32.
+    pub secret: String,
+    /// `otpauth://…`, for a QR code.
+    pub url: String,
+}
+
+impl std::fmt::Debug for TwoFactorSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TwoFactorSecret")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwoFactorCode {
+    pub code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwoFactorState {
+    pub enabled: bool,
+}

@@ -70,6 +70,38 @@ pub struct Permission {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollaboratorCreate {
+    /// Address or id.
+    pub user: UserName,
+    #[serde(default)]
+    pub permissions: Option<Vec<String>>,
+    #[serde(default)]
+    pub silent: Option<bool>,
+}
+
+/// Compat: clients name a user by a word, or by an object with an address or an id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum UserName {
+    Word(String),
+    Email { email: String },
+    Id { id: String },
+}
+
+impl UserName {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Word(name) | Self::Email { email: name } | Self::Id { id: name } => name,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollaboratorUpdate {
+    pub permissions: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollaboratorUser {
     pub email: String,
     pub federated: bool,

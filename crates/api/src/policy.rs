@@ -1,0 +1,350 @@
+//! What each route needs: the one table that every request behind the login is judged by.
+//!
+//! A route without a line here is for administrators alone. The page `docs/reference/access.md` follows from it.
+
+use domain::access::{Access, Decision, Need, Permission, Permissions, Scope, Standing, decide};
+use http::Method;
+
+use crate::error::ApiError;
+use crate::refused::is_absent;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// One or more, separated by blanks.
+    pub methods: &'static str,
+    pub path: &'static str,
+    pub need: Need,
+    pub access: Access,
+}
+
+const VIEW: Need = Need::App(Permission::View);
+const DEPLOY: Need = Need::App(Permission::Deploy);
+const OPERATE: Need = Need::App(Permission::Operate);
+const MANAGE: Need = Need::App(Permission::Manage);
+
+const fn reads(path: &'static str, need: Need) -> Rule {
+    Rule { methods: "GET", path, need, access: Access::Read }
+}
+
+const fn writes(methods: &'static str, path: &'static str, need: Need) -> Rule {
+    Rule { methods, path, need, access: Access::Write }
+}
+
+/// What may show or use secrets.
+const fn secret(methods: &'static str, path: &'static str, need: Need) -> Rule {
+    let access = if methods.len() == 3 { Access::ReadProtected } else { Access::WriteProtected };
+    Rule { methods, path, need, access }
+}
+
+pub const RULES: &[Rule] = &[
+    reads("/account", Need::Identity),
+    reads("/account/rate-limits", Need::Identity),
+    reads("/users/{account}", Need::Identity),
+    reads("/account/keys", Need::Account),
+    writes("POST", "/account/keys", Need::Account),
+    reads("/account/keys/{key}", Need::Account),
+    writes("DELETE", "/account/keys/{key}", Need::Account),
+    reads("/account/delinquency", Need::Identity),
+    reads("/users/{account}/apps", Need::Anybody),
+    reads("/generations", Need::Anybody),
+    reads("/generations/{generation}", Need::Anybody),
+    reads("/stacks", Need::Anybody),
+    reads("/stacks/{stack}", Need::Anybody),
+    reads("/regions", Need::Anybody),
+    reads("/regions/{region}", Need::Anybody),
+    reads("/dyno-sizes", Need::Anybody),
+    reads("/dyno-sizes/{size}", Need::Anybody),
+    // Lists hold the apps that the asker may see.
+    reads("/apps", Need::Anybody),
+    writes("POST", "/apps", Need::Anybody),
+    Rule { methods: "POST", path: "/filters/apps", need: Need::Anybody, access: Access::Read },
+    reads("/apps/{app}", VIEW),
+    // What a change needs depends on what changes: the handler asks again.
+    writes("PATCH", "/apps/{app}", OPERATE),
+    writes("DELETE", "/apps/{app}", MANAGE),
+    reads("/apps/{app}/available-stacks", VIEW),
+    reads("/apps/{app}/available-dyno-sizes", VIEW),
+    reads("/apps/{app}/collaborators", VIEW),
+    reads("/apps/{app}/collaborators/{who}", VIEW),
+    writes("POST", "/apps/{app}/collaborators", MANAGE),
+    // Everybody may leave by themselves: the handler asks for the rest.
+    writes("DELETE", "/apps/{app}/collaborators/{who}", VIEW),
+    writes("PATCH", "/berth/apps/{app}/collaborators/{who}", MANAGE),
+    writes("POST DELETE PATCH", "/apps/{app}/acm", OPERATE),
+    reads("/apps/{app}/domains", VIEW),
+    reads("/apps/{app}/domains/{domain}", VIEW),
+    writes("POST", "/apps/{app}/domains", OPERATE),
+    writes("PATCH DELETE", "/apps/{app}/domains/{domain}", OPERATE),
+    reads("/apps/{app}/sni-endpoints", VIEW),
+    reads("/apps/{app}/sni-endpoints/{endpoint}", VIEW),
+    writes("POST", "/apps/{app}/sni-endpoints", OPERATE),
+    writes("PATCH DELETE", "/apps/{app}/sni-endpoints/{endpoint}", OPERATE),
+    reads("/apps/{app}/buildpack-installations", VIEW),
+    writes("PUT", "/apps/{app}/buildpack-installations", DEPLOY),
+    reads("/apps/{app}/addons/{addon}", VIEW),
+    writes("DELETE", "/apps/{app}/addons/{addon}", OPERATE),
+    reads("/addons/{addon}", Need::Anybody),
+    reads("/addons/{addon}/{part}", Need::Anybody),
+    reads("/addon-attachments/{attachment}", Need::Anybody),
+    writes("DELETE", "/addon-attachments/{attachment}", Need::Anybody),
+    Rule { methods: "POST", path: "/actions/addons/resolve", need: Need::Anybody, access: Access::Read },
+    Rule { methods: "POST", path: "/actions/addon-attachments/resolve", need: Need::Anybody, access: Access::Read },
+    // Config vars hold the keys of everything that the app uses: to see them is to operate the app.
+    secret("GET", "/apps/{app}/config-vars", OPERATE),
+    secret("PATCH", "/apps/{app}/config-vars", OPERATE),
+    secret("GET", "/apps/{app}/releases/{release}/config-vars", OPERATE),
+    reads("/apps/{app}/formation", VIEW),
+    reads("/apps/{app}/formation/{kind}", VIEW),
+    writes("PATCH", "/apps/{app}/formation", OPERATE),
+    writes("PATCH", "/apps/{app}/formation/{kind}", OPERATE),
+    reads("/apps/{app}/formation/{kind}/metrics/errors", VIEW),
+    reads("/apps/{app}/router-metrics/errors", VIEW),
+    reads("/apps/{app}/dynos", VIEW),
+    reads("/apps/{app}/dynos/{dyno}", VIEW),
+    // A shell shows every config var.
+    secret("POST", "/apps/{app}/dynos", OPERATE),
+    writes("DELETE", "/apps/{app}/dynos", OPERATE),
+    writes("DELETE", "/apps/{app}/dynos/{dyno}", OPERATE),
+    writes("POST", "/apps/{app}/dynos/{dyno}/actions/stop", OPERATE),
+    writes("DELETE", "/apps/{app}/formations/{kind}", OPERATE),
+    writes("POST", "/apps/{app}/formations/{kind}/actions/stop", OPERATE),
+    writes("POST", "/sources", Need::Anybody),
+    writes("POST", "/apps/{app}/sources", DEPLOY),
+    reads("/apps/{app}/builds", VIEW),
+    reads("/apps/{app}/builds/{build}", VIEW),
+    writes("POST", "/apps/{app}/builds", DEPLOY),
+    writes("DELETE", "/apps/{app}/builds/{build}", DEPLOY),
+    // The answer holds the URL of the whole code.
+    reads("/apps/{app}/slugs/{slug}", DEPLOY),
+    writes("POST", "/apps/{app}/slugs", DEPLOY),
+    reads("/apps/{app}/releases", VIEW),
+    reads("/apps/{app}/releases/{release}", VIEW),
+    writes("POST", "/apps/{app}/releases", DEPLOY),
+    Rule { methods: "POST", path: "/apps/{app}/log-sessions", need: VIEW, access: Access::Read },
+    // The URLs may hold the receivers' keys.
+    secret("GET", "/apps/{app}/log-drains", OPERATE),
+    secret("GET", "/apps/{app}/log-drains/{drain}", OPERATE),
+    secret("POST", "/apps/{app}/log-drains", OPERATE),
+    secret("DELETE", "/apps/{app}/log-drains/{drain}", OPERATE),
+    secret("GET", "/apps/{app}/webhooks", OPERATE),
+    secret("GET", "/apps/{app}/webhooks/{webhook}", OPERATE),
+    secret("POST", "/apps/{app}/webhooks", OPERATE),
+    secret("PATCH DELETE", "/apps/{app}/webhooks/{webhook}", OPERATE),
+    reads("/apps/{app}/webhook-deliveries", OPERATE),
+    reads("/apps/{app}/webhook-deliveries/{delivery}", OPERATE),
+    reads("/apps/{app}/webhook-events", OPERATE),
+    reads("/apps/{app}/webhook-events/{event}", OPERATE),
+    // Pipelines are seen by all; what they do to apps, the handlers ask for.
+    reads("/pipelines", Need::Anybody),
+    writes("POST", "/pipelines", Need::Anybody),
+    reads("/pipelines/{pipeline}", Need::Anybody),
+    writes("PATCH DELETE", "/pipelines/{pipeline}", Need::Anybody),
+    reads("/pipelines/{pipeline}/pipeline-couplings", Need::Anybody),
+    reads("/pipelines/{pipeline}/latest-builds", Need::Anybody),
+    reads("/pipelines/{pipeline}/latest-deployments", Need::Anybody),
+    reads("/pipelines/{pipeline}/latest-releases", Need::Anybody),
+    reads("/pipelines/{pipeline}/pipeline-stack", Need::Anybody),
+    reads("/pipeline-couplings", Need::Anybody),
+    writes("POST", "/pipeline-couplings", Need::Anybody),
+    reads("/users/~/pipeline-couplings", Need::Anybody),
+    reads("/pipeline-couplings/{coupling}", Need::Anybody),
+    writes("PATCH DELETE", "/pipeline-couplings/{coupling}", Need::Anybody),
+    reads("/apps/{app}/pipeline-couplings", VIEW),
+    writes("POST", "/pipeline-promotions", Need::Anybody),
+    reads("/pipeline-promotions/{promotion}", Need::Anybody),
+    reads("/pipeline-promotions/{promotion}/promotion-targets", Need::Anybody),
+    reads("/oauth/authorizations", Need::Account),
+    writes("POST", "/oauth/authorizations", Need::Login),
+    reads("/oauth/authorizations/{id}", Need::Account),
+    writes("PATCH DELETE", "/oauth/authorizations/{id}", Need::Account),
+    writes("POST", "/oauth/authorizations/{id}/actions/regenerate-tokens", Need::Account),
+    reads("/oauth/clients/{client}", Need::Account),
+    writes("DELETE", "/oauth/clients/{client}", Need::Account),
+    reads("/oauth/sessions", Need::Account),
+    writes("DELETE", "/oauth/sessions/{session}", Need::Account),
+    reads("/berth/status", Need::Administrator),
+    reads("/berth/gc", Need::Administrator),
+    writes("POST", "/berth/gc", Need::Administrator),
+    reads("/berth/audit", Need::Administrator),
+    reads("/berth/apps/{app}/audit", MANAGE),
+    reads("/berth/people", Need::Administrator),
+    writes("POST", "/berth/people", Need::Administrator),
+    writes("PATCH DELETE", "/berth/people/{person}", Need::Administrator),
+    writes("DELETE", "/berth/people/{person}/two-factor", Need::Administrator),
+    writes("POST PUT DELETE", "/berth/account/two-factor", Need::Account),
+    reads("/berth/apps/{app}/builds/{build}", VIEW),
+    writes("POST", "/berth/apps/{app}/builds", DEPLOY),
+    reads("/berth/apps/{app}/releases/{release}", VIEW),
+    writes("POST", "/berth/apps/{app}/releases/{release}/resume", DEPLOY),
+    writes("POST", "/berth/apps/{app}/releases/{release}/rollback", DEPLOY),
+    secret("PATCH", "/berth/apps/{app}/config-vars", OPERATE),
+    reads("/berth/apps/{app}/concurrency", VIEW),
+    writes("PATCH", "/berth/apps/{app}/concurrency", OPERATE),
+    reads("/berth/apps/{app}/cron", VIEW),
+    reads("/berth/apps/{app}/cron/{job}", VIEW),
+    reads("/berth/apps/{app}/cron/{job}/runs", VIEW),
+    reads("/berth/apps/{app}/cron/{job}/runs/{number}", VIEW),
+    // A job is a command with every config var.
+    secret("POST", "/berth/apps/{app}/cron", OPERATE),
+    secret("PATCH DELETE", "/berth/apps/{app}/cron/{job}", OPERATE),
+    secret("POST", "/berth/apps/{app}/cron/{job}/runs", OPERATE),
+    secret("POST", "/berth/apps/{app}/runs", OPERATE),
+    reads("/berth/apps/{app}/runs/{dyno}", OPERATE),
+];
+
+/// What is judged by no rule.
+pub(crate) const UNKNOWN: (Need, Access) = (Need::Administrator, Access::WriteProtected);
+
+/// The need of a route, and how it counts for scopes.
+pub fn rule(method: &Method, path: &str) -> Option<(Need, Access)> {
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let has = |methods: &str| methods.split(' ').any(|one| one == method);
+    if let Some(rule) = RULES.iter().find(|rule| rule.path == path && has(rule.methods)) {
+        return Some((rule.need, rule.access));
+    }
+    if is_absent(method, path) {
+        // It does nothing but say why it does nothing.
+        return Some((if path.contains("{app}") { VIEW } else { Need::Anybody }, Access::Read));
+    }
+    None
+}
+
+/// Judges a request by what it needs and who asks.
+pub(crate) fn check(
+    (need, access): (Need, Access),
+    administrator: bool,
+    scopes: &[Scope],
+    permissions: Permissions,
+) -> Result<(), ApiError> {
+    match decide(need, access, &Standing { administrator, scopes, permissions }) {
+        Decision::Allow => Ok(()),
+        Decision::OutOfScope => Err(ApiError::forbidden(
+            "This token's scope does not cover this request. Use one with a wider scope: \
+             `heroku authorizations:create --scope`.",
+        )),
+        Decision::Hidden => Err(ApiError::not_found("app")),
+        Decision::Lacks(permission) => Err(lacks(permission)),
+        Decision::NotAdministrator => {
+            Err(ApiError::forbidden("Only an administrator of this server may do this. `berth people` lists them."))
+        }
+    }
+}
+
+pub(crate) fn lacks(permission: Permission) -> ApiError {
+    ApiError::forbidden(format!(
+        "You do not have the permission to {} this app. Somebody who may manage it can give it to you: \
+         `berth access:update`.",
+        permission.as_str()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The roles of the published table, the least first.
+    const ROLES: [(&str, bool, &[&str]); 6] = [
+        ("nobody's app", false, &[]),
+        ("view", false, &["view"]),
+        ("deploy", false, &["deploy"]),
+        ("operate", false, &["operate"]),
+        ("manage", false, &["manage"]),
+        ("administrator", true, &[]),
+    ];
+
+    fn may(rule: &Rule, administrator: bool, words: &[&str]) -> bool {
+        let permissions = Permissions::parse(words.iter().copied()).unwrap_or(Permissions::NONE);
+        let who = Standing { administrator, scopes: &[Scope::Global], permissions };
+        decide(rule.need, rule.access, &who) == Decision::Allow
+    }
+
+    fn page() -> String {
+        let mut page = String::from(
+            "# Who may do what\n\n\
+             Every route behind the login, and what it takes; made from the table that every request is judged by.\n\
+             A collaborator has one or more of the permissions *view*, *deploy*, *operate* and *manage*; any of them \
+             includes *view*, and *manage* all others. The owner of an app has all of them.\n\
+             *anyone* is every account; lists hold only what the account may see, and an app that it may not see does \
+             not exist for it.\n\
+             Routes that are not in the table are for administrators alone.\n\n\
+             A token can be less than its account. `read` is good for the routes marked r, `write` for r and w, \
+             `read-protected` for r and R, `write-protected` for all of these; only `global` is good for the account \
+             itself and for administration. R and W show or use secrets.\n\n\
+             | route | scope | anyone | view | deploy | operate | manage | administrator |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        );
+        for rule in RULES {
+            let scope = match (rule.need, rule.access) {
+                (Need::Identity, _) => "any",
+                (Need::Login | Need::Account | Need::Administrator, _) => "global",
+                (_, Access::Read) => "r",
+                (_, Access::Write) => "w",
+                (_, Access::ReadProtected) => "R",
+                (_, Access::WriteProtected) => "W",
+            };
+            page.push_str(&format!("| {} `{}` | {scope} |", rule.methods, rule.path));
+            for (_role, administrator, words) in ROLES {
+                page.push_str(if may(rule, administrator, words) { " yes |" } else { " |" });
+            }
+            page.push('\n');
+        }
+        page
+    }
+
+    #[test]
+    fn the_published_table_is_the_one_that_requests_are_judged_by() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/access.md");
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        if published != page() {
+            let new = path.with_extension("md.new");
+            std::fs::write(&new, page()).unwrap();
+            panic!(
+                "docs/reference/access.md is not what the rules say; compare it with {} and move that",
+                new.display()
+            );
+        }
+    }
+
+    /// Every route that `lib.rs` makes behind the login, as `GET /apps`.
+    fn routes() -> BTreeSet<String> {
+        let source = include_str!("lib.rs");
+        let authenticated = source.split("let authenticated").nth(1).unwrap().split("let signed").next().unwrap();
+        let mut routes = BTreeSet::new();
+        for route in authenticated.split(".route(").skip(1) {
+            let path = route.split('"').nth(1).unwrap();
+            let handlers = route.split(".merge(").next().unwrap().split(".layer(").next().unwrap();
+            for method in ["get", "post", "put", "patch", "delete"] {
+                let called = |before: &str| handlers.contains(&format!("{before}{method}("));
+                if called(" ") || called(".") {
+                    routes.insert(format!("{} {path}", method.to_uppercase()));
+                }
+            }
+        }
+        routes
+    }
+
+    #[test]
+    fn every_route_has_a_rule_and_every_rule_a_route() {
+        let judged: BTreeSet<String> =
+            RULES.iter().flat_map(|rule| rule.methods.split(' ').map(|one| format!("{one} {}", rule.path))).collect();
+        let routes = routes();
+        assert!(routes.len() > 100, "{routes:#?}");
+        let unjudged: Vec<&String> = routes.difference(&judged).collect();
+        assert!(unjudged.is_empty(), "for administrators alone, without saying so: {unjudged:#?}");
+        let stale: Vec<&String> = judged.difference(&routes).collect();
+        assert!(stale.is_empty(), "rules without a route: {stale:#?}");
+    }
+
+    #[test]
+    fn what_no_rule_names_is_for_administrators_alone() {
+        assert_eq!(rule(&Method::GET, "/berth/new"), None);
+        assert_eq!(rule(&Method::PUT, "/apps/{app}"), None);
+        let (need, access) = UNKNOWN;
+        let who = |administrator| Standing { administrator, scopes: &[Scope::Global], permissions: Permissions::EVERY };
+        assert_eq!(decide(need, access, &who(true)), Decision::Allow);
+        assert_eq!(decide(need, access, &who(false)), Decision::NotAdministrator);
+    }
+}
