@@ -109,7 +109,7 @@ pub(crate) async fn remove(
 }
 
 /// Finds a custom domain by name or id.
-fn find(state: &ApiState, app: &App, wanted: &str) -> ApiResult<Domain> {
+pub(crate) fn find(state: &ApiState, app: &App, wanted: &str) -> ApiResult<Domain> {
     let name = wanted.to_ascii_lowercase();
     let domains = state.store.domains(app.id)?;
     let found = domains.into_iter().find(|domain| domain.hostname.as_str() == name || domain.id.to_string() == name);
@@ -117,11 +117,11 @@ fn find(state: &ApiState, app: &App, wanted: &str) -> ApiResult<Domain> {
 }
 
 /// The app's name below the platform's domain, to which the records of custom domains point.
-fn own_hostname(state: &ApiState, app: &App) -> String {
+pub(crate) fn own_hostname(state: &ApiState, app: &App) -> String {
     format!("{}.{}", app.name, state.config.domain)
 }
 
-fn own(state: &ApiState, app: &App) -> heroku::domains::Domain {
+pub(crate) fn own(state: &ApiState, app: &App) -> heroku::domains::Domain {
     heroku::domains::Domain {
         acm_status: None,
         acm_status_reason: None,

@@ -47,6 +47,7 @@ mod release_phase;
 mod releases;
 mod rendezvous;
 mod replayed;
+mod routing;
 mod slugs;
 mod sni_endpoints;
 mod sources;
@@ -187,6 +188,9 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/cron/{job}", get(cron::info).patch(cron::update).delete(cron::remove))
         .route("/berth/apps/{app}/cron/{job}/runs", get(cron::runs).post(cron::start))
         .route("/berth/apps/{app}/cron/{job}/runs/{number}", get(cron::run))
+        .route("/berth/apps/{app}/routing", get(routing::show).patch(routing::update))
+        .route("/berth/apps/{app}/domains", get(routing::domains))
+        .route("/berth/apps/{app}/domains/{domain}", patch(routing::pass_on))
         .route("/berth/apps/{app}/runs", post(berth::create_run))
         .route("/berth/apps/{app}/runs/{dyno}", get(berth::run))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))

@@ -16,12 +16,14 @@ mod cron;
 mod cron_import;
 mod deploy;
 mod dns;
+mod domains;
 mod git_access;
 mod heroku;
 mod logs;
 mod people;
 mod ps;
 mod releases;
+mod routing;
 mod run;
 mod second_factor;
 mod server;
@@ -148,6 +150,30 @@ pub enum Command {
     /// Serve requests again
     #[command(name = "maintenance:off", after_help = "Example: berth maintenance:off -a shop", display_order = 5)]
     MaintenanceOff,
+    /// Show how the app's requests are handled
+    #[command(name = "routing", after_help = "Example: berth routing -a shop", display_order = 5)]
+    Routing,
+    /// Change how the app's requests are handled
+    #[command(name = "routing:set", display_order = 5)]
+    RoutingSet(routing::Set),
+    /// Handle the app's requests as by default
+    #[command(name = "routing:unset", display_order = 5)]
+    RoutingUnset(routing::Unset),
+    /// Set, print or clear a page of the app's own, for maintenance or errors
+    #[command(name = "routing:page", display_order = 5)]
+    RoutingPage(routing::PageArgs),
+    /// Show the domains, and where their requests go
+    #[command(name = "domains", after_help = "Example: berth domains -a shop", display_order = 5)]
+    Domains,
+    /// Add a domain
+    #[command(name = "domains:add", display_order = 5)]
+    DomainsAdd(domains::Add),
+    /// Remove a domain
+    #[command(name = "domains:remove", display_order = 5)]
+    DomainsRemove(domains::Remove),
+    /// Pass a domain's requests on to the old host, before the app moves in
+    #[command(name = "domains:front", display_order = 5)]
+    DomainsFront(domains::Front),
     /// Make a git remote, so that `git push` deploys
     #[command(
         name = "git:remote",
@@ -280,6 +306,14 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Maintenance => apps::maintenance(context)?,
         Command::MaintenanceOn => apps::set_maintenance(context, true)?,
         Command::MaintenanceOff => apps::set_maintenance(context, false)?,
+        Command::Routing => routing::show(context)?,
+        Command::RoutingSet(args) => routing::set(context, &args)?,
+        Command::RoutingUnset(args) => routing::unset(context, &args)?,
+        Command::RoutingPage(args) => routing::page(context, &args)?,
+        Command::Domains => domains::list(context)?,
+        Command::DomainsAdd(args) => domains::add(context, &args)?,
+        Command::DomainsRemove(args) => domains::remove(context, &args)?,
+        Command::DomainsFront(args) => domains::front(context, &args)?,
         Command::GitRemote => git_access::remote(context)?,
         Command::GitCredentials(args) => git_access::credentials(context, &args)?,
         Command::Heroku(args) => return heroku::heroku(context, &args),

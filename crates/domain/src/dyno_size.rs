@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use thiserror::Error;
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteCount(pub u64);
@@ -14,7 +16,42 @@ impl ByteCount {
     pub const fn gibibytes(count: u64) -> Self {
         Self::mebibytes(count * 1024)
     }
+
+    /// Reads what people type: `50MB`, `512KiB`, `1000`.
+    pub fn parse(text: &str) -> Result<Self, ByteCountError> {
+        let wrong = || ByteCountError(text.chars().take(40).collect());
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let number: u64 = number.parse().map_err(|_not_a_number| wrong())?;
+        let unit = if unit.is_empty() { "B" } else { unit };
+        let (_name, bytes) =
+            TYPED_UNITS.iter().find(|(name, _bytes)| name.eq_ignore_ascii_case(unit)).ok_or_else(wrong)?;
+        number.checked_mul(*bytes).map(Self).ok_or_else(wrong)
+    }
+
+    /// Without loss: what [`ByteCount::parse`] reads back.
+    pub fn exact(self) -> String {
+        let whole = TYPED_UNITS.iter().find(|(_name, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
+        whole.map_or_else(|| "0B".to_owned(), |(name, bytes)| format!("{}{name}", self.0 / bytes))
+    }
 }
+
+/// Units that people type, the largest first.
+const TYPED_UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1000),
+    ("B", 1),
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?} is not a size: write a whole number and its unit, for example 500kB, 50MB or 1GiB")]
+pub struct ByteCountError(String);
 
 impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +137,24 @@ mod tests {
         assert_eq!(ByteCount(17).to_string(), "17 B");
         assert_eq!(ByteCount::mebibytes(512).to_string(), "512 MiB");
         assert_eq!(ByteCount::mebibytes(2560).to_string(), "2.5 GiB");
+    }
+
+    #[test]
+    fn byte_counts_are_read_as_people_type_them_and_shown_without_loss() {
+        for (text, bytes, exact) in [
+            ("50MB", 50_000_000, "50MB"),
+            ("50mib", 50 << 20, "50MiB"),
+            ("1000", 1000, "1kB"),
+            ("1TiB", 1 << 40, "1TiB"),
+            ("1025B", 1025, "1025B"),
+            ("0", 0, "0B"),
+        ] {
+            assert_eq!(ByteCount::parse(text), Ok(ByteCount(bytes)), "{text}");
+            assert_eq!(ByteCount(bytes).exact(), exact);
+        }
+        for wrong in ["", "MB", "50 MB", "50M", "1.5GB", "-1B", "99999999999999TB"] {
+            assert!(ByteCount::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::build_task::BuildLaunch;
 use crate::dyno_task::DynoTask;
 use crate::launch_plan::{self, DynoPlan};
 use crate::main_loop::MainLoop;
+use crate::readiness;
 use crate::routes;
 use crate::world::AppWorld;
 
@@ -94,7 +95,6 @@ impl MainLoop {
         output: Option<Uuid>,
     ) {
         let web = dyno.kind == DynoKind::Formation && dyno.name.process_type.is_web();
-        let host = format!("{}.{}", world.app.name, self.config.domain);
         let size = launch_plan::size_or_smallest(&self.config.sizes, &dyno.size);
         let task = DynoTask {
             dyno: dyno.id,
@@ -105,7 +105,11 @@ impl MainLoop {
             berth: self.config.berth.clone(),
             instance: self.config.instance.clone(),
             launch,
-            probe: dyno.slot.filter(|_slot| web).map(|slot| (routes::address(&self.config.network, slot), host)),
+            probe: dyno.slot.filter(|_slot| web).map(|slot| readiness::Target {
+                address: routes::address(&self.config.network, slot),
+                host: format!("{}.{}", world.app.name, self.config.domain),
+                protocol: world.routing.dyno_protocol,
+            }),
             quota: (dyno.kind != DynoKind::Build).then_some(size.memory),
             boot: self.config.limits.boot,
             grace: self.config.limits.exit,

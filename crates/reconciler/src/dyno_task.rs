@@ -84,8 +84,8 @@ pub(crate) struct DynoTask {
     pub(crate) instance: String,
     /// How to launch it if nothing of it exists yet.
     pub(crate) launch: Option<(Spec, Secret<Environment>)>,
-    /// For web dynos: where to probe, and the host to probe with.
-    pub(crate) probe: Option<(SocketAddr, String)>,
+    /// For web dynos.
+    pub(crate) probe: Option<readiness::Target>,
     pub(crate) quota: Option<ByteCount>,
     pub(crate) boot: Duration,
     pub(crate) grace: Duration,
@@ -303,8 +303,8 @@ impl DynoTask {
             let asked = match event {
                 Event::Ready(answer) => {
                     *ready_needed = false;
-                    if let (Some(answer), Some((_address, host))) = (answer, &self.probe)
-                        && let Some(hint) = readiness::hint(&answer, host)
+                    if let (Some(answer), Some(target)) = (answer, &self.probe)
+                        && let Some(hint) = readiness::hint(&answer, &target.host)
                     {
                         self.log.dyno(self.app, &self.name, &hint);
                     }
@@ -342,7 +342,7 @@ impl DynoTask {
     async fn wait_until_ready(&self, last_probe: &mut Probe) -> Option<Answer> {
         match &self.probe {
             None => None,
-            Some((address, host)) => Some(readiness::wait(*address, host, |probe| last_probe.clone_from(probe)).await),
+            Some(target) => readiness::wait(target, |probe| last_probe.clone_from(probe)).await,
         }
     }
 
@@ -365,11 +365,12 @@ impl DynoTask {
         let say = |text: &str| self.log.dyno(self.app, &self.name, text);
         say(&boot_timeout_line(self.boot));
         if let Response::Listening { addresses } = self.ask(connection, &Request::Listening).await?
-            && let Some((wanted, host)) = &self.probe
+            && let Some(target) = &self.probe
         {
-            say(&explain_listening(&addresses, wanted.port()));
-            if addresses.iter().any(|address| address.port() == wanted.port() && !address.ip().is_loopback())
-                && let Probe::NotHttp(why) = final_probe(*wanted, host).await
+            let port = target.address.port();
+            say(&explain_listening(&addresses, port));
+            if addresses.iter().any(|address| address.port() == port && !address.ip().is_loopback())
+                && let Probe::NotHttp(why) = final_probe(target).await
             {
                 say(&format!("The port is bound, but the process does not speak HTTP there: {why}."));
             }
@@ -467,9 +468,9 @@ enum Ended {
     Disconnected,
 }
 
-async fn final_probe(address: SocketAddr, host: &str) -> Probe {
+async fn final_probe(target: &readiness::Target) -> Probe {
     let mut seen = Probe::NotListening;
-    let probing = readiness::wait(address, host, |probe| seen = probe.clone());
+    let probing = readiness::wait(target, |probe| seen = probe.clone());
     drop(tokio::time::timeout(Duration::from_secs(3), probing).await);
     seen
 }

@@ -263,8 +263,9 @@ impl MainLoop {
         for world in &worlds {
             let serving = world.serving().map(|release| self.observer.release_target(release)).transpose()?;
             let has_web = serving.is_some_and(|target| target.process_types.iter().any(|name| name.is_web()));
-            if let Some(route) = routes::route(world, has_web, &self.config) {
-                table.insert(route.app, route);
+            if let Some(own) = routes::route(world, has_web, &self.config) {
+                table.extend(routes::passed_on(world, &own).map(|route| (route.app, route)));
+                table.insert(own.app, own);
             }
         }
         let draining = worlds.iter().flat_map(|world| &world.dynos).filter(|dyno| dyno.state == DynoState::Draining);

@@ -1,11 +1,13 @@
 //! Is a web dyno ready? Its port is bound and it answered one HTTP request, whatever the status.
 //!
 //! The probe looks like a request through the router from outside: the app's own `Host`, `X-Forwarded-Proto: https`.
-//! Frameworks that check hosts or redirect to https then answer as they would to a visitor.
+//! Frameworks that check hosts or redirect to https then answer as they would to a visitor. A server of HTTP/2 alone has
+//! answered when it has begun to speak that.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use domain::routing::DynoProtocol;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -26,6 +28,8 @@ const HEAD_BYTES_MAX: usize = 4096;
 pub(crate) enum Probe {
     NotListening,
     Answered(Answer),
+    /// It speaks HTTP/2.
+    Greeted,
     /// Connected, but what came back is not HTTP, or nothing came.
     NotHttp(String),
 }
@@ -38,14 +42,28 @@ pub(crate) struct Answer {
     pub(crate) location: Option<String>,
 }
 
-/// Probes until the dyno is ready and gives the answer. `seen` hears of every attempt, for the boot timeout's words.
-pub(crate) async fn wait(address: SocketAddr, host: &str, mut seen: impl FnMut(&Probe)) -> Answer {
+/// Where and how a web dyno is probed.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) protocol: DynoProtocol,
+}
+
+/// Probes until the dyno is ready and gives the answer, if it is one that says something. `seen` hears of every attempt,
+/// for the boot timeout's words.
+pub(crate) async fn wait(target: &Target, mut seen: impl FnMut(&Probe)) -> Option<Answer> {
     let mut pause = PAUSE_MIN;
     loop {
-        let probe = probe(address, host).await;
+        let probe = match target.protocol {
+            DynoProtocol::Http1 => probe(target.address, &target.host).await,
+            DynoProtocol::H2c => greet(target.address).await,
+        };
         seen(&probe);
-        if let Probe::Answered(answer) = probe {
-            return answer;
+        match probe {
+            Probe::Answered(answer) => return Some(answer),
+            Probe::Greeted => return None,
+            Probe::NotListening | Probe::NotHttp(_) => {}
         }
         sleep(pause).await;
         pause = (pause * 3 / 2).min(PAUSE_MAX);
@@ -73,6 +91,28 @@ async fn probe(address: SocketAddr, host: &str) -> Probe {
     match timeout(ANSWER_TIMEOUT, exchange).await {
         Ok(Ok(head)) => read_answer(&head),
         Ok(Err(error)) => Probe::NotHttp(format!("it closed the connection ({error})")),
+        Err(_elapsed) => Probe::NotHttp(format!("it sent no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+    }
+}
+
+/// Begins an HTTP/2 connection (RFC 9113, 3.4): each side sends its settings first.
+async fn greet(address: SocketAddr) -> Probe {
+    const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const FRAME_HEAD_BYTES: usize = 9;
+    const SETTINGS: u8 = 4;
+    let Ok(Ok(mut stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else {
+        return Probe::NotListening;
+    };
+    let exchange = async {
+        stream.write_all(PREFACE_AND_SETTINGS).await?;
+        let mut head = [0; FRAME_HEAD_BYTES];
+        stream.read_exact(&mut head).await?;
+        Ok::<_, std::io::Error>(head)
+    };
+    match timeout(ANSWER_TIMEOUT, exchange).await {
+        Ok(Ok([_, _, _, SETTINGS, ..])) => Probe::Greeted,
+        Ok(Ok(_other)) => Probe::NotHttp("it does not speak HTTP/2 without TLS (dyno-protocol=h2c)".to_owned()),
+        Ok(Err(error)) => Probe::NotHttp(format!("it closed a connection for HTTP/2 ({error})")),
         Err(_elapsed) => Probe::NotHttp(format!("it sent no answer within {} s", ANSWER_TIMEOUT.as_secs())),
     }
 }

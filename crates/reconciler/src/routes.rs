@@ -59,18 +59,33 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
     Some(AppRoute {
         app: app.id.uuid(),
         name: app.name.to_string(),
+        logged_for: None,
         hosts: hosts(world, domain),
         availability,
         dynos,
-        limits: RequestLimits::default(),
-        edge: EdgeSettings::default(),
+        limits: RequestLimits::from(&world.routing),
+        edge: EdgeSettings::new(&world.routing, &world.page_urls),
         admission: AdmissionSettings::default(),
+    })
+}
+
+/// The routes of those domains whose app has not moved in yet. Everything but the place is as for the app's `own` one.
+pub(crate) fn passed_on<'world>(
+    world: &'world AppWorld,
+    own: &AppRoute,
+) -> impl Iterator<Item = AppRoute> + use<'world> {
+    let own = AppRoute { logged_for: Some(own.app), dynos: Vec::new(), ..own.clone() };
+    world.domains.iter().filter_map(move |domain| {
+        let upstream = Some(domain.upstream.as_ref()?.to_string());
+        let edge = EdgeSettings { upstream, ..own.edge.clone() };
+        Some(AppRoute { app: domain.id.uuid(), hosts: vec![domain.hostname.to_string()], edge, ..own.clone() })
     })
 }
 
 /// The app's name below the platform's domain first, then its own domains.
 fn hosts(world: &AppWorld, domain: &str) -> Vec<String> {
-    let custom = world.domains.iter().map(|domain| domain.hostname.to_string());
+    let custom = world.domains.iter().filter(|domain| domain.upstream.is_none());
+    let custom = custom.map(|domain| domain.hostname.to_string());
     std::iter::once(format!("{}.{domain}", world.app.name)).chain(custom).collect()
 }
 

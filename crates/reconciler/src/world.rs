@@ -6,6 +6,8 @@ use std::sync::Arc;
 use domain::id::{AppId, SlugId};
 use domain::release::ReleaseState;
 use domain::rollout::ReleaseTarget;
+use domain::routing::{PageUrls, RoutingSettings};
+use jiff::Timestamp;
 use store::app::App;
 use store::custom_domain::Domain;
 use store::dyno::Dyno;
@@ -30,6 +32,8 @@ pub(crate) struct AppWorld {
     pub(crate) certificates: Vec<SniEndpoint>,
     /// That were issued for its domains.
     pub(crate) managed_certificates: Vec<ManagedCertificate>,
+    pub(crate) routing: RoutingSettings,
+    pub(crate) page_urls: PageUrls,
 }
 
 impl AppWorld {
@@ -43,6 +47,8 @@ impl AppWorld {
             domains: Vec::new(),
             certificates: Vec::new(),
             managed_certificates: Vec::new(),
+            routing: RoutingSettings::default(),
+            page_urls: PageUrls::default(),
         }
     }
 
@@ -66,14 +72,16 @@ impl AppWorld {
 pub(crate) struct Observer {
     store: Arc<Store>,
     slugs: HashMap<SlugId, Arc<Slug>>,
+    /// By app, with the time of the change that they were read after: config vars must be decrypted.
+    page_urls: HashMap<AppId, (Timestamp, PageUrls)>,
 }
 
 impl Observer {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, slugs: HashMap::new() }
+        Self { store, slugs: HashMap::new(), page_urls: HashMap::new() }
     }
 
-    pub(crate) fn look(&self) -> Result<Vec<AppWorld>, StoreError> {
+    pub(crate) fn look(&mut self) -> Result<Vec<AppWorld>, StoreError> {
         let mut worlds: Vec<AppWorld> = self.store.apps()?.into_iter().map(AppWorld::bare).collect();
         let places: HashMap<AppId, usize> =
             worlds.iter().enumerate().map(|(place, world)| (world.app.id, place)).collect();
@@ -108,7 +116,25 @@ impl Observer {
                 worlds[place].certificates.push(endpoint);
             }
         }
+        for (app, settings) in self.store.all_routing()? {
+            if let Some(&place) = places.get(&app) {
+                worlds[place].routing = settings;
+            }
+        }
+        self.page_urls.retain(|app, _urls| places.contains_key(app));
+        for world in &mut worlds {
+            world.page_urls = self.page_urls(&world.app)?;
+        }
         Ok(worlds)
+    }
+
+    fn page_urls(&mut self, app: &App) -> Result<PageUrls, StoreError> {
+        if let Some((_at, urls)) = self.page_urls.get(&app.id).filter(|(at, _urls)| *at == app.updated_at) {
+            return Ok(urls.clone());
+        }
+        let urls = PageUrls::of(&self.store.config(app.id)?);
+        self.page_urls.insert(app.id, (app.updated_at, urls.clone()));
+        Ok(urls)
     }
 
     pub(crate) fn slug(&mut self, id: SlugId) -> Result<Option<Arc<Slug>>, StoreError> {

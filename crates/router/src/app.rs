@@ -30,6 +30,8 @@ const QUIET_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) id: Uuid,
+    /// The app whose log its requests stand in.
+    pub(crate) logged_for: Uuid,
     pub(crate) places: Arc<AppPlaces>,
     view: ArcSwap<AppView>,
     state: Mutex<State>,
@@ -100,9 +102,10 @@ enum Entry {
 }
 
 impl App {
-    pub(crate) fn new(id: Uuid, view: AppView, active_apps: Arc<ActiveApps>) -> Self {
+    pub(crate) fn new(id: Uuid, logged_for: Uuid, view: AppView, active_apps: Arc<ActiveApps>) -> Self {
         let app = Self {
             id,
+            logged_for,
             places: Arc::default(),
             view: ArcSwap::from_pointee(view),
             state: Mutex::default(),

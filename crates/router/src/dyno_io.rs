@@ -115,6 +115,8 @@ impl Line {
 #[derive(Debug)]
 pub(crate) enum ConnectFailure {
     Refused,
+    /// As good as refused, and this is why.
+    Unusable(&'static str),
     TimedOut,
     /// Not the dyno's fault: no descriptors, no ports.
     Local(io::Error),

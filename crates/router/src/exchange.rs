@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::error_code::ErrorCode;
+use domain::upstream::Upstream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -29,7 +30,7 @@ use crate::request_body::RequestBody;
 use crate::request_log::Record;
 use crate::tunnel::{self, Tunnel};
 use crate::upload::{Gate, Phase, Progress, Upload};
-use crate::upstream::{self, Upstream};
+use crate::upstream;
 use crate::worker::{Open, Worker};
 
 /// A request as it goes to the dyno.
@@ -143,6 +144,7 @@ impl Exchange {
         self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
         connected.map_err(|failure| match failure {
             ConnectFailure::Refused => Problem::code(ErrorCode::H21),
+            ConnectFailure::Unusable(cause) => Problem { cause: Some(cause), ..Problem::code(ErrorCode::H21) },
             ConnectFailure::TimedOut => Problem::code(ErrorCode::H19),
             ConnectFailure::Local(error) => local_failure(&error),
         })
@@ -370,7 +372,7 @@ impl Connector for Connections<'_> {
         let view = self.app.view();
         if let Some(url) = &view.edge.upstream {
             // Checked before it was put into the table.
-            let Some(upstream) = Upstream::parse(url) else { return Err(ConnectFailure::Refused) };
+            let Ok(upstream) = Upstream::parse(url) else { return Err(ConnectFailure::Refused) };
             let tls = || shared.upstream_tls();
             let mut connection = upstream::connect(&upstream, &self.host, tls, limit, &shared.bounds).await?;
             connection.pool_key = Some(upstream::pool_key(slot.dyno.serial, &self.host));

@@ -316,6 +316,9 @@ impl Lane<'_> {
         match connected {
             Ok(stream) => Ok(DynoStream { stream, reused: false }),
             Err(ConnectFailure::Refused) => Err(Fault::Problem(Problem::code(ErrorCode::H21))),
+            Err(ConnectFailure::Unusable(cause)) => {
+                Err(Fault::Problem(Problem { cause: Some(cause), ..Problem::code(ErrorCode::H21) }))
+            }
             Err(ConnectFailure::TimedOut) => Err(Fault::Problem(Problem::code(ErrorCode::H19))),
             Err(ConnectFailure::Local(error)) => Err(Fault::Problem(local_failure(&error))),
         }
@@ -403,7 +406,7 @@ impl Drop for Record<'_> {
             tls_version: tls.map(|tls| tls.version),
             failure: self.failure,
         };
-        self.worker.log.request(self.outgoing.app.id, &line);
+        self.worker.log.request(self.outgoing.app.logged_for, &line);
     }
 }
 

@@ -100,7 +100,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     fronts.withhold(&mut parts.headers, came.through_front);
     let mut record = Record::new(
         client.worker.log.clone(),
-        app.id,
+        app.logged_for,
         parts.method.clone(),
         parts.uri.clone(),
         target.host,

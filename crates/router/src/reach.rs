@@ -71,25 +71,26 @@ pub(crate) async fn reach<C: Connector>(
         let limit = Duration::from_millis(app.view().limits.connect_ms);
         let connected = connector.connect(&slot, limit).await;
         journey.connected(&slot, connecting_at.elapsed());
-        let timed_out = match connected {
+        let (timed_out, cause) = match connected {
             Ok(connection) => {
                 slot.dyno.end_quarantine();
                 return Ok((slot, connection));
             }
             Err(ConnectFailure::Local(error)) => return Err(local_failure(&error)),
-            Err(ConnectFailure::Refused) => false,
-            Err(ConnectFailure::TimedOut) => true,
+            Err(ConnectFailure::Refused) => (false, None),
+            Err(ConnectFailure::Unusable(cause)) => (false, Some(cause)),
+            Err(ConnectFailure::TimedOut) => (true, None),
         };
         slot.dyno.quarantine(bounds.quarantine);
         journey.tried.push(slot.dyno.serial);
-        failed = Some(timed_out);
+        failed = Some((timed_out, cause));
         if !app.may_retry() {
             break;
         }
     }
     let dynos = app.view().dynos.len();
-    let code = failed.map(|timed_out| connect_failure_code(only_half_open, timed_out, dynos));
-    Err(Problem::code(code.unwrap_or(ErrorCode::H99)))
+    let Some((timed_out, cause)) = failed else { return Err(Problem::code(ErrorCode::H99)) };
+    Err(Problem { cause, ..Problem::code(connect_failure_code(only_half_open, timed_out, dynos)) })
 }
 
 pub(crate) fn local_failure(error: &std::io::Error) -> Problem {

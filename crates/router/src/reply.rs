@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::error_code::ErrorCode;
+use domain::routing::{PAGE_BYTES_MAX, is_plain_url};
 use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -212,16 +213,10 @@ fn page_text(page: &Page) -> Option<Bytes> {
         )
     };
     match page {
-        Page::Html(text) if text.len() <= Page::HTML_BYTES_MAX => Some(Bytes::from(text.clone())),
+        Page::Html(text) if text.len() <= PAGE_BYTES_MAX => Some(Bytes::from(text.clone())),
         Page::Url(url) if is_plain_url(url) => Some(Bytes::from(frame(url))),
         Page::Html(_) | Page::Url(_) => None,
     }
-}
-
-/// Whether this is an address of the web that can stand in an attribute as it is.
-fn is_plain_url(url: &str) -> bool {
-    let of_web = url.starts_with("https://") || url.starts_with("http://");
-    of_web && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>`".contains(&byte))
 }
 
 pub(crate) fn health(draining: bool) -> Response<ReplyBody> {
@@ -288,7 +283,7 @@ mod tests {
         for bad in ["javascript:alert(1)", "https://a\"onload=x", "https://a b"] {
             assert!(shown(&url(bad), ErrorCode::H12, "*/*").contains("H12"), "{bad}");
         }
-        let long = "x".repeat(Page::HTML_BYTES_MAX + 1);
+        let long = "x".repeat(PAGE_BYTES_MAX + 1);
         let edge = EdgeSettings { error_page: html(&long), ..EdgeSettings::default() };
         assert!(shown(&edge, ErrorCode::H12, "*/*").contains("H12"));
     }

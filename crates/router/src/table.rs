@@ -256,7 +256,11 @@ impl State {
         let view = AppView { availability: Some(availability), dynos, limits, edge, admission: route.admission };
         match self.apps.get(&route.app).cloned() {
             Some(app) => switch(&app, view),
-            None => drop(self.apps.insert(route.app, Arc::new(App::new(route.app, view, active_apps.clone())))),
+            None => {
+                let logged_for = route.logged_for.unwrap_or(route.app);
+                let app = App::new(route.app, logged_for, view, active_apps.clone());
+                self.apps.insert(route.app, Arc::new(app));
+            }
         }
         self.routes.insert(route.app, route);
     }
@@ -319,6 +323,7 @@ mod tests {
         AppRoute {
             app: Uuid::nil(),
             name: "shop".to_owned(),
+            logged_for: None,
             hosts: vec!["shop.example".to_owned()],
             availability: Availability::Serving,
             dynos: vec![dyno],

@@ -155,6 +155,7 @@ mod tests {
         let route = AppRoute {
             app: Uuid::from_u128(u128::from(base)),
             name: format!("app-{base}"),
+            logged_for: None,
             hosts: vec![format!("app-{base}.example")],
             availability: Availability::Starting,
             dynos: Vec::new(),

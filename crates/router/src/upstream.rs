@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, RootCertStore};
+use domain::upstream::Upstream;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::lookup_host;
@@ -27,37 +28,13 @@ use crate::dyno_io::{ConnectFailure, DynoConnection, open_stream, over};
 /// As in the request log: `dyno=upstream`.
 const NAME: &str = "upstream";
 
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Upstream<'a> {
-    /// Without the brackets of an IPv6 address.
-    host: &'a str,
-    port: u16,
-    tls: bool,
-}
-
-impl<'a> Upstream<'a> {
-    /// `http://host`, `https://host`, either with a port; no path, because the request brings its own.
-    pub(crate) fn parse(url: &'a str) -> Option<Self> {
-        let (tls, rest) = match url.strip_prefix("https://") {
-            Some(rest) => (true, rest),
-            None => (false, url.strip_prefix("http://")?),
-        };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let usual = if tls { 443 } else { 80 };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
-            _ => (authority, usual),
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
-        (!host.is_empty() && host.bytes().all(plain)).then_some(Self { host, port, tls })
-    }
-}
+/// How much the other side can work on at once is its own business.
+const UNLIMITED: u32 = 1_000_000;
 
 /// What stands in an app's list of dynos for its upstream: one that is counted and quarantined like any other.
 pub(crate) fn stand_in(app: Uuid) -> DynoRoute {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    DynoRoute { dyno: app, name: NAME.to_owned(), address, concurrency: None }
+    DynoRoute { dyno: app, name: NAME.to_owned(), address, concurrency: Some(UNLIMITED) }
 }
 
 /// Connections are kept per host: over TLS each was opened for one, and the other side may refuse it for another.
@@ -84,25 +61,25 @@ pub(crate) fn tls_configuration(ca_file: &Path) -> io::Result<Arc<ClientConfig>>
 
 /// Opens a connection for requests for `host`.
 pub(crate) async fn connect(
-    upstream: &Upstream<'_>,
+    upstream: &Upstream,
     host: &str,
     tls: impl FnOnce() -> io::Result<Arc<ClientConfig>>,
     limit: Duration,
     bounds: &Bounds,
 ) -> Result<DynoConnection, ConnectFailure> {
     let deadline = Instant::now() + limit;
-    let addresses = match timeout_at(deadline, lookup_host((upstream.host, upstream.port))).await {
+    let addresses = match timeout_at(deadline, lookup_host((upstream.host(), upstream.port()))).await {
         Err(_elapsed) => return Err(ConnectFailure::TimedOut),
         Ok(Err(error)) => {
-            warn!(%error, host = upstream.host, "Cannot find an upstream's address");
-            return Err(ConnectFailure::Refused);
+            warn!(%error, host = upstream.host(), "Cannot find an upstream's address");
+            return Err(ConnectFailure::Unusable("upstream has no address"));
         }
         Ok(Ok(addresses)) => addresses,
     };
     let mut failure = ConnectFailure::Refused;
     for address in addresses {
         match open_stream(address, deadline.saturating_duration_since(Instant::now())).await {
-            Ok(stream) if !upstream.tls => return over(stream, DynoProtocol::Http1, bounds).await,
+            Ok(stream) if !upstream.is_tls() => return over(stream, DynoProtocol::Http1, bounds).await,
             Ok(stream) => {
                 let config = tls().map_err(ConnectFailure::Local)?;
                 let name = ServerName::try_from(host.to_owned()).ok().ok_or(ConnectFailure::Refused)?;
@@ -110,8 +87,8 @@ pub(crate) async fn connect(
                     Err(_elapsed) => Err(ConnectFailure::TimedOut),
                     Ok(Ok(stream)) => over(stream, DynoProtocol::Http1, bounds).await,
                     Ok(Err(error)) => {
-                        warn!(%error, host, upstream = upstream.host, "An upstream's TLS is not the app's");
-                        Err(ConnectFailure::Refused)
+                        warn!(%error, host, upstream = upstream.host(), "An upstream's TLS is not the app's");
+                        Err(ConnectFailure::Unusable(tls_failure(&error)))
                     }
                 };
             }
@@ -121,24 +98,26 @@ pub(crate) async fn connect(
     Err(failure)
 }
 
+/// In words for the app's log.
+fn tls_failure(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(fault)) => match fault {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "upstream's certificate has expired",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "upstream's certificate does not name this host"
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "upstream's certificate is of no authority that this machine trusts"
+            }
+            _ => "upstream's certificate is not valid",
+        },
+        _ => "upstream refused TLS for this host",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_upstream_is_an_address_of_the_web_without_a_path() {
-        let parse =
-            |url: &'static str| Upstream::parse(url).map(|upstream| (upstream.host, upstream.port, upstream.tls));
-        assert_eq!(parse("https://old.example"), Some(("old.example", 443, true)));
-        assert_eq!(parse("http://old.example:8080/"), Some(("old.example", 8080, false)));
-        assert_eq!(parse("https://[2001:db8::1]"), Some(("2001:db8::1", 443, true)));
-        assert_eq!(parse("https://[2001:db8::1]:444"), Some(("2001:db8::1", 444, true)));
-        for bad in
-            ["old.example", "ftp://old.example", "https://", "https://a/b", "https://a:x", "https://u@a", "https://a?b"]
-        {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn pool_keys_differ_by_host_and_from_every_serial() {

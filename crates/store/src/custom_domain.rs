@@ -2,6 +2,7 @@
 
 use domain::hostname::Hostname;
 use domain::id::{AppId, DomainId, SniEndpointId};
+use domain::upstream::Upstream;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -20,6 +21,8 @@ pub struct Domain {
     pub sni_endpoint: Option<SniEndpointId>,
     pub acm_status: Option<String>,
     pub acm_status_reason: Option<String>,
+    /// Where its requests go while the app has not moved in yet.
+    pub upstream: Option<Upstream>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -72,6 +75,7 @@ impl Store {
                 sni_endpoint,
                 acm_status: None,
                 acm_status_reason: None,
+                upstream: None,
                 created_at: now,
                 updated_at: now,
             };
@@ -102,6 +106,23 @@ impl Store {
             db.execute(
                 "UPDATE domain SET sni_endpoint_id = ?2, updated_at = ?3 WHERE id = ?1",
                 params![id.to_string(), sni_endpoint.map(|id| id.to_string()), Micros(now)],
+            )?;
+            find(db, id)?.ok_or(StoreError::NotFound("domain"))
+        })
+        .await
+    }
+
+    /// Passes the requests for a domain on to where its app is now, or no longer.
+    pub async fn pass_on(
+        &self,
+        id: DomainId,
+        upstream: Option<Upstream>,
+        now: Timestamp,
+    ) -> Result<Domain, StoreError> {
+        self.write(move |db| {
+            db.execute(
+                "UPDATE domain SET upstream = ?2, updated_at = ?3 WHERE id = ?1",
+                params![id.to_string(), upstream.map(|upstream| upstream.to_string()), Micros(now)],
             )?;
             find(db, id)?.ok_or(StoreError::NotFound("domain"))
         })
@@ -148,6 +169,7 @@ pub(crate) fn domain(row: &Row<'_>) -> Result<Domain, StoreError> {
         sni_endpoint: parsed_optional(row, "sni_endpoint_id", SniEndpointId::parse)?,
         acm_status: row.get("acm_status")?,
         acm_status_reason: row.get("acm_status_reason")?,
+        upstream: parsed_optional(row, "upstream", |text| Upstream::parse(text).ok())?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })

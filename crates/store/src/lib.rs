@@ -23,6 +23,7 @@ pub mod managed_certificate;
 pub mod pipeline;
 pub mod promotion;
 pub mod release;
+pub mod routing;
 mod row;
 mod sealed;
 pub mod setting;

@@ -7,6 +7,7 @@ use domain::id::{AccountId, BuildId, SlugId, SourceId, WebhookId};
 use domain::name::{AppName, ConfigKey, ProcessType};
 use domain::release::{ReleaseEvent, ReleaseState};
 use domain::rollout::DynoRequest;
+use domain::routing::{DynoProtocol, Hsts, RoutingSettings};
 use domain::secret::Secret;
 use domain::webhook::{Entity, Level};
 use jiff::Timestamp;
@@ -268,6 +269,32 @@ async fn a_domain_belongs_to_one_app_and_is_free_when_that_is_gone() {
     assert_eq!((left[0].id, left[0].sni_endpoint), (domain.id, None));
     fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
     fixture.store.add_domain(other.id, name(), None, now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn routing_settings_are_kept_whole_or_not_at_all() {
+    let fixture = fixture().await;
+    let (store, app) = (&fixture.store, fixture.app.id);
+    assert_eq!(store.routing(app).unwrap(), RoutingSettings::default());
+    let wanted = RoutingSettings {
+        https_only: true,
+        hsts: Hsts::parse("1y,includeSubDomains,preload").ok(),
+        compression: true,
+        dyno_protocol: DynoProtocol::H2c,
+        request_bytes_max: Some(5),
+        timeout: Duration::from_millis(1500),
+        idle_timeout: Duration::from_secs(2),
+        boot_wait: Duration::ZERO,
+        maintenance_page: Some("<p>soon".to_owned()),
+        error_page: Some("<p>sorry".to_owned()),
+    };
+    let new = wanted.clone();
+    store.change_routing(app, move |settings| *settings = new, now()).await.unwrap();
+    let refused = store.change_routing(app, |settings| settings.timeout = Duration::ZERO, now()).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let reopened = open(&fixture.dir).unwrap();
+    assert_eq!(reopened.routing(app).unwrap(), wanted);
+    assert_eq!(reopened.all_routing().unwrap().get(&app), Some(&wanted));
 }
 
 #[tokio::test]

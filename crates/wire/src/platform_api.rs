@@ -15,6 +15,7 @@ pub mod dns;
 pub mod domains;
 pub mod log_drains;
 pub mod pipelines;
+pub mod routing;
 pub mod webhooks;
 
 /// The only media type of version 3; variants such as `3.sdk` are accepted and answered alike.

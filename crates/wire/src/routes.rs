@@ -5,7 +5,9 @@
 //! have the base, after which the server sends the whole table.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use domain::routing::{self, PageUrls, RoutingSettings};
 use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -74,6 +76,10 @@ pub struct FrontSecret {
 pub struct AppRoute {
     pub app: Uuid,
     pub name: String,
+    /// The app whose log its requests stand in, where this is only the part of that app's hosts which has not moved in
+    /// yet. Otherwise its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged_for: Option<Uuid>,
     /// Lower case, without port. The first one is used as `Host` of probes.
     pub hosts: Vec<String>,
     pub availability: Availability,
@@ -132,15 +138,77 @@ pub struct EdgeSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Page {
-    /// At most [`Page::HTML_BYTES_MAX`]; a longer one is not shown.
+    /// At most [`domain::routing::PAGE_BYTES_MAX`]; a longer one is not shown.
     Html(String),
     /// Shown in a frame, as on Heroku: browsers fetch it from there.
     Url(String),
 }
 
 impl Page {
-    /// Tables are sent and stored whole, so pages must be small.
-    pub const HTML_BYTES_MAX: usize = 64 * 1024;
+    /// HTML of the app's own counts more than an address: whoever has both has set it by hand.
+    fn of(html: Option<&String>, url: Option<&String>) -> Option<Self> {
+        html.cloned().map(Self::Html).or_else(|| url.cloned().map(Self::Url))
+    }
+}
+
+impl EdgeSettings {
+    /// What an app's settings and config vars come to at the router.
+    pub fn new(settings: &RoutingSettings, urls: &PageUrls) -> Self {
+        Self {
+            https_only: settings.https_only,
+            hsts: settings.hsts.map(Hsts::from),
+            dyno_protocol: settings.dyno_protocol.into(),
+            compression: settings.compression,
+            upstream: None,
+            request_bytes_max: settings.request_bytes_max,
+            maintenance_page: Page::of(settings.maintenance_page.as_ref(), urls.maintenance.as_ref()),
+            error_page: Page::of(settings.error_page.as_ref(), urls.error.as_ref()),
+        }
+    }
+}
+
+impl From<routing::Hsts> for Hsts {
+    fn from(hsts: routing::Hsts) -> Self {
+        let routing::Hsts { max_age, include_subdomains, preload } = hsts;
+        Self { max_age_seconds: max_age.as_secs(), include_subdomains, preload }
+    }
+}
+
+impl From<Hsts> for routing::Hsts {
+    fn from(hsts: Hsts) -> Self {
+        let Hsts { max_age_seconds, include_subdomains, preload } = hsts;
+        Self { max_age: Duration::from_secs(max_age_seconds), include_subdomains, preload }
+    }
+}
+
+impl From<routing::DynoProtocol> for DynoProtocol {
+    fn from(protocol: routing::DynoProtocol) -> Self {
+        match protocol {
+            routing::DynoProtocol::Http1 => Self::Http1,
+            routing::DynoProtocol::H2c => Self::H2c,
+        }
+    }
+}
+
+impl From<DynoProtocol> for routing::DynoProtocol {
+    fn from(protocol: DynoProtocol) -> Self {
+        match protocol {
+            DynoProtocol::Http1 => Self::Http1,
+            DynoProtocol::H2c => Self::H2c,
+        }
+    }
+}
+
+impl From<&RoutingSettings> for RequestLimits {
+    fn from(settings: &RoutingSettings) -> Self {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            first_byte_ms: ms(settings.timeout),
+            idle_ms: ms(settings.idle_timeout),
+            boot_wait_ms: ms(settings.boot_wait),
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -401,5 +469,21 @@ mod tests {
         let limits = RequestLimits::default();
         assert_eq!((limits.first_byte_ms, limits.idle_ms), (30_000, 55_000));
         assert_eq!((limits.connect_ms, limits.boot_wait_ms), (5_000, 75_000));
+        assert_eq!(RequestLimits::from(&RoutingSettings::default()), limits);
+    }
+
+    #[test]
+    fn an_app_that_sets_nothing_has_nothing_done_to_it() {
+        let edge = EdgeSettings::new(&RoutingSettings::default(), &PageUrls::default());
+        assert_eq!(edge, EdgeSettings::default());
+    }
+
+    #[test]
+    fn a_page_of_the_apps_own_counts_more_than_an_address() {
+        let settings = RoutingSettings { error_page: Some("<p>".to_owned()), ..RoutingSettings::default() };
+        let url = || Some("https://a.example/".to_owned());
+        let edge = EdgeSettings::new(&settings, &PageUrls { maintenance: url(), error: url() });
+        assert_eq!(edge.error_page, Some(Page::Html("<p>".to_owned())));
+        assert_eq!(edge.maintenance_page, Some(Page::Url("https://a.example/".to_owned())));
     }
 }

@@ -59,6 +59,17 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["maintenance"], ""),
     (&["maintenance:on"], ""),
     (&["maintenance:off"], ""),
+    (&["routing"], ""),
+    (&["routing:set", "timeout=60s"], ""),
+    (&["routing:unset", "timeout"], ""),
+    (&["routing:page", "error"], ""),
+    (&["routing:page", "error", "--clear"], ""),
+    (&["routing:page", "maintenance", "-"], "<p>soon"),
+    (&["domains"], ""),
+    (&["domains:add", "www.example.com"], ""),
+    (&["domains:remove", "www.example.com"], ""),
+    (&["domains:front", "www.example.com", "https://old.example"], ""),
+    (&["domains:front", "www.example.com", "--clear"], ""),
     (&["git:remote", "-a", "shop"], ""),
     (&["login"], "a-token\n"),
     (&["account"], ""),
@@ -144,6 +155,18 @@ fn server() -> Server {
         "updated_at": "x"
     });
     let zone = json!({"zone": "example.com", "provider": "cloudflare", "endpoint": null, "access_key_id": null});
+    let routing = json!({
+        "https_only": false, "hsts": null, "compression": true, "dyno_protocol": "h2c", "request_bytes_max": 5,
+        "timeout_ms": 60000, "idle_timeout_ms": 55000, "boot_wait_ms": 75000, "maintenance_page": {"html": "<p>soon"},
+        "error_page": {"url": "https://a.example/"}
+    });
+    let mut domain = json!({
+        "acm_status": null, "acm_status_reason": null, "app": named, "cname": "shop.localhost", "created_at": "x",
+        "hostname": "www.example.com", "id": NIL, "kind": "custom", "sni_endpoint": null, "status": "succeeded",
+        "updated_at": "x"
+    });
+    let plain_domain = domain.clone();
+    domain["upstream"] = json!("https://old.example");
     for (route, answer) in [
         ("GET /berth/apps/shop/cron", &json!([job])),
         ("POST /berth/apps/shop/cron", &job),
@@ -152,6 +175,12 @@ fn server() -> Server {
         ("GET /berth/apps/shop/cron/nightly/runs", &json!([cron_run])),
         ("POST /berth/apps/shop/cron/nightly/runs", &cron_run),
         ("GET /berth/apps/shop/cron/nightly/runs/3", &cron_run),
+        ("GET /berth/apps/shop/routing", &routing),
+        ("PATCH /berth/apps/shop/routing", &routing),
+        ("GET /berth/apps/shop/domains", &json!([domain])),
+        ("PATCH /berth/apps/shop/domains/www.example.com", &domain),
+        ("POST /apps/shop/domains", &plain_domain),
+        ("DELETE /apps/shop/domains/www.example.com", &plain_domain),
         ("POST /apps", &app),
         ("GET /apps", &json!([app])),
         ("GET /apps/shop", &app),

@@ -55,4 +55,5 @@ mod platform_shapes;
 mod real_software;
 mod releases;
 mod replacement;
+mod routing;
 mod zero_downtime;

@@ -214,7 +214,14 @@ mod tests {
         let source = Source { came: &came, fronts: &fronts, unix_ms: 5 };
         let body = &text.as_bytes()[head.head_bytes..];
         let place = Arc::new(crate::places::AppPlaces::default()).enter(1).unwrap();
-        Outgoing::new(Arc::new(App::new(Uuid::nil(), view, Arc::default())), &head, body, source, place, Vec::new())
+        Outgoing::new(
+            Arc::new(App::new(Uuid::nil(), Uuid::nil(), view, Arc::default())),
+            &head,
+            body,
+            source,
+            place,
+            Vec::new(),
+        )
     }
 
     #[test]

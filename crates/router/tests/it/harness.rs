@@ -201,6 +201,7 @@ pub(crate) fn app(dynos: &[&TestDyno]) -> AppRoute {
     AppRoute {
         app: Uuid::from_u128(7),
         name: "shop".to_owned(),
+        logged_for: None,
         hosts: vec![HOST.to_owned()],
         availability,
         dynos: dynos.iter().map(|dyno| dyno.route()).collect(),

@@ -61,7 +61,10 @@ fn the_old_host_is_asked_over_tls_for_the_apps_own_name() {
     let response = router.get("/");
     assert_eq!(response.status(), 503);
     assert!(response.body.contains("H21"), "{}", response.body);
-    router.drain();
+    let lines = router.drain_and_read_log();
+    let cause = "code=H21 desc=\"Backend connection refused\" \
+                 cause=\"upstream's certificate is of no authority that this machine trusts\"";
+    assert!(lines.iter().any(|line| line.contains(cause)), "{lines:?}");
     old.drain();
 }
 

@@ -56,6 +56,9 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"x")
             time.sleep(0.1)
 
+    def go_long(self, bytes):
+        self.answer("x" * int(bytes))
+
     def go_say(self, text):
         print(text, flush=True)
         self.answer("said\n")
