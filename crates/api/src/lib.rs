@@ -52,6 +52,7 @@ mod slugs;
 mod sni_endpoints;
 mod sources;
 mod streams;
+mod traffic;
 mod two_factor;
 mod webhooks;
 
@@ -189,6 +190,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/cron/{job}/runs", get(cron::runs).post(cron::start))
         .route("/berth/apps/{app}/cron/{job}/runs/{number}", get(cron::run))
         .route("/berth/apps/{app}/routing", get(routing::show).patch(routing::update))
+        .route("/berth/apps/{app}/traffic", get(traffic::show).patch(traffic::update))
         .route("/berth/apps/{app}/domains", get(routing::domains))
         .route("/berth/apps/{app}/domains/{domain}", patch(routing::pass_on))
         .route("/berth/apps/{app}/runs", post(berth::create_run))

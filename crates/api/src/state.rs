@@ -38,11 +38,25 @@ pub struct ApiConfig {
     pub acme_terms_agreed: bool,
 }
 
+/// Nobody knows what the router does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the router is not connected")]
+pub struct NoRouter;
+
 /// Questions about the running platform that only its other parts can answer.
 pub trait Platform: Send + Sync + std::fmt::Debug {
     fn router_health(&self) -> Option<RouterHealth>;
     /// What the router knows of an app's requests; `None` while it has none to know.
-    fn admission(&self, app: AppId) -> Option<AppAdmission>;
+    fn admission(&self, app: AppId) -> Option<AppAdmission> {
+        self.admission_of(app.uuid())
+    }
+    /// The same of a part of an app that has a route of its own.
+    fn admission_of(&self, route: Uuid) -> Option<AppAdmission>;
+    /// Until when the router holds an app's requests.
+    ///
+    /// # Errors
+    /// The router cannot be asked.
+    fn held_until_unix_ms(&self, app: AppId) -> Result<Option<u64>, NoRouter>;
     /// Isolation mechanisms that are in force on running dynos.
     fn in_force(&self) -> Vec<String>;
     /// What could be deleted, or was.

@@ -28,6 +28,7 @@ mod run;
 mod second_factor;
 mod server;
 mod shell_completions;
+mod traffic;
 
 /// Everything that speaks to a server, in Heroku's grammar.
 #[derive(Debug, Subcommand)]
@@ -162,6 +163,15 @@ pub enum Command {
     /// Set, print or clear a page of the app's own, for maintenance or errors
     #[command(name = "routing:page", display_order = 5)]
     RoutingPage(routing::PageArgs),
+    /// Show whether the app's requests are held
+    #[command(name = "traffic", after_help = "Example: berth traffic -a shop", display_order = 5)]
+    Traffic,
+    /// Hold new requests for a while
+    #[command(name = "traffic:pause", display_order = 5)]
+    TrafficPause(traffic::Pause),
+    /// Serve the requests that are held, and new ones
+    #[command(name = "traffic:resume", after_help = "Example: berth traffic:resume -a shop", display_order = 5)]
+    TrafficResume,
     /// Show the domains, and where their requests go
     #[command(name = "domains", after_help = "Example: berth domains -a shop", display_order = 5)]
     Domains,
@@ -310,6 +320,9 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::RoutingSet(args) => routing::set(context, &args)?,
         Command::RoutingUnset(args) => routing::unset(context, &args)?,
         Command::RoutingPage(args) => routing::page(context, &args)?,
+        Command::Traffic => traffic::show(context)?,
+        Command::TrafficPause(args) => traffic::pause(context, &args)?,
+        Command::TrafficResume => traffic::resume(context)?,
         Command::Domains => domains::list(context)?,
         Command::DomainsAdd(args) => domains::add(context, &args)?,
         Command::DomainsRemove(args) => domains::remove(context, &args)?,

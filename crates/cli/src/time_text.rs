@@ -10,6 +10,14 @@ pub(crate) fn minute(text: &str) -> String {
     }
 }
 
+/// `04:30:59 UTC`, for what is at most minutes away.
+pub(crate) fn second(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(at) => at.strftime("%H:%M:%S UTC").to_string(),
+        Err(_not_a_time) => text.to_owned(),
+    }
+}
+
 /// `for 5m`: how long something has been as it is.
 pub(crate) fn since(text: &str, now: Timestamp) -> String {
     match text.parse::<Timestamp>() {
@@ -38,6 +46,7 @@ mod tests {
     fn times_are_short_and_say_their_zone() {
         assert_eq!(minute("2026-11-23T04:30:59Z"), "2026-11-23 04:30 UTC");
         assert_eq!(minute("soon"), "soon");
+        assert_eq!(second("2026-11-23T04:30:59.7Z"), "04:30:59 UTC");
         let now = "2026-11-23T04:30:00Z".parse().unwrap();
         assert_eq!(since("2026-11-23T04:24:50Z", now), "for 5m 10s");
         // A server whose clock is ahead of ours has not started anything in the future.

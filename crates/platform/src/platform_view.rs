@@ -5,11 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::state::Platform;
+use api::state::{NoRouter, Platform};
 use domain::id::AppId;
 use reconciler::RouterView;
 use store::Store;
 use tokio::sync::watch;
+use uuid::Uuid;
 use wire::platform_api::berth::{GarbageReport, RouterHealth};
 use wire::routes::AppAdmission;
 use wire::shim::Mechanism;
@@ -33,9 +34,14 @@ impl Platform for PlatformView {
         })
     }
 
-    fn admission(&self, app: AppId) -> Option<AppAdmission> {
+    fn admission_of(&self, route: Uuid) -> Option<AppAdmission> {
         let view = self.router.borrow();
-        view.status.admission.iter().find(|admission| admission.app == app.uuid()).cloned()
+        view.status.admission.iter().find(|admission| admission.app == route).cloned()
+    }
+
+    fn held_until_unix_ms(&self, app: AppId) -> Result<Option<u64>, NoRouter> {
+        let view = self.router.borrow();
+        if view.connected { Ok(view.held.get(&app.uuid()).copied()) } else { Err(NoRouter) }
     }
 
     fn in_force(&self) -> Vec<String> {

@@ -35,6 +35,8 @@ const STATUS_POLL: Duration = Duration::from_secs(5);
 pub struct RouterView {
     pub connected: bool,
     pub status: RouterStatus,
+    /// Apps whose requests every thread of the router holds, and until when, in milliseconds since the Unix epoch.
+    pub held: Arc<BTreeMap<Uuid, u64>>,
     /// Dynos in the table that every thread of the router serves from.
     pub(crate) in_table: Arc<BTreeSet<Uuid>>,
     /// Requests under way, counted after that table came into force, of the dynos in `counted`.
@@ -161,6 +163,8 @@ async fn report(
         if current.draining.is_empty() { HashMap::new() } else { client.in_flight().await?.into_iter().collect() };
     let in_table: BTreeSet<Uuid> =
         current.routes.values().flat_map(|route| &route.dynos).map(|dyno| dyno.dyno).collect();
+    let held = current.routes.values().filter_map(|route| Some((route.app, route.admission.held_until_unix_ms?)));
+    let held = held.collect();
     view.send_if_modified(|view| {
         let changed = !view.connected
             || *view.in_table != in_table
@@ -169,6 +173,7 @@ async fn report(
             || view.challenges != current.challenges;
         view.connected = true;
         view.in_table = Arc::new(in_table);
+        view.held = Arc::new(held);
         view.in_flight = Arc::new(in_flight);
         view.counted = Arc::clone(&current.draining);
         view.challenges = Arc::clone(&current.challenges);

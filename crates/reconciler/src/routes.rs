@@ -65,7 +65,10 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
         dynos,
         limits: RequestLimits::from(&world.routing),
         edge: EdgeSettings::new(&world.routing, &world.page_urls),
-        admission: AdmissionSettings::default(),
+        admission: AdmissionSettings {
+            held_until_unix_ms: world.paused_until.and_then(|until| u64::try_from(until.as_millisecond()).ok()),
+            ..AdmissionSettings::default()
+        },
     })
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct AppWorld {
     pub(crate) managed_certificates: Vec<ManagedCertificate>,
     pub(crate) routing: RoutingSettings,
     pub(crate) page_urls: PageUrls,
+    /// May have passed.
+    pub(crate) paused_until: Option<Timestamp>,
 }
 
 impl AppWorld {
@@ -49,6 +51,7 @@ impl AppWorld {
             managed_certificates: Vec::new(),
             routing: RoutingSettings::default(),
             page_urls: PageUrls::default(),
+            paused_until: None,
         }
     }
 
@@ -119,6 +122,11 @@ impl Observer {
         for (app, settings) in self.store.all_routing()? {
             if let Some(&place) = places.get(&app) {
                 worlds[place].routing = settings;
+            }
+        }
+        for (app, until) in self.store.all_pauses()? {
+            if let Some(&place) = places.get(&app) {
+                worlds[place].paused_until = Some(until);
             }
         }
         self.page_urls.retain(|app, _urls| places.contains_key(app));

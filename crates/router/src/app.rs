@@ -155,7 +155,9 @@ impl App {
         let boot_wait = Duration::from_millis(self.view.load().limits.boot_wait_ms);
         let longest = match reason {
             WaitFor::Slot => bounds.queue_wait,
-            WaitFor::Boot | WaitFor::Resume => boot_wait.max(bounds.queue_wait),
+            WaitFor::Boot => boot_wait.max(bounds.queue_wait),
+            // Then a slot is waited for as ever.
+            WaitFor::Resume => self.held_for() + bounds.queue_wait,
         };
         let deadline = Instant::now() + longest;
         let (sender, receiver) = oneshot::channel();
@@ -171,7 +173,8 @@ impl App {
                     Err(Shed { retry_after, .. }) => return Err(Refusal::Shed { retry_after }),
                 }
             } else if state.patient.len() >= bounds.queue_requests_max {
-                return Err(Refusal::Shed { retry_after: Duration::from_secs(1) });
+                let resume = if reason == WaitFor::Resume { self.held_for() } else { Duration::ZERO };
+                return Err(Refusal::Shed { retry_after: resume.max(Duration::from_secs(1)) });
             } else {
                 state.patient.push_back(waiter);
             }
@@ -188,6 +191,12 @@ impl App {
             Err(_elapsed) if self.view.load().dynos.is_empty() => Err(Refusal::Code(ErrorCode::H20)),
             Err(_elapsed) => Err(Refusal::Shed { retry_after: Duration::from_secs(1) }),
         }
+    }
+
+    /// For how long its requests will be held from now on.
+    fn held_for(&self) -> Duration {
+        let until = self.view.load().admission.held_until_unix_ms.unwrap_or(0);
+        Duration::from_millis(until.saturating_sub(unix_us() / 1000))
     }
 
     pub(crate) fn slot_freed(self: &Arc<Self>) {

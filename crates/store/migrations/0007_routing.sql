@@ -21,3 +21,9 @@ CREATE TABLE routing (
 
 -- Where the requests for a domain go while its app has not moved in yet. Written by the API.
 ALTER TABLE domain ADD COLUMN upstream TEXT;
+
+-- Apps whose requests are held. A row whose time has passed means nothing. Written by the API alone.
+CREATE TABLE pause (
+    app_id TEXT PRIMARY KEY REFERENCES app (id) ON DELETE CASCADE,
+    until  INTEGER NOT NULL
+) STRICT;

@@ -20,6 +20,7 @@ pub mod event;
 pub mod formation;
 pub mod log_drain;
 pub mod managed_certificate;
+pub mod pause;
 pub mod pipeline;
 pub mod promotion;
 pub mod release;

@@ -100,7 +100,7 @@ pub struct AdmissionSettings {
     pub queue_target_ms: u64,
     /// What was learned earlier about how many requests a dyno works on at once, where no concurrency is declared.
     pub workers_hint: Option<u32>,
-    /// Until then requests are held, in milliseconds since the Unix epoch. A request waits for `boot_wait_ms` at most.
+    /// Until then requests are held, in milliseconds since the Unix epoch.
     pub held_until_unix_ms: Option<u64>,
 }
 

@@ -65,6 +65,9 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["routing:page", "error"], ""),
     (&["routing:page", "error", "--clear"], ""),
     (&["routing:page", "maintenance", "-"], "<p>soon"),
+    (&["traffic"], ""),
+    (&["traffic:pause", "--for", "5s"], ""),
+    (&["traffic:resume"], ""),
     (&["domains"], ""),
     (&["domains:add", "www.example.com"], ""),
     (&["domains:remove", "www.example.com"], ""),
@@ -160,6 +163,7 @@ fn server() -> Server {
         "timeout_ms": 60000, "idle_timeout_ms": 55000, "boot_wait_ms": 75000, "maintenance_page": {"html": "<p>soon"},
         "error_page": {"url": "https://a.example/"}
     });
+    let traffic = json!({"paused_until": "2026-11-23T04:30:00Z", "in_force": true, "in_flight": 1, "waiting": 2});
     let mut domain = json!({
         "acm_status": null, "acm_status_reason": null, "app": named, "cname": "shop.localhost", "created_at": "x",
         "hostname": "www.example.com", "id": NIL, "kind": "custom", "sni_endpoint": null, "status": "succeeded",
@@ -177,6 +181,8 @@ fn server() -> Server {
         ("GET /berth/apps/shop/cron/nightly/runs/3", &cron_run),
         ("GET /berth/apps/shop/routing", &routing),
         ("PATCH /berth/apps/shop/routing", &routing),
+        ("GET /berth/apps/shop/traffic", &traffic),
+        ("PATCH /berth/apps/shop/traffic", &traffic),
         ("GET /berth/apps/shop/domains", &json!([domain])),
         ("PATCH /berth/apps/shop/domains/www.example.com", &domain),
         ("POST /apps/shop/domains", &plain_domain),

@@ -56,4 +56,5 @@ mod real_software;
 mod releases;
 mod replacement;
 mod routing;
+mod traffic;
 mod zero_downtime;

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use router::Bounds;
 use wire::routes::{AdmissionSettings, AppAdmission, AppRoute};
 
 use crate::harness::{HOST, PATIENCE, TestDyno, TestRouter, app, bounds, ok, wait_until};
@@ -90,6 +91,27 @@ fn an_app_that_is_held_answers_when_it_is_resumed_and_when_the_hold_is_over() {
     router.route(held(Duration::from_millis(300)));
     assert_eq!(client.get("/").body, "served");
     assert!(began.elapsed() >= Duration::from_millis(200));
+    router.drain();
+}
+
+#[test]
+fn a_hold_lasts_as_long_as_it_says_and_refuses_what_it_has_no_room_for() {
+    let dyno = TestDyno::http(|_request| ok("served"));
+    let mut router = TestRouter::start_with(Bounds { queue_requests_max: 1, ..bounds() });
+    let mut route = app(&[&dyno]);
+    // Neither a start nor a slot is waited for so long.
+    route.limits.boot_wait_ms = 100;
+    let until = std::time::SystemTime::now() + Duration::from_secs(2);
+    let until = until.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    route.admission.held_until_unix_ms = u64::try_from(until).ok();
+    router.route(route);
+    let mut client = router.connect();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    wait_until(|| admission(&mut router).queued == 1, "a held request");
+    let refused = router.get("/");
+    assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("2")), "{}", refused.body);
+    assert!(refused.body.contains("H11"), "{}", refused.body);
+    assert_eq!(client.response().body, "served");
     router.drain();
 }
 

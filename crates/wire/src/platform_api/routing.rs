@@ -136,6 +136,26 @@ pub struct DomainRouteUpdate {
     pub upstream: Option<String>,
 }
 
+/// `GET /berth/apps/{app}/traffic`, and the answer to a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// New requests are held until then.
+    pub paused_until: Option<String>,
+    /// The router does so now: it holds requests, or holds none.
+    pub in_force: bool,
+    /// As the router said within the last seconds.
+    pub in_flight: u32,
+    pub waiting: u32,
+}
+
+/// `PATCH /berth/apps/{app}/traffic`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficUpdate {
+    /// From now on; null resumes.
+    pub pause_ms: Option<u64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
