@@ -32,6 +32,7 @@ mod domains;
 mod dynos;
 mod extract;
 mod formation;
+mod health;
 mod keys;
 mod log_drains;
 mod log_sessions;
@@ -190,6 +191,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/cron/{job}/runs", get(cron::runs).post(cron::start))
         .route("/berth/apps/{app}/cron/{job}/runs/{number}", get(cron::run))
         .route("/berth/apps/{app}/routing", get(routing::show).patch(routing::update))
+        .route("/berth/apps/{app}/health", get(health::show).patch(health::update).delete(health::remove))
         .route("/berth/apps/{app}/traffic", get(traffic::show).patch(traffic::update))
         .route("/berth/apps/{app}/domains", get(routing::domains))
         .route("/berth/apps/{app}/domains/{domain}", patch(routing::pass_on))

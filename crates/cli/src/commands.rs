@@ -18,6 +18,7 @@ mod deploy;
 mod dns;
 mod domains;
 mod git_access;
+mod health;
 mod heroku;
 mod logs;
 mod people;
@@ -163,6 +164,15 @@ pub enum Command {
     /// Set, print or clear a page of the app's own, for maintenance or errors
     #[command(name = "routing:page", display_order = 5)]
     RoutingPage(routing::PageArgs),
+    /// Show how web dynos are checked while they serve, and how they are
+    #[command(name = "health", after_help = "Example: berth health -a shop", display_order = 4)]
+    Health,
+    /// Check web dynos while they serve
+    #[command(name = "health:set", display_order = 4)]
+    HealthSet(health::Set),
+    /// Check web dynos no longer
+    #[command(name = "health:off", after_help = "Example: berth health:off -a shop", display_order = 4)]
+    HealthOff,
     /// Show whether the app's requests are held
     #[command(name = "traffic", after_help = "Example: berth traffic -a shop", display_order = 5)]
     Traffic,
@@ -320,6 +330,9 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::RoutingSet(args) => routing::set(context, &args)?,
         Command::RoutingUnset(args) => routing::unset(context, &args)?,
         Command::RoutingPage(args) => routing::page(context, &args)?,
+        Command::Health => health::show(context)?,
+        Command::HealthSet(args) => health::set(context, &args)?,
+        Command::HealthOff => health::off(context)?,
         Command::Traffic => traffic::show(context)?,
         Command::TrafficPause(args) => traffic::pause(context, &args)?,
         Command::TrafficResume => traffic::resume(context)?,

@@ -20,6 +20,7 @@ pub mod email;
 pub mod error_code;
 pub mod formation;
 pub mod front;
+pub mod health;
 pub mod hostname;
 pub mod id;
 pub mod ip_network;

@@ -38,6 +38,7 @@ impl MainLoop {
         }
         let target = self.target(world)?;
         self.act(world, &target, router, now).await?;
+        self.replace_unhealthy(world, now).await?;
         self.stop_one_offs(world, now).await
     }
 

@@ -105,11 +105,7 @@ impl MainLoop {
             berth: self.config.berth.clone(),
             instance: self.config.instance.clone(),
             launch,
-            probe: dyno.slot.filter(|_slot| web).map(|slot| readiness::Target {
-                address: routes::address(&self.config.network, slot),
-                host: format!("{}.{}", world.app.name, self.config.domain),
-                protocol: world.routing.dyno_protocol,
-            }),
+            probe: self.probe_target(world, dyno).filter(|_target| web),
             quota: (dyno.kind != DynoKind::Build).then_some(size.memory),
             boot: self.config.limits.boot,
             grace: self.config.limits.exit,
@@ -124,6 +120,15 @@ impl MainLoop {
         let (orders, receiver) = mpsc::unbounded_channel();
         self.orders.insert(dyno.id, orders);
         self.tasks.spawn(task.run(receiver));
+    }
+
+    /// Where and how a web dyno is probed; `None` for one that is over.
+    pub(crate) fn probe_target(&self, world: &AppWorld, dyno: &Dyno) -> Option<readiness::Target> {
+        Some(readiness::Target {
+            address: routes::address(&self.config.network, dyno.slot?),
+            host: routes::probe_host(world, &self.config.domain),
+            protocol: world.routing.dyno_protocol,
+        })
     }
 
     /// Spec and environment of a dyno of a release; `None` if its release or slug is gone, which ends the dyno.

@@ -16,6 +16,7 @@ use domain::id::{AppId, DynoId};
 use domain::memory_quota::{MemoryVerdict, judge, usage_line};
 use domain::secret::Secret;
 use shim::client::{self, Connection, ConnectionError, Observed, OrphanSignal};
+use store::health_check::HealthFinding;
 use telemetry::ingest::{Ingest, RingTarget};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -55,6 +56,8 @@ pub(crate) enum Fact {
         in_force: Vec<Mechanism>,
     },
     Ready,
+    /// What a check of its health has changed.
+    Checked(HealthFinding),
     Exited {
         exit: Exit,
     },

@@ -24,6 +24,7 @@ mod dns;
 mod dyno_start;
 mod dyno_task;
 mod garbage;
+mod health;
 mod https;
 mod launch_plan;
 mod log;

@@ -27,6 +27,7 @@ use crate::build_task::{BuildLaunch, BuildTask};
 use crate::certificates::CertificateRoutes;
 use crate::config::ReconcilerConfig;
 use crate::dyno_task::{Fact, Order, Report};
+use crate::health::Checks;
 use crate::launch_plan;
 use crate::log::PlatformLog;
 use crate::remove_tree::remove_tree;
@@ -134,6 +135,7 @@ impl Reconciler {
             builds: HashMap::new(),
             imports: HashSet::new(),
             removals: HashMap::new(),
+            checks: Checks::default(),
             in_force: Arc::clone(&in_force),
             launches: Arc::new(Semaphore::new(LAUNCHES_MAX)),
         };
@@ -179,6 +181,7 @@ pub(crate) struct MainLoop {
     pub(crate) imports: HashSet<SlugId>,
     /// Data of destroyed apps on its way out.
     removals: HashMap<AppId, JoinHandle<()>>,
+    pub(crate) checks: Checks,
     in_force: Arc<Mutex<BTreeSet<Mechanism>>>,
     pub(crate) launches: Arc<Semaphore>,
 }
@@ -248,6 +251,7 @@ impl MainLoop {
         let worlds = self.observer.look()?;
         self.start_builds(&worlds)?;
         self.start_tasks(&worlds)?;
+        self.check_health(&worlds);
         self.run_cron(&worlds, now).await?;
         for world in &worlds {
             self.reconcile_app(world, &router, now).await?;
@@ -314,6 +318,10 @@ impl MainLoop {
             Fact::Launched { in_force } => {
                 self.in_force.lock().unwrap_or_else(PoisonError::into_inner).extend(in_force);
                 self.store.advance_dyno(id, DynoEvent::Launched, now).await?
+            }
+            Fact::Checked(finding) => {
+                self.record_health(&before, finding, now).await?;
+                None
             }
             Fact::Ready => self.store.advance_dyno(id, DynoEvent::Ready, now).await?,
             Fact::Exited { exit } => {

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use domain::duration_text;
 use domain::routing::DynoProtocol;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,7 +44,7 @@ pub(crate) struct Answer {
 }
 
 /// Where and how a web dyno is probed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) host: String,
@@ -56,8 +57,8 @@ pub(crate) async fn wait(target: &Target, mut seen: impl FnMut(&Probe)) -> Optio
     let mut pause = PAUSE_MIN;
     loop {
         let probe = match target.protocol {
-            DynoProtocol::Http1 => probe(target.address, &target.host).await,
-            DynoProtocol::H2c => greet(target.address).await,
+            DynoProtocol::Http1 => probe(target.address, &target.host, "/", ANSWER_TIMEOUT).await,
+            DynoProtocol::H2c => greet(target.address, ANSWER_TIMEOUT).await,
         };
         seen(&probe);
         match probe {
@@ -70,13 +71,14 @@ pub(crate) async fn wait(target: &Target, mut seen: impl FnMut(&Probe)) -> Optio
     }
 }
 
-async fn probe(address: SocketAddr, host: &str) -> Probe {
+/// One request, as a visitor of the app would send it. `limit` is for the head of the answer.
+pub(crate) async fn probe(address: SocketAddr, host: &str, path: &str, limit: Duration) -> Probe {
     let Ok(Ok(mut stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else {
         return Probe::NotListening;
     };
     let request = format!(
-        "GET / HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n\
-         User-Agent: Berth-Readiness-Probe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n\
+         User-Agent: Berth-Probe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     let exchange = async {
         stream.write_all(request.as_bytes()).await?;
@@ -88,15 +90,15 @@ async fn probe(address: SocketAddr, host: &str) -> Probe {
         }
         Ok::<_, std::io::Error>(head)
     };
-    match timeout(ANSWER_TIMEOUT, exchange).await {
+    match timeout(limit, exchange).await {
         Ok(Ok(head)) => read_answer(&head),
         Ok(Err(error)) => Probe::NotHttp(format!("it closed the connection ({error})")),
-        Err(_elapsed) => Probe::NotHttp(format!("it sent no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        Err(_elapsed) => Probe::NotHttp(format!("it sent no answer within {}", duration_text::show(limit))),
     }
 }
 
 /// Begins an HTTP/2 connection (RFC 9113, 3.4): each side sends its settings first.
-async fn greet(address: SocketAddr) -> Probe {
+pub(crate) async fn greet(address: SocketAddr, limit: Duration) -> Probe {
     const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     const FRAME_HEAD_BYTES: usize = 9;
     const SETTINGS: u8 = 4;
@@ -109,11 +111,11 @@ async fn greet(address: SocketAddr) -> Probe {
         stream.read_exact(&mut head).await?;
         Ok::<_, std::io::Error>(head)
     };
-    match timeout(ANSWER_TIMEOUT, exchange).await {
+    match timeout(limit, exchange).await {
         Ok(Ok([_, _, _, SETTINGS, ..])) => Probe::Greeted,
         Ok(Ok(_other)) => Probe::NotHttp("it does not speak HTTP/2 without TLS (dyno-protocol=h2c)".to_owned()),
         Ok(Err(error)) => Probe::NotHttp(format!("it closed a connection for HTTP/2 ({error})")),
-        Err(_elapsed) => Probe::NotHttp(format!("it sent no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        Err(_elapsed) => Probe::NotHttp(format!("it sent no answer within {}", duration_text::show(limit))),
     }
 }
 
@@ -149,33 +151,38 @@ fn location(head: &[u8]) -> Option<String> {
 
 /// What a surprising answer to the probe probably means and what to do about it, for the app's log.
 pub(crate) fn hint(answer: &Answer, host: &str) -> Option<String> {
-    let status = answer.status;
-    let cause = match status {
+    let cause = probable_cause(answer, host, "/")?;
+    Some(format!("The first request, GET / with Host: {host}, was answered with {}; {cause}.", answer.status))
+}
+
+/// What an answer to `GET path` that is not a page probably means, and what to do about it.
+pub(crate) fn probable_cause(answer: &Answer, host: &str, path: &str) -> Option<String> {
+    let cause = match answer.status {
         400 => format!("apps that check hosts must accept {host} (Django: add it to ALLOWED_HOSTS, from a config var)"),
-        301 | 302 | 303 | 307 | 308 => redirect_cause(answer.location.as_deref()?, host)?,
+        301 | 302 | 303 | 307 | 308 => redirect_cause(answer.location.as_deref()?, host, path)?,
         403 => format!(
-            "the app refuses a plain visitor at / of {host}: check its rules for hosts (Rails: config.hosts), \
+            "the app refuses a plain visitor at {path} of {host}: check its rules for hosts (Rails: config.hosts), \
              addresses and logins"
         ),
         500..=599 => "visitors will see this error until the app is repaired".to_owned(),
         _fine => return None,
     };
-    Some(format!("The first request, GET / with Host: {host}, was answered with {status}; {cause}."))
+    Some(cause)
 }
 
 /// Sending visitors elsewhere on the same site, as to a login, is fine. Sending them to where they are is a loop, and to
 /// another host away from this app.
-fn redirect_cause(location: &str, host: &str) -> Option<String> {
+fn redirect_cause(location: &str, host: &str, asked: &str) -> Option<String> {
     let (_scheme, rest) = location.split_once("://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let same = authority.eq_ignore_ascii_case(host) || authority.strip_suffix(":443") == Some(host);
-    match (same, path) {
-        (true, "") => Some(format!(
+    match (same, path == asked.trim_start_matches('/')) {
+        (true, true) => Some(format!(
             "it sends visitors to {location}, where they are: the app must believe the header X-Forwarded-Proto \
              (Django: SECURE_PROXY_SSL_HEADER = (\"HTTP_X_FORWARDED_PROTO\", \"https\"); Rails: config.assume_ssl)"
         )),
-        (true, _elsewhere) => None,
-        (false, _path) => Some(format!(
+        (true, false) => None,
+        (false, _) => Some(format!(
             "it sends visitors of {host} away to {location}: give this app the domain {authority}, or change the host \
              that it holds for its own"
         )),

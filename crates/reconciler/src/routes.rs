@@ -3,12 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use domain::dyno::{DynoKind, DynoState};
+use domain::health::{CheckedDyno, gets_requests};
 use domain::name::ProcessType;
 use domain::release::ReleaseState;
 use store::dyno::Dyno;
 use wire::routes::{AdmissionSettings, AppRoute, Availability, DynoRoute, EdgeSettings, RequestLimits};
 
 use crate::config::{DYNO_PORT, DynoNetwork, ReconcilerConfig};
+use crate::health::checked;
 use crate::world::AppWorld;
 
 /// More requests at once than any dyno has.
@@ -25,9 +27,12 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
     let web: Vec<&Dyno> =
         world.dynos.iter().filter(|dyno| dyno.kind == DynoKind::Formation && dyno.name.process_type.is_web()).collect();
     let entry = world.formation.iter().find(|formation| formation.entry.process_type == ProcessType::web());
-    let routable = web.iter().filter(|dyno| {
+    let serving = |dyno: &&&Dyno| {
         dyno.state == DynoState::Up && candidate.is_none_or(|candidate| dyno.release != Some(candidate.id))
-    });
+    };
+    let up: Vec<CheckedDyno> = web.iter().filter(serving).map(|dyno| checked(dyno)).collect();
+    let is_checked = world.health_check.is_some();
+    let routable = web.iter().filter(serving).filter(|dyno| !is_checked || gets_requests(&checked(dyno), &up));
     let declared = entry.and_then(|formation| formation.entry.concurrency);
     let dynos: Vec<DynoRoute> = routable
         .filter_map(|dyno| {
@@ -83,6 +88,13 @@ pub(crate) fn passed_on<'world>(
         let edge = EdgeSettings { upstream, ..own.edge.clone() };
         Some(AppRoute { app: domain.id.uuid(), hosts: vec![domain.hostname.to_string()], edge, ..own.clone() })
     })
+}
+
+/// The host that a web dyno is probed with: the first domain that the app was given, which it must answer for.
+pub(crate) fn probe_host(world: &AppWorld, domain: &str) -> String {
+    let named = world.domains.iter().filter(|domain| !domain.hostname.is_wildcard());
+    let first = named.min_by_key(|domain| (domain.created_at, domain.id));
+    first.map_or_else(|| format!("{}.{domain}", world.app.name), |first| first.hostname.to_string())
 }
 
 /// The app's name below the platform's domain first, then its own domains.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use domain::health::HealthCheck;
 use domain::id::{AppId, SlugId};
 use domain::release::ReleaseState;
 use domain::rollout::ReleaseTarget;
@@ -34,6 +35,7 @@ pub(crate) struct AppWorld {
     pub(crate) managed_certificates: Vec<ManagedCertificate>,
     pub(crate) routing: RoutingSettings,
     pub(crate) page_urls: PageUrls,
+    pub(crate) health_check: Option<HealthCheck>,
     /// May have passed.
     pub(crate) paused_until: Option<Timestamp>,
 }
@@ -51,6 +53,7 @@ impl AppWorld {
             managed_certificates: Vec::new(),
             routing: RoutingSettings::default(),
             page_urls: PageUrls::default(),
+            health_check: None,
             paused_until: None,
         }
     }
@@ -122,6 +125,11 @@ impl Observer {
         for (app, settings) in self.store.all_routing()? {
             if let Some(&place) = places.get(&app) {
                 worlds[place].routing = settings;
+            }
+        }
+        for (app, check) in self.store.all_health_checks()? {
+            if let Some(&place) = places.get(&app) {
+                worlds[place].health_check = Some(check);
             }
         }
         for (app, until) in self.store.all_pauses()? {

@@ -27,3 +27,23 @@ CREATE TABLE pause (
     app_id TEXT PRIMARY KEY REFERENCES app (id) ON DELETE CASCADE,
     until  INTEGER NOT NULL
 ) STRICT;
+
+-- How the web dynos of an app are checked while they serve. Written by the API alone.
+CREATE TABLE health_check (
+    app_id           TEXT PRIMARY KEY REFERENCES app (id) ON DELETE CASCADE,
+    path             TEXT NOT NULL,
+    -- As people write it: 200-399,401.
+    status           TEXT NOT NULL,
+    interval_ms      INTEGER NOT NULL,
+    timeout_ms       INTEGER NOT NULL,
+    failures         INTEGER NOT NULL,
+    successes        INTEGER NOT NULL,
+    replace_after_ms INTEGER NOT NULL,
+    updated_at       INTEGER NOT NULL
+) STRICT;
+
+-- What the checks of a dyno say. Written by the reconciler.
+ALTER TABLE dyno ADD COLUMN health_passed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dyno ADD COLUMN unhealthy_since INTEGER;
+-- What was wrong when it became unhealthy.
+ALTER TABLE dyno ADD COLUMN health_failure TEXT;

@@ -15,7 +15,7 @@ use domain::rollout::DynoRequest;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
-use crate::row::{Micros, collect, first, parsed, parsed_optional, time};
+use crate::row::{Micros, collect, first, optional_time, parsed, parsed_optional, time};
 use crate::sealed::MasterKey;
 use crate::setting::next_number;
 use crate::{Store, StoreError};
@@ -46,6 +46,16 @@ pub struct Dyno {
     /// Of a one-off whose standard streams are for a client.
     pub attach: Option<Attach>,
     pub time_to_live_s: Option<u32>,
+    pub health: DynoHealth,
+}
+
+/// What the checks of a dyno say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DynoHealth {
+    /// It has passed one at some time.
+    pub passed: bool,
+    pub unhealthy_since: Option<Timestamp>,
+    pub failure: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -232,6 +242,7 @@ pub(crate) fn insert(db: &Transaction<'_>, key: &MasterKey, new: &NewDyno, now: 
         created_at: now,
         attach: new.attach,
         time_to_live_s: new.time_to_live_s,
+        health: DynoHealth::default(),
     };
     db.execute(
         "INSERT INTO dyno (id, app_id, kind, process_type, number, release_id, build_id, size, command,
@@ -346,5 +357,10 @@ pub(crate) fn dyno(row: &Row<'_>) -> Result<Dyno, StoreError> {
         created_at: time(row, "created_at")?,
         attach: Attach::parse(&row.get::<_, String>("attach")?),
         time_to_live_s: row.get("time_to_live_s")?,
+        health: DynoHealth {
+            passed: row.get("health_passed")?,
+            unhealthy_since: optional_time(row, "unhealthy_since")?,
+            failure: row.get("health_failure")?,
+        },
     })
 }

@@ -18,6 +18,7 @@ pub mod dns_provider;
 pub mod dyno;
 pub mod event;
 pub mod formation;
+pub mod health_check;
 pub mod log_drain;
 pub mod managed_certificate;
 pub mod pause;

@@ -8,7 +8,7 @@ use domain::routing::{DynoProtocol, Hsts, RoutingError, RoutingSettings};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use crate::row::{Micros, collect, first, parsed};
+use crate::row::{Micros, collect, first, number, parsed, unsigned};
 use crate::{Store, StoreError};
 
 impl Store {
@@ -79,28 +79,18 @@ fn put(db: &Connection, app: AppId, new: &RoutingSettings, now: Timestamp) -> Re
     Ok(())
 }
 
-/// As SQLite has it.
-fn number(value: impl TryInto<i64>) -> Result<i64, StoreError> {
-    value.try_into().map_err(|_too_large| StoreError::Refused("a number is too large".to_owned()))
-}
-
-fn optional_number(row: &Row<'_>, column: &'static str) -> Result<Option<u64>, StoreError> {
-    let value: Option<i64> = row.get(column)?;
-    value.map(u64::try_from).transpose().map_err(|_negative| StoreError::Damaged(column))
-}
-
 fn settings(row: &Row<'_>) -> Result<RoutingSettings, StoreError> {
     let default = RoutingSettings::default();
     let duration =
-        |column, default: Duration| optional_number(row, column).map(|ms| ms.map_or(default, Duration::from_millis));
-    let hsts = optional_number(row, "hsts_max_age_s")?.map(Duration::from_secs);
+        |column, default: Duration| unsigned(row, column).map(|ms| ms.map_or(default, Duration::from_millis));
+    let hsts = unsigned(row, "hsts_max_age_s")?.map(Duration::from_secs);
     let (include_subdomains, preload) = (row.get("hsts_subdomains")?, row.get("hsts_preload")?);
     Ok(RoutingSettings {
         https_only: row.get("https_only")?,
         hsts: hsts.map(|max_age| Hsts { max_age, include_subdomains, preload }),
         compression: row.get("compression")?,
         dyno_protocol: parsed(row, "dyno_protocol", DynoProtocol::parse)?,
-        request_bytes_max: optional_number(row, "request_bytes_max")?,
+        request_bytes_max: unsigned(row, "request_bytes_max")?,
         timeout: duration("timeout_ms", default.timeout)?,
         idle_timeout: duration("idle_timeout_ms", default.idle_timeout)?,
         boot_wait: duration("boot_wait_ms", default.boot_wait)?,

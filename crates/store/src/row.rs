@@ -49,6 +49,17 @@ pub(crate) fn parsed_optional<T>(
     text.map(|text| parse(&text).ok_or(StoreError::Damaged(column))).transpose()
 }
 
+/// A number as SQLite has it.
+pub(crate) fn number(value: impl TryInto<i64>) -> Result<i64, StoreError> {
+    value.try_into().map_err(|_too_large| StoreError::Refused("a number is too large".to_owned()))
+}
+
+/// Reads a number that is never negative.
+pub(crate) fn unsigned(row: &Row<'_>, column: &'static str) -> Result<Option<u64>, StoreError> {
+    let value: Option<i64> = row.get(column)?;
+    value.map(u64::try_from).transpose().map_err(|_negative| StoreError::Damaged(column))
+}
+
 /// Lists kept in one text column, one item a line.
 pub(crate) fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()

@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod cron;
 pub mod dns;
 pub mod domains;
+pub mod health;
 pub mod log_drains;
 pub mod pipelines;
 pub mod routing;

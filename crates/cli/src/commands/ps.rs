@@ -3,6 +3,7 @@
 use domain::name::ProcessType;
 use wire::platform_api::{Dyno, Formation, FormationBatchUpdate, FormationUpdate, Quantity};
 
+use super::health;
 use crate::api_client::path;
 use crate::context::{Context, UsageError};
 use crate::output::{self, Colour};
@@ -18,6 +19,12 @@ pub(super) fn list(context: &Context) -> anyhow::Result<()> {
         context.out.note(format_args!("No dynos run in {app}: `berth ps:scale web=1` starts one after a deploy."));
     }
     dynos.sort_by_key(|dyno| dyno_order(&dyno.name));
+    let health = health::of(&client, &app);
+    let unhealthy = |name: &str| {
+        let dyno = health.iter().flat_map(|health| &health.dynos).find(|dyno| dyno.name == name)?;
+        let since = time_text::since(dyno.unhealthy_since.as_deref()?, context.now);
+        Some(format!(", {} {since}", context.out.paint(Colour::Red, "unhealthy")))
+    };
     let mut kind = String::new();
     for dyno in &dynos {
         if kind != dyno.process_type {
@@ -36,7 +43,8 @@ pub(super) fn list(context: &Context) -> anyhow::Result<()> {
         };
         let state = context.out.paint(colour, &dyno.state);
         let since = time_text::since(&dyno.updated_at, context.now);
-        context.out.line(format_args!("{}: {state} {since} (v{})", dyno.name, dyno.release.version))?;
+        let health = unhealthy(&dyno.name).unwrap_or_default();
+        context.out.line(format_args!("{}: {state} {since} (v{}){health}", dyno.name, dyno.release.version))?;
     }
     Ok(())
 }

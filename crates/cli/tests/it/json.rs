@@ -65,6 +65,9 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["routing:page", "error"], ""),
     (&["routing:page", "error", "--clear"], ""),
     (&["routing:page", "maintenance", "-"], "<p>soon"),
+    (&["health"], ""),
+    (&["health:set", "path=/health"], ""),
+    (&["health:off"], ""),
     (&["traffic"], ""),
     (&["traffic:pause", "--for", "5s"], ""),
     (&["traffic:resume"], ""),
@@ -164,6 +167,13 @@ fn server() -> Server {
         "error_page": {"url": "https://a.example/"}
     });
     let traffic = json!({"paused_until": "2026-11-23T04:30:00Z", "in_force": true, "in_flight": 1, "waiting": 2});
+    let health = json!({
+        "check": {
+            "path": "/health", "status": "200-399", "interval_ms": 5000, "timeout_ms": 2000, "failures": 3,
+            "successes": 2, "replace_after_ms": 60000
+        },
+        "dynos": [{"name": "web.1", "health": "healthy", "unhealthy_since": null, "failure": null}]
+    });
     let mut domain = json!({
         "acm_status": null, "acm_status_reason": null, "app": named, "cname": "shop.localhost", "created_at": "x",
         "hostname": "www.example.com", "id": NIL, "kind": "custom", "sni_endpoint": null, "status": "succeeded",
@@ -181,6 +191,9 @@ fn server() -> Server {
         ("GET /berth/apps/shop/cron/nightly/runs/3", &cron_run),
         ("GET /berth/apps/shop/routing", &routing),
         ("PATCH /berth/apps/shop/routing", &routing),
+        ("GET /berth/apps/shop/health", &health),
+        ("PATCH /berth/apps/shop/health", &health),
+        ("DELETE /berth/apps/shop/health", &health),
         ("GET /berth/apps/shop/traffic", &traffic),
         ("PATCH /berth/apps/shop/traffic", &traffic),
         ("GET /berth/apps/shop/domains", &json!([domain])),

@@ -37,6 +37,7 @@ mod development_mode;
 mod examples;
 mod fuzz_api;
 mod git_push;
+mod health;
 mod heroku_apps;
 mod heroku_auth;
 mod heroku_domains;

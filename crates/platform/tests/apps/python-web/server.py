@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 VERSION = open("VERSION").read().strip()
 HOARD = []
+SICK = set()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,6 +56,21 @@ class Handler(BaseHTTPRequestHandler):
         for _ in range(10 * int(seconds)):
             self.wfile.write(b"x")
             time.sleep(0.1)
+
+    def go_health(self):
+        if SICK:
+            self.send_error(500)
+        else:
+            self.answer("well\n")
+
+    def go_sicken(self, dyno):
+        if dyno == os.environ["DYNO"]:
+            SICK.add(dyno)
+        self.go_()
+
+    def go_cure(self):
+        SICK.clear()
+        self.go_()
 
     def go_long(self, bytes):
         self.answer("x" * int(bytes))
