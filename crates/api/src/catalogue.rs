@@ -1,4 +1,4 @@
-//! What is the same for every account: stacks, regions, and features, of which there are none.
+//! What is the same for every account: stacks, regions, and features of accounts, of which there are none.
 
 use std::sync::Arc;
 

@@ -31,6 +31,7 @@ mod dns_zones;
 mod domains;
 mod dynos;
 mod extract;
+mod features;
 mod formation;
 mod health;
 mod keys;
@@ -115,6 +116,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
             "/apps/{app}/sni-endpoints/{endpoint}",
             get(sni_endpoints::info).patch(sni_endpoints::update).delete(sni_endpoints::remove),
         )
+        .route("/apps/{app}/features", get(features::list))
+        .route("/apps/{app}/features/{feature}", get(features::info).patch(features::update))
         .route("/apps/{app}/collaborators", get(collaborators::list).post(collaborators::create))
         .route("/apps/{app}/collaborators/{who}", get(collaborators::info).delete(collaborators::remove))
         .route("/apps/{app}/buildpack-installations", get(buildpacks::list).put(buildpacks::update))

@@ -302,15 +302,11 @@ pub const TOPICS: &[Topic] = &[
         missing: &[],
     },
     Topic {
-        title: "Features",
-        reason: "There are no features to switch on.",
-        refused: &[
-            ("POST", "/account/features/{feature}"),
-            ("PATCH", "/account/features/{feature}"),
-            ("PATCH", "/apps/{app}/features/{feature}"),
-        ],
-        empty: &["/account/features", "/apps/{app}/features"],
-        missing: &[("/account/features/{feature}", "feature"), ("/apps/{app}/features/{feature}", "feature")],
+        title: "Features of accounts",
+        reason: "There are no features of accounts to switch on; `heroku features` lists those of an app.",
+        refused: &[("POST", "/account/features/{feature}"), ("PATCH", "/account/features/{feature}")],
+        empty: &["/account/features"],
+        missing: &[("/account/features/{feature}", "feature")],
     },
     Topic {
         title: "Settings of config vars",

@@ -32,6 +32,8 @@ pub struct RoutingSettings {
     /// Responses that gain from it are compressed for clients that take it.
     pub compression: bool,
     pub dyno_protocol: DynoProtocol,
+    /// A client's requests go to the dyno that answered its first one, as long as that can take them.
+    pub session_affinity: bool,
     /// Longer request bodies are refused. `None` is no limit.
     pub request_bytes_max: Option<u64>,
     /// From the last byte of a request to the first byte of its response.
@@ -53,6 +55,7 @@ impl Default for RoutingSettings {
             hsts: None,
             compression: false,
             dyno_protocol: DynoProtocol::Http1,
+            session_affinity: false,
             request_bytes_max: None,
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(55),
@@ -143,6 +146,7 @@ impl RoutingSettings {
             ("hsts", self.hsts.map_or_else(|| switch(false), |hsts| hsts.to_string())),
             ("compression", switch(self.compression)),
             ("dyno-protocol", self.dyno_protocol.as_str().to_owned()),
+            ("session-affinity", switch(self.session_affinity)),
             ("request-size", size),
             ("timeout", duration_text::show(self.timeout)),
             ("idle-timeout", duration_text::show(self.idle_timeout)),
@@ -218,8 +222,8 @@ mod tests {
             settings.described().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             shown.join(" "),
-            "https-only=off hsts=off compression=off dyno-protocol=http1 request-size=unlimited timeout=30s \
-             idle-timeout=55s boot-wait=75s"
+            "https-only=off hsts=off compression=off dyno-protocol=http1 session-affinity=off \
+             request-size=unlimited timeout=30s idle-timeout=55s boot-wait=75s"
         );
     }
 

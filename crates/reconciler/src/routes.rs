@@ -85,7 +85,8 @@ pub(crate) fn passed_on<'world>(
     let own = AppRoute { logged_for: Some(own.app), dynos: Vec::new(), ..own.clone() };
     world.domains.iter().filter_map(move |domain| {
         let upstream = Some(domain.upstream.as_ref()?.to_string());
-        let edge = EdgeSettings { upstream, ..own.edge.clone() };
+        // What the old host does about sessions is its own business.
+        let edge = EdgeSettings { upstream, session_affinity: false, ..own.edge.clone() };
         Some(AppRoute { app: domain.id.uuid(), hosts: vec![domain.hostname.to_string()], edge, ..own.clone() })
     })
 }

@@ -92,6 +92,7 @@ type Answer = Result<Picked, Refusal>;
 struct Waiter {
     ticket: u64,
     tried: Vec<u64>,
+    wanted: Option<Uuid>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -133,25 +134,25 @@ impl App {
         self.limit_dynos(&mut self.lock());
     }
 
-    /// Gives a slot on the best dyno, at once or after waiting for one.
+    /// Gives a slot on the best dyno, at once or after waiting for one: on `wanted` if that has one.
     ///
     /// Cancel-safe: a request whose client leaves while it waits is taken out of the queue and never sent.
-    pub(crate) async fn pick(self: &Arc<Self>, tried: &[u64], bounds: &Bounds) -> Answer {
+    pub(crate) async fn pick(self: &Arc<Self>, tried: &[u64], wanted: Option<Uuid>, bounds: &Bounds) -> Answer {
         self.requests.fetch_add(u64::from(tried.is_empty()), Ordering::Relaxed);
         // Whoever waits already is first: a free slot is about to be given to it.
         let is_first = self.waiting.load(Ordering::SeqCst) == 0;
-        match self.enter(tried) {
+        match self.enter(tried, wanted) {
             Entry::Picked(picked) if is_first => Ok(picked),
             Entry::Picked(picked) => {
                 drop(picked);
-                self.wait(WaitFor::Slot, tried, bounds).await
+                self.wait(WaitFor::Slot, tried, wanted, bounds).await
             }
             Entry::Refused(refusal) => Err(refusal),
-            Entry::Wait(reason) => self.wait(reason, tried, bounds).await,
+            Entry::Wait(reason) => self.wait(reason, tried, wanted, bounds).await,
         }
     }
 
-    async fn wait(self: &Arc<Self>, reason: WaitFor, tried: &[u64], bounds: &Bounds) -> Answer {
+    async fn wait(self: &Arc<Self>, reason: WaitFor, tried: &[u64], wanted: Option<Uuid>, bounds: &Bounds) -> Answer {
         let boot_wait = Duration::from_millis(self.view.load().limits.boot_wait_ms);
         let longest = match reason {
             WaitFor::Slot => bounds.queue_wait,
@@ -162,7 +163,7 @@ impl App {
         let deadline = Instant::now() + longest;
         let (sender, receiver) = oneshot::channel();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let waiter = Waiter { ticket, tried: tried.to_vec(), answer: sender };
+        let waiter = Waiter { ticket, tried: tried.to_vec(), wanted, answer: sender };
         let mut shed = None;
         {
             let mut state = self.lock();
@@ -218,7 +219,7 @@ impl App {
                     given.push(None);
                     return Offer::Gone;
                 }
-                match self.enter(&waiter.tried) {
+                match self.enter(&waiter.tried, waiter.wanted) {
                     Entry::Picked(picked) => given.push(Some(Ok(picked))),
                     Entry::Refused(refusal) => given.push(Some(Err(refusal))),
                     // The others could only have a slot that this one has tried.
@@ -245,7 +246,7 @@ impl App {
         answers: &mut Vec<(Waiter, Option<Answer>)>,
     ) {
         while let Some(waiter) = state.patient.front() {
-            let entry = if waiter.answer.is_closed() { None } else { Some(self.enter(&waiter.tried)) };
+            let entry = if waiter.answer.is_closed() { None } else { Some(self.enter(&waiter.tried, waiter.wanted)) };
             if matches!(entry, Some(Entry::Wait(WaitFor::Boot | WaitFor::Resume))) {
                 return;
             }
@@ -373,11 +374,11 @@ impl App {
         }
     }
 
-    fn enter(self: &Arc<Self>, tried: &[u64]) -> Entry {
+    fn enter(self: &Arc<Self>, tried: &[u64], wanted: Option<Uuid>) -> Entry {
         loop {
             let view = self.view.load();
             let held = view.admission.held_until_unix_ms.is_some_and(|until| unix_us() / 1000 < until);
-            let loads = view.dynos.iter().map(|dyno| dyno.load(tried));
+            let loads = view.dynos.iter().map(|dyno| dyno.load(tried, wanted));
             let (index, in_flight, half_open) = match admit(view.availability, held, loads, random::next()) {
                 Admission::Take { index, in_flight, half_open } => (index, in_flight, half_open),
                 Admission::Wait(reason) => return Entry::Wait(reason),

@@ -158,13 +158,16 @@ impl Dyno {
         self.state.load(Ordering::SeqCst) & !REMOVED
     }
 
-    pub(crate) fn load(&self, tried: &[u64]) -> DynoLoad {
+    /// As a request sees it that has tried some dynos, and whose client's session may be on this one.
+    pub(crate) fn load(&self, tried: &[u64], wanted: Option<Uuid>) -> DynoLoad {
         let state = self.state.load(Ordering::SeqCst);
         let quarantined_until = self.quarantined_until_us.load(Ordering::Relaxed);
         let standing = if state & REMOVED != 0 || tried.contains(&self.serial) {
             Standing::Excluded
         } else if quarantined_until != 0 && quarantined_until > clock::now_us() {
             Standing::Quarantined
+        } else if wanted == Some(self.id) && self.failures.load(Ordering::Relaxed) == 0 {
+            Standing::Wanted
         } else {
             Standing::Healthy
         };

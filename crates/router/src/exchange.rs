@@ -17,7 +17,9 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
 
+use crate::affinity::AnsweredBy;
 use crate::app::App;
 use crate::download::Download;
 use crate::dyno::Slot;
@@ -41,6 +43,8 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<RequestBody>,
     pub(crate) expects_continue: bool,
+    /// The dyno that the client's session is on.
+    pub(crate) wanted: Option<Uuid>,
     /// The protocol asked for, and the client's side of it.
     pub(crate) upgrade: Option<(HeaderValue, Option<OnUpgrade>)>,
 }
@@ -125,7 +129,7 @@ impl Exchange {
         let client = self.client.clone();
         let host = forward::host(&self.outgoing.headers);
         let connector = Connections { worker: &client.worker, app: &self.app, host, replayable: self.replayable() };
-        let mut journey = Journey::default();
+        let mut journey = Journey::to(self.outgoing.wanted);
         let reached = reach(&self.app, &client.worker.shared.bounds, &mut journey, &connector).await;
         self.record.add_queue(journey.queue);
         if let Some(dyno) = &journey.dyno {
@@ -289,6 +293,7 @@ impl Exchange {
     /// Hands the response to the client, with everything that ends when its body does.
     fn deliver(mut self, answer: Answer) -> Response<ReplyBody> {
         let Answer { mut response, connection, slot, progress, upgrade_to_dyno } = answer;
+        response.extensions_mut().insert(AnsweredBy(slot.dyno.id));
         // hyper writes the version that the client understands; a dyno's HTTP/1.0 says nothing about our own hop.
         *response.version_mut() = Version::HTTP_11;
         let limits = self.app.view().limits;

@@ -55,6 +55,7 @@ mod websocket;
 
 mod active_apps;
 mod admission;
+mod affinity;
 mod app;
 mod clock;
 mod dyno;

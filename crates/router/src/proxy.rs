@@ -10,6 +10,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 
+use crate::affinity::{self, AnsweredBy};
 use crate::client_io::ClientLine;
 use crate::compression;
 use crate::edge;
@@ -151,11 +152,13 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         chunked: has_body && body.size_hint().exact().is_none(),
     };
     forward::prepare_request(&mut parts.headers, upgrade.as_ref(), &forwarded);
+    let wanted = if view.edge.session_affinity { affinity::wanted(&parts.headers) } else { None };
     let outgoing = Outgoing {
         method: parts.method,
         uri: origin_form(&parts.uri),
         headers: parts.headers,
         body: has_body.then_some(body),
+        wanted,
         expects_continue: target.expects_continue && parts.version == Version::HTTP_11,
         upgrade: upgrade.map(|protocol| (protocol, parts.extensions.remove::<hyper::upgrade::OnUpgrade>())),
     };
@@ -166,6 +169,10 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         Ok(response) => response,
         Err(problem) => reply::problem_of_app(problem, &request_id, &asked_by, &view.edge),
     };
+    let answered_by = response.extensions().get::<AnsweredBy>().map(|AnsweredBy(dyno)| *dyno);
+    if let Some(dyno) = answered_by.filter(|dyno| view.edge.session_affinity && wanted != Some(*dyno)) {
+        affinity::tell(response.headers_mut(), dyno, came.https);
+    }
     if came.https {
         edge::promise_https(&view.edge, response.headers_mut());
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::admission::{Refusal, connect_failure_code};
 use crate::app::{App, Picked};
@@ -32,9 +33,15 @@ pub(crate) struct Journey {
     /// The last one that was tried.
     pub(crate) dyno: Option<Arc<Dyno>>,
     tried: Vec<u64>,
+    /// The dyno that the client's session is on.
+    wanted: Option<Uuid>,
 }
 
 impl Journey {
+    pub(crate) fn to(wanted: Option<Uuid>) -> Self {
+        Self { wanted, ..Self::default() }
+    }
+
     pub(crate) fn connected(&mut self, slot: &Slot, took: Duration) {
         self.dyno = Some(slot.dyno.clone());
         self.connect += took;
@@ -52,7 +59,7 @@ pub(crate) async fn reach<C: Connector>(
     let mut failed = None;
     while journey.tried.len() < bounds.connect_attempts_max {
         let asked_at = Instant::now();
-        let picked = app.pick(&journey.tried, bounds).await;
+        let picked = app.pick(&journey.tried, journey.wanted, bounds).await;
         let connecting_at = Instant::now();
         journey.queue += connecting_at - asked_at;
         let Picked { slot, half_open } = match picked {

@@ -357,7 +357,7 @@ mod tests {
                         while !stop.load(Ordering::SeqCst) {
                             let begun_after = applied.load(Ordering::SeqCst);
                             let app = table.app("shop.example").unwrap();
-                            let picked = runtime.block_on(app.pick(&[], &bounds)).unwrap();
+                            let picked = runtime.block_on(app.pick(&[], None, &bounds)).unwrap();
                             let dyno = picked.slot.dyno.id.as_u128();
                             assert!(dyno >= u128::from(begun_after), "picked {dyno} after update {begun_after}");
                             picks += 1;
@@ -405,7 +405,7 @@ mod tests {
         table.update(update(0));
         let app = table.app("shop.example").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let picked = runtime.block_on(app.pick(&[], &Bounds::default())).unwrap();
+        let picked = runtime.block_on(app.pick(&[], None, &Bounds::default())).unwrap();
         table.update(update(1));
         let first = Uuid::from_u128(1);
         assert!(table.in_flight().contains(&(first, 1)));

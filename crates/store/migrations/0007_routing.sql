@@ -9,6 +9,7 @@ CREATE TABLE routing (
     compression       INTEGER NOT NULL,
     -- http1, h2c
     dyno_protocol     TEXT NOT NULL,
+    session_affinity  INTEGER NOT NULL,
     request_bytes_max INTEGER,
     timeout_ms        INTEGER,
     idle_timeout_ms   INTEGER,

@@ -56,9 +56,9 @@ fn put(db: &Connection, app: AppId, new: &RoutingSettings, now: Timestamp) -> Re
         |value: Duration, default: Duration| (value != default).then_some(value.as_millis()).map(number).transpose();
     db.execute(
         "INSERT OR REPLACE INTO routing (app_id, https_only, hsts_max_age_s, hsts_subdomains, hsts_preload, compression,
-             dyno_protocol, request_bytes_max, timeout_ms, idle_timeout_ms, boot_wait_ms, maintenance_page, error_page,
+             dyno_protocol, session_affinity, request_bytes_max, timeout_ms, idle_timeout_ms, boot_wait_ms, maintenance_page, error_page,
              updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         params![
             app.to_string(),
             new.https_only,
@@ -67,6 +67,7 @@ fn put(db: &Connection, app: AppId, new: &RoutingSettings, now: Timestamp) -> Re
             new.hsts.is_some_and(|hsts| hsts.preload),
             new.compression,
             new.dyno_protocol.as_str(),
+            new.session_affinity,
             new.request_bytes_max.map(number).transpose()?,
             ms(new.timeout, default.timeout)?,
             ms(new.idle_timeout, default.idle_timeout)?,
@@ -90,6 +91,7 @@ fn settings(row: &Row<'_>) -> Result<RoutingSettings, StoreError> {
         hsts: hsts.map(|max_age| Hsts { max_age, include_subdomains, preload }),
         compression: row.get("compression")?,
         dyno_protocol: parsed(row, "dyno_protocol", DynoProtocol::parse)?,
+        session_affinity: row.get("session_affinity")?,
         request_bytes_max: unsigned(row, "request_bytes_max")?,
         timeout: duration("timeout_ms", default.timeout)?,
         idle_timeout: duration("idle_timeout_ms", default.idle_timeout)?,

@@ -281,6 +281,7 @@ async fn routing_settings_are_kept_whole_or_not_at_all() {
         hsts: Hsts::parse("1y,includeSubDomains,preload").ok(),
         compression: true,
         dyno_protocol: DynoProtocol::H2c,
+        session_affinity: true,
         request_bytes_max: Some(5),
         timeout: Duration::from_millis(1500),
         idle_timeout: Duration::from_secs(2),

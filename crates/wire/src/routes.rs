@@ -123,6 +123,8 @@ pub struct EdgeSettings {
     /// Responses that gain from it are compressed for clients that take it. An app whose pages hold secrets beside what
     /// an attacker can put there must not want this (BREACH).
     pub compression: bool,
+    /// A client's requests go to the dyno that answered its first one, as long as that can take them.
+    pub session_affinity: bool,
     /// Where requests go instead of to dynos, as `https://old-host.example`: with the app's own host, so that its
     /// domains can lead here before the app does.
     pub upstream: Option<String>,
@@ -159,6 +161,7 @@ impl EdgeSettings {
             hsts: settings.hsts.map(Hsts::from),
             dyno_protocol: settings.dyno_protocol.into(),
             compression: settings.compression,
+            session_affinity: settings.session_affinity,
             upstream: None,
             request_bytes_max: settings.request_bytes_max,
             maintenance_page: Page::of(settings.maintenance_page.as_ref(), urls.maintenance.as_ref()),

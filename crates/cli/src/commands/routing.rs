@@ -19,6 +19,7 @@ const SETTINGS: &str = "Settings:\n  \
     hsts=1y[,includeSubDomains][,preload]|off\n  \
     compression=on|off          compress responses; not for pages with secrets beside what visitors can put there\n  \
     dyno-protocol=http1|h2c     h2c is HTTP/2 without TLS, as gRPC servers speak it; dynos that start from now on\n  \
+    session-affinity=on|off     a visitor stays on a dyno while that has room; `http-session-affinity` on Heroku\n  \
     request-size=50MB           longer request bodies are refused (413)\n  \
     timeout=30s                 until a response begins, else H12\n  \
     idle-timeout=55s            between two bytes after that, else H15 or H28\n  \
@@ -173,6 +174,7 @@ fn change(update: &mut RoutingUpdate, name: &str, value: Option<&str>) -> Result
             update.hsts = Some(hsts.map_err(|error| UsageError(error.to_string()))?.map(Into::into));
         }
         "dyno-protocol" => update.dyno_protocol = Some(value.map(protocol).transpose()?.map(Into::into)),
+        "session-affinity" => update.session_affinity = Some(value.map(switch).transpose()?),
         "request-size" => {
             let size = value.filter(|value| *value != "unlimited").map(ByteCount::parse).transpose();
             update.request_bytes_max = Some(size.map_err(|error| UsageError(error.to_string()))?.map(|size| size.0));
@@ -186,8 +188,8 @@ fn change(update: &mut RoutingUpdate, name: &str, value: Option<&str>) -> Result
         }
         other => {
             return Err(UsageError(format!(
-                "there is no setting {other:?}: https-only, hsts, compression, dyno-protocol, request-size, timeout, \
-                 idle-timeout, boot-wait"
+                "there is no setting {other:?}: https-only, hsts, compression, dyno-protocol, session-affinity, \
+                 request-size, timeout, idle-timeout, boot-wait"
             )));
         }
     }
@@ -228,6 +230,7 @@ mod tests {
             ("hsts", "1y,includeSubDomains"),
             ("compression", "on"),
             ("dyno-protocol", "h2c"),
+            ("session-affinity", "on"),
             ("request-size", "50MB"),
             ("timeout", "90s"),
             ("idle-timeout", "2m"),

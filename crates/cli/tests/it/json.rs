@@ -162,8 +162,8 @@ fn server() -> Server {
     });
     let zone = json!({"zone": "example.com", "provider": "cloudflare", "endpoint": null, "access_key_id": null});
     let routing = json!({
-        "https_only": false, "hsts": null, "compression": true, "dyno_protocol": "h2c", "request_bytes_max": 5,
-        "timeout_ms": 60000, "idle_timeout_ms": 55000, "boot_wait_ms": 75000, "maintenance_page": {"html": "<p>soon"},
+        "https_only": false, "hsts": null, "compression": true, "dyno_protocol": "h2c",
+        "session_affinity": false, "request_bytes_max": 5, "timeout_ms": 60000, "idle_timeout_ms": 55000, "boot_wait_ms": 75000, "maintenance_page": {"html": "<p>soon"},
         "error_page": {"url": "https://a.example/"}
     });
     let traffic = json!({"paused_until": "2026-11-23T04:30:00Z", "in_force": true, "in_flight": 1, "waiting": 2});

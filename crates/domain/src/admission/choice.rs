@@ -18,6 +18,8 @@ pub const WEIGHT_FULL: u32 = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Healthy,
+    /// Healthy, and the client's session is there: it is taken if it has room, whatever the others have.
+    Wanted,
     /// It refused a connection a moment ago: it is asked only if no healthy one is there.
     Quarantined,
     /// This request has tried it, or it has left the table.
@@ -42,6 +44,10 @@ pub fn choose(dynos: impl IntoIterator<Item = DynoLoad>, tie: u64) -> Choice {
     let (mut healthy, mut quarantined) = (Best::default(), Best::default());
     for (index, dyno) in dynos.into_iter().enumerate() {
         match dyno.standing {
+            Standing::Wanted if dyno.limit.is_none_or(|limit| dyno.in_flight < limit) => {
+                return Choice::Take { index, in_flight: dyno.in_flight, half_open: false };
+            }
+            Standing::Wanted => healthy.offer(index, dyno, tie),
             Standing::Healthy => healthy.offer(index, dyno, tie),
             Standing::Quarantined => quarantined.offer(index, dyno, tie),
             Standing::Excluded => {}
@@ -166,6 +172,19 @@ mod tests {
     fn a_quarantined_dyno_waits_behind_a_busy_healthy_one() {
         let dynos = [load(1, Some(1), Standing::Healthy), load(0, Some(1), Standing::Quarantined)];
         assert_eq!(choose(dynos, 0), Choice::Busy);
+    }
+
+    #[test]
+    fn a_session_stays_where_it_is_unless_there_is_no_room() {
+        let with = |wanted: DynoLoad| [load(0, Some(9), Standing::Healthy), wanted, load(0, None, Standing::Healthy)];
+        let taken = |wanted| match choose(with(wanted), 0) {
+            Choice::Take { index, half_open: false, .. } => Some(index),
+            Choice::Take { .. } | Choice::Busy | Choice::None => None,
+        };
+        assert_eq!(taken(load(8, Some(9), Standing::Wanted)), Some(1));
+        assert_ne!(taken(load(9, Some(9), Standing::Wanted)), Some(1));
+        let alone = [load(1, Some(1), Standing::Wanted), load(0, None, Standing::Quarantined)];
+        assert_eq!(choose(alone, 0), Choice::Busy, "a full dyno is no reason to ask one that refuses connections");
     }
 
     #[test]

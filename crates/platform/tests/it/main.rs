@@ -43,6 +43,7 @@ mod heroku_auth;
 mod heroku_domains;
 mod heroku_drains;
 mod heroku_env;
+mod heroku_features;
 mod heroku_pipelines;
 mod heroku_run;
 mod heroku_webhooks;

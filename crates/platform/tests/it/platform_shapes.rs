@@ -184,6 +184,9 @@ fn the_addresses(client: &Client<'_>, app: &str) {
     client.ask("DELETE", &of("/acm"), &Value::Null);
     let domain = client.ask("POST", &of("/domains"), &json!({"hostname": host, "sni_endpoint": null}));
     client.get(&of("/domains"));
+    let feature = client.list(&of("/features"));
+    let path = of(&format!("/features/{}", text(&feature, "name")));
+    client.ask("PATCH", &path, &json!({"enabled": true}));
     let path = of(&format!("/domains/{}", text(&domain, "id")));
     assert_eq!(client.get(&path)["hostname"], host.as_str());
     let (chain, key) = certificate(client.platform.scratch(), app, &[&host]);

@@ -36,6 +36,26 @@ pub struct RegionProvider {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feature {
+    pub created_at: String,
+    pub description: String,
+    pub display_name: String,
+    pub doc_url: String,
+    pub enabled: bool,
+    pub feedback_email: String,
+    pub id: Uuid,
+    pub name: String,
+    /// `general`, `beta`.
+    pub state: String,
+    pub updated_at: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureUpdate {
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     pub comment: String,
     pub created_at: String,

@@ -15,6 +15,7 @@ pub struct Routing {
     pub hsts: Option<Hsts>,
     pub compression: bool,
     pub dyno_protocol: DynoProtocol,
+    pub session_affinity: bool,
     /// `None` is no limit.
     pub request_bytes_max: Option<u64>,
     /// From the last byte of a request to the first byte of its response.
@@ -36,6 +37,7 @@ impl Routing {
             hsts: edge.hsts,
             compression: edge.compression,
             dyno_protocol: edge.dyno_protocol,
+            session_affinity: edge.session_affinity,
             request_bytes_max: edge.request_bytes_max,
             timeout_ms: limits.first_byte_ms,
             idle_timeout_ms: limits.idle_ms,
@@ -52,6 +54,7 @@ impl Routing {
             hsts: self.hsts.map(Into::into),
             compression: self.compression,
             dyno_protocol: self.dyno_protocol.into(),
+            session_affinity: self.session_affinity,
             request_bytes_max: self.request_bytes_max,
             timeout: Duration::from_millis(self.timeout_ms),
             idle_timeout: Duration::from_millis(self.idle_timeout_ms),
@@ -74,6 +77,8 @@ pub struct RoutingUpdate {
     pub compression: Option<Option<bool>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub dyno_protocol: Option<Option<DynoProtocol>>,
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub session_affinity: Option<Option<bool>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub request_bytes_max: Option<Option<u64>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -98,6 +103,7 @@ impl RoutingUpdate {
         set(&mut settings.hsts, self.hsts.map(|hsts| hsts.map(|hsts| Some(hsts.into()))), None);
         let protocol = self.dyno_protocol.map(|protocol| protocol.map(Into::into));
         set(&mut settings.dyno_protocol, protocol, default.dyno_protocol);
+        set(&mut settings.session_affinity, self.session_affinity, default.session_affinity);
         set(&mut settings.request_bytes_max, self.request_bytes_max.map(Some), None);
         let duration = |ms: Option<Option<u64>>| ms.map(|ms| ms.map(Duration::from_millis));
         set(&mut settings.timeout, duration(self.timeout_ms), default.timeout);
