@@ -7,6 +7,7 @@ mod harness;
 mod http2_peer;
 mod tls_client;
 
+mod affinity;
 mod bodies;
 mod challenges;
 mod codes;
