@@ -196,8 +196,13 @@ impl App {
 
     /// For how long its requests will be held from now on.
     fn held_for(&self) -> Duration {
-        let until = self.view.load().admission.held_until_unix_ms.unwrap_or(0);
-        Duration::from_millis(until.saturating_sub(unix_us() / 1000))
+        let until = self.view.load().admission.held_until_unix_ms;
+        until.map_or(Duration::ZERO, |until| Duration::from_millis(until.saturating_sub(unix_us() / 1000)))
+    }
+
+    /// Whether new requests wait whatever dynos there are.
+    pub(crate) fn is_held(&self) -> bool {
+        !self.held_for().is_zero()
     }
 
     pub(crate) fn slot_freed(self: &Arc<Self>) {

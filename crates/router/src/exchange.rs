@@ -125,17 +125,26 @@ impl Exchange {
     }
 
     /// Finds a dyno that has a free slot and takes a connection.
+    ///
+    /// While a request waits, its host may be led elsewhere: from an old host to the dynos, or back. It goes along.
     async fn reach_dyno(&mut self) -> Result<(Arc<Slot>, DynoConnection), Problem> {
         let client = self.client.clone();
+        let shared = &client.worker.shared;
         let host = forward::host(&self.outgoing.headers);
-        let connector = Connections { worker: &client.worker, app: &self.app, host, replayable: self.replayable() };
-        let mut journey = Journey::to(self.outgoing.wanted);
-        let reached = reach(&self.app, &client.worker.shared.bounds, &mut journey, &connector).await;
-        self.record.add_queue(journey.queue);
-        if let Some(dyno) = &journey.dyno {
-            self.record.connected(dyno.name.clone(), journey.connect);
+        loop {
+            let (host, replayable) = (host.clone(), self.replayable());
+            let connector = Connections { worker: &client.worker, app: &self.app, host, replayable };
+            let mut journey = Journey::to(self.outgoing.wanted);
+            let reached = reach(&self.app, &shared.bounds, &mut journey, &connector).await;
+            self.record.add_queue(journey.queue);
+            if let Some(dyno) = &journey.dyno {
+                self.record.connected(dyno.name.clone(), journey.connect);
+            }
+            match shared.table.app(&connector.host) {
+                Some(app) if !Arc::ptr_eq(&app, &self.app) => self.app = app,
+                Some(_) | None => return reached.map(|(slot, connection)| (Arc::new(slot), connection)),
+            }
         }
-        reached.map(|(slot, connection)| (Arc::new(slot), connection))
     }
 
     async fn connect_again(&mut self, slot: &Arc<Slot>) -> Result<DynoConnection, Problem> {

@@ -212,6 +212,10 @@ impl Lane<'_> {
         if misdirected || head.target.starts_with(OWN_PATHS) || app.view().edge != EdgeSettings::default() {
             return Considered::Other;
         }
+        // By the time that it is let through, its host may lead elsewhere.
+        if app.is_held() {
+            return Considered::Other;
+        }
         let Origin { peer, local, front, fronts, .. } = self.origin;
         // The full path says what follows from that.
         let Ok(came) = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls.is_some()) else {

@@ -172,7 +172,7 @@ fn visitors_are_led_to_https_and_told_to_stay_there() {
 }
 
 /// An old host: says which host it was asked for.
-fn old_host() -> u16 {
+pub(crate) fn old_host() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

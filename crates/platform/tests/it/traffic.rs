@@ -1,12 +1,16 @@
 //! Pause and resume under load: nobody notices but by the wait.
 
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::http::Connection;
 use crate::load::Load;
 use crate::platform::TestPlatform;
+use crate::routing::old_host;
 use crate::wait::wait_until;
 
 fn traffic(platform: &TestPlatform) -> Value {
@@ -71,4 +75,90 @@ fn a_pause_holds_every_request_and_fails_none() {
     let long = platform.berth(&["traffic:pause", "-a", "shop", "--for", "1h"]);
     assert!(long.code == Some(1) && long.stderr.contains("from 100ms to 5m"), "{long:?}");
     assert_eq!(platform.berth(&["traffic:pause", "-a", "shop", "--for", "soon"]).code, Some(2));
+}
+
+/// A visitor of `www.example.com` who asks again and again, on one kept connection or on new ones, and never twice for
+/// the same: what every answer said.
+struct Visitor {
+    over: Arc<AtomicBool>,
+    answers: Arc<Mutex<Vec<String>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Visitor {
+    fn start(platform: &TestPlatform, kept: bool) -> Self {
+        let (over, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (port, is_over, told) = (platform.http_port, Arc::clone(&over), Arc::clone(&answers));
+        let thread = spawn(move || {
+            let mut open: Option<Connection> = None;
+            while !is_over.load(Ordering::Relaxed) {
+                let mut connection = open.take().unwrap_or_else(|| Connection::open(port).unwrap());
+                let answer = connection.request("GET", "/", &[("Host", "www.example.com")], &[]).unwrap();
+                told.lock().unwrap().push(format!("{} {}", answer.status, answer.text()));
+                let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+                open = (kept && !closes).then_some(connection);
+                sleep(Duration::from_millis(10));
+            }
+        });
+        Self { over, answers, thread }
+    }
+
+    fn last(&self) -> String {
+        self.answers.lock().unwrap().last().cloned().unwrap_or_default()
+    }
+
+    fn end(self) -> Vec<String> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        Arc::into_inner(self.answers).unwrap().into_inner().unwrap()
+    }
+}
+
+#[test]
+fn a_domain_moves_from_its_old_host_to_the_app_and_back_within_a_pause() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let url = format!("http://127.0.0.1:{}", old_host());
+    let front = |to: &str| drop(platform.must(&["domains:front", "www.example.com", to, "-a", "shop"]));
+    platform.must(&["domains:add", "www.example.com", "-a", "shop"]);
+    front(&url);
+    let at_old = |visitor: &Visitor| visitor.last() == "200 old host: www.example.com\n";
+    let at_app = |visitor: &Visitor| visitor.last().starts_with("200 version=1 ");
+    let visit = || {
+        let mut connection = Connection::open(platform.http_port).unwrap();
+        let answer = connection.request("GET", "/", &[("Host", "www.example.com"), ("Connection", "close")], &[]);
+        answer.unwrap().text()
+    };
+    wait_until("the old host is asked", || visit().starts_with("old "));
+    let visitors = [false, true].map(|kept| Visitor::start(&platform, kept));
+    wait_until("the old host answers", || visitors.iter().all(at_old));
+
+    let pause = || drop(platform.must(&["traffic:pause", "-a", "shop", "--for", "30s"]));
+    let resume = || drop(platform.must(&["traffic:resume", "-a", "shop"]));
+    let counts = || visitors.each_ref().map(|visitor| visitor.answers.lock().unwrap().len());
+    let all_wait = || {
+        let before = counts();
+        sleep(Duration::from_millis(500));
+        before == counts()
+    };
+    let steps: [(&str, &dyn Fn(&Visitor) -> bool); 2] = [("--clear", &at_app), (&url, &at_old)];
+    for (place, there) in steps {
+        pause();
+        wait_until("everybody waits", all_wait);
+        let before = counts();
+        front(place);
+        assert!(all_wait(), "a domain that is led elsewhere is held there, too");
+        resume();
+        wait_until("everybody is answered", || counts() != before && visitors.iter().all(there));
+        // Also those that waited: nobody has seen the other place since.
+        for (visitor, before) in visitors.iter().zip(before) {
+            let answers = visitor.answers.lock().unwrap();
+            let by_app = |answer: &String| answer.starts_with("200 version=1 ");
+            assert!(answers[before..].iter().all(|answer| by_app(answer) == (place == "--clear")), "{answers:?}");
+        }
+    }
+    for visitor in visitors {
+        let answers = visitor.end();
+        assert!(answers.iter().all(|answer| answer.starts_with("200 ")), "{answers:?}");
+    }
 }
