@@ -1,6 +1,7 @@
 //! From stored certificates to those that the router presents.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use domain::secret::Secret;
@@ -41,12 +42,11 @@ impl CertificateRoutes {
         for world in worlds.iter().filter(|world| world.app.destroyed_at.is_none()) {
             for domain in &world.domains {
                 let Some(shown) = shown(world, domain, now) else { continue };
-                if !wanted.contains_key(&shown.id()) {
-                    wanted.insert(shown.id(), self.opened(shown)?);
-                }
-                if let Some(route) = wanted.get_mut(&shown.id()) {
-                    route.hosts.push(domain.hostname.to_string());
-                }
+                let route = match wanted.entry(shown.id()) {
+                    Entry::Occupied(present) => present.into_mut(),
+                    Entry::Vacant(place) => place.insert(self.opened(shown)?),
+                };
+                route.hosts.push(domain.hostname.to_string());
             }
         }
         self.known.retain(|id, _route| wanted.contains_key(id));

@@ -122,8 +122,8 @@ fn a_domain_moves_from_its_old_host_to_the_app_and_back_within_a_pause() {
     let front = |to: &str| drop(platform.must(&["domains:front", "www.example.com", to, "-a", "shop"]));
     platform.must(&["domains:add", "www.example.com", "-a", "shop"]);
     front(&url);
-    let at_old = |visitor: &Visitor| visitor.last() == "200 old host: www.example.com\n";
-    let at_app = |visitor: &Visitor| visitor.last().starts_with("200 version=1 ");
+    let at = |visitor: &Visitor, start: &str| visitor.last().starts_with(start);
+    let (at_old, at_app) = ("200 old host: www.example.com\n", "200 version=1 ");
     let visit = || {
         let mut connection = Connection::open(platform.http_port).unwrap();
         let answer = connection.request("GET", "/", &[("Host", "www.example.com"), ("Connection", "close")], &[]);
@@ -131,7 +131,7 @@ fn a_domain_moves_from_its_old_host_to_the_app_and_back_within_a_pause() {
     };
     wait_until("the old host is asked", || visit().starts_with("old "));
     let visitors = [false, true].map(|kept| Visitor::start(&platform, kept));
-    wait_until("the old host answers", || visitors.iter().all(at_old));
+    wait_until("the old host answers", || visitors.iter().all(|visitor| at(visitor, at_old)));
 
     let pause = || drop(platform.must(&["traffic:pause", "-a", "shop", "--for", "30s"]));
     let resume = || drop(platform.must(&["traffic:resume", "-a", "shop"]));
@@ -141,15 +141,14 @@ fn a_domain_moves_from_its_old_host_to_the_app_and_back_within_a_pause() {
         sleep(Duration::from_millis(500));
         before == counts()
     };
-    let steps: [(&str, &dyn Fn(&Visitor) -> bool); 2] = [("--clear", &at_app), (&url, &at_old)];
-    for (place, there) in steps {
+    for (place, there) in [("--clear", at_app), (&url, at_old)] {
         pause();
         wait_until("everybody waits", all_wait);
         let before = counts();
         front(place);
         assert!(all_wait(), "a domain that is led elsewhere is held there, too");
         resume();
-        wait_until("everybody is answered", || counts() != before && visitors.iter().all(there));
+        wait_until("everybody is answered", || counts() != before && visitors.iter().all(|visitor| at(visitor, there)));
         // Also those that waited: nobody has seen the other place since.
         for (visitor, before) in visitors.iter().zip(before) {
             let answers = visitor.answers.lock().unwrap();
