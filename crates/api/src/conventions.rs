@@ -20,6 +20,9 @@ use crate::present;
 /// Largest answer that is held to be tagged, in bytes. Lists are paged, so none comes near.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Longest refusal of the framework's that is read, in bytes.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
 /// Completes an answer on its way out.
 pub(crate) async fn apply(request: Request, next: Next) -> Result<Response, ApiError> {
     let is_sdk = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(is_sdk);
@@ -29,6 +32,11 @@ pub(crate) async fn apply(request: Request, next: Next) -> Result<Response, ApiE
     let (mut parts, mut body) = response.into_parts();
     let is_json =
         parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if !is_json && parts.status.is_client_error() {
+        // The framework's own words: a path or a query that no handler was asked about.
+        let text = to_bytes(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
+        return Err(ApiError::refused(parts.status, String::from_utf8_lossy(&text).into_owned()));
+    }
     if is_json {
         let bytes = to_bytes(body, ANSWER_BYTES_MAX).await;
         let mut bytes = bytes.map_err(|error| ApiError::internal("an answer is too large", &error))?;

@@ -31,6 +31,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// A request that did not get as far as a handler.
+    pub(crate) fn refused(status: StatusCode, message: String) -> Self {
+        let id = if status == StatusCode::NOT_FOUND { "not_found" } else { "bad_request" };
+        Self::new(status, id, message)
+    }
+
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Invalid credentials provided.")
     }

@@ -86,6 +86,19 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["certs:dns:add", "example.com", "--provider", "cloudflare"], "a-token\n"),
     (&["certs:dns:add", "example.com", "--provider", "route53"], "an-id\na-secret\n"),
     (&["certs:dns:remove", "example.com"], ""),
+    (&["2fa"], ""),
+    (&["2fa:enable"], "123456\n"),
+    (&["2fa:disable"], "123456\n"),
+    (&["access"], ""),
+    (&["access:add", "ada@example.com", "-p", "view,deploy"], ""),
+    (&["access:update", "ada@example.com", "-p", "view"], ""),
+    (&["access:remove", "ada@example.com"], ""),
+    (&["people"], ""),
+    (&["people:add", "ada@example.com"], ""),
+    (&["people:update", "ada@example.com", "--administrator", "true"], ""),
+    (&["people:reset-2fa", "ada@example.com"], ""),
+    (&["people:remove", "ada@example.com"], ""),
+    (&["audit"], ""),
     (&["status"], ""),
     (&["doctor"], ""),
     (&["gc"], ""),
@@ -181,7 +194,35 @@ fn server() -> Server {
     });
     let plain_domain = domain.clone();
     domain["upstream"] = json!("https://old.example");
+    let permission = json!({"name": "view", "description": "Can view an app"});
+    let collaborator = json!({
+        "app": named, "created_at": "x", "id": NIL, "permissions": [permission], "role": "collaborator",
+        "updated_at": "x", "user": {"email": "ada@example.com", "federated": false, "id": NIL}
+    });
+    let person = json!({"id": NIL, "email": "ada@example.com", "administrator": false, "created_at": "x"});
+    let mut invitation = person.clone();
+    invitation["invitation"] = json!("invite-1");
+    invitation["expires_at"] = json!("x");
+    let audit = json!([{
+        "at": "2026-11-23T04:30:00Z", "account": NIL, "email": "ada@example.com", "action": "PATCH /apps/{app}",
+        "target": "/apps/shop", "origin": "127.0.0.1"
+    }]);
+    let second_factor = json!({"enabled": true});
     for (route, answer) in [
+        ("POST /berth/account/two-factor", &json!({"secret": "ABC", "url": "otpauth://totp/x"})),
+        ("PUT /berth/account/two-factor", &second_factor),
+        ("DELETE /berth/account/two-factor", &second_factor),
+        ("GET /apps/shop/collaborators", &json!([collaborator])),
+        ("POST /apps/shop/collaborators", &collaborator),
+        ("PATCH /berth/apps/shop/collaborators/ada%40example.com", &collaborator),
+        ("DELETE /apps/shop/collaborators/ada%40example.com", &collaborator),
+        ("GET /berth/people", &json!([person])),
+        ("POST /berth/people", &invitation),
+        ("PATCH /berth/people/ada%40example.com", &person),
+        ("DELETE /berth/people/ada%40example.com/two-factor", &person),
+        ("DELETE /berth/people/ada%40example.com", &person),
+        ("GET /berth/audit", &audit),
+        ("GET /berth/apps/shop/audit", &audit),
         ("GET /berth/apps/shop/cron", &json!([job])),
         ("POST /berth/apps/shop/cron", &job),
         ("PATCH /berth/apps/shop/cron/nightly", &job),

@@ -27,7 +27,7 @@ fn heroku_makes_shows_renames_and_destroys_apps() {
     platform.heroku("regions").shows("This machine");
     platform.heroku("status").shows("No known issues");
     platform.heroku("access -a store").shows("admin@localhost").shows("owner");
-    platform.heroku_fails("access:add ada@example.com -a store").shows("authorizations:create");
+    platform.heroku_fails("access:add ada@example.com -a store").shows("berth people:add");
     platform.heroku("features -a store");
     platform.heroku("labs -a store").shows("User Features admin@localhost");
     platform.heroku("addons -a store").shows("No add-ons for app store");
