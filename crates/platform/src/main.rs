@@ -17,6 +17,7 @@ mod router_role;
 mod router_settings;
 mod server;
 mod settings;
+mod systemd_sockets;
 mod tokens;
 mod up;
 

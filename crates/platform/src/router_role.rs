@@ -17,7 +17,7 @@ use crate::arguments::{PlatformOptions, RouterOptions};
 use crate::data_dir::DataDir;
 use crate::orphans::Orphans;
 use crate::server::log_to_stderr;
-use crate::{passed_sockets, router_settings, settings};
+use crate::{passed_sockets, router_settings, settings, systemd_sockets};
 
 /// The router's user, just below the uids of apps. It needs no name.
 pub(crate) const ROUTER_UID: u32 = 399_998;
@@ -40,13 +40,16 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         None => settings::of_router(&data_dir.path)?,
     };
     let (status_address, bounds) = router_settings::apply(&settings, Bounds::default())?;
-    let (http, https) = match options.inherited_listeners {
-        0 => (own(platform, platform.http_port), platform.https_port.map_or_else(Vec::new, |port| own(platform, port))),
-        plain => {
+    let inherited = |sockets: Vec<TcpListener>| -> Vec<Listen> { sockets.into_iter().map(Listen::Inherited).collect() };
+    let (http, https) = match (options.inherited_listeners, systemd_sockets::take(platform.https_port)?) {
+        (0, Some((http, https))) => (inherited(http), inherited(https)),
+        (0, None) => {
+            (own(platform, platform.http_port), platform.https_port.map_or_else(Vec::new, |port| own(platform, port)))
+        }
+        (plain, _) => {
             let mut http = passed_sockets::receive(io::stdin(), plain + options.inherited_tls_listeners)
                 .context("cannot take the listening sockets over")?;
             let https = http.split_off(plain.min(http.len()));
-            let inherited = |sockets: Vec<TcpListener>| sockets.into_iter().map(Listen::Inherited).collect();
             (inherited(http), inherited(https))
         }
     };

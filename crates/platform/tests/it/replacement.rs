@@ -1,11 +1,15 @@
 //! `berth up` becomes the executable that is on disk now, and no visitor notices.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::thread;
+
+use rustix::process::Signal;
 
 use crate::http::Connection;
 use crate::load::Load;
-use crate::platform::TestPlatform;
+use crate::platform::{BERTH, TestPlatform, kill};
 use crate::wait::wait_until;
 
 fn roles(platform: &TestPlatform) -> [i32; 2] {
@@ -78,4 +82,33 @@ fn with_settings_that_cannot_be_read_everything_stays_as_it_is() {
     platform.hang_up();
     wait_until("the old roles to end", || are_replaced(&platform, before));
     platform.shows("shop", "version=");
+}
+
+/// What systemd does for a service with a socket unit: a listening socket as descriptor 3, and says so.
+const SOCKET_ACTIVATION: &str = "import os, socket, sys
+listener = socket.create_server(('127.0.0.1', 0))
+print(listener.getsockname()[1], flush=True)
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES='http')
+os.execv(sys.argv[1], sys.argv[1:])";
+
+#[test]
+fn a_router_serves_on_the_sockets_that_systemd_passes() {
+    let data = tempfile::tempdir().unwrap();
+    let mut router = Command::new("python3")
+        .args(["-c", SOCKET_ACTIVATION, BERTH, "router", "--data-dir"])
+        .arg(data.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(router.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // The socket listens before the router does anything: the connection waits.
+    let mut connection = Connection::open(line.trim().parse().unwrap()).unwrap();
+    let health = connection.request("GET", "/.well-known/berth/health", &[("Host", "x")], b"").unwrap();
+    assert_eq!(health.status, 200);
+    kill(router.id().cast_signed(), Signal::TERM);
+    assert!(router.wait().unwrap().success());
 }
