@@ -43,7 +43,15 @@ fn front(settings: &FrontSettings) -> Result<FrontRoute> {
         client_header: settings.client_header.clone().or_else(|| preset.and_then(told)),
         proxy_protocol: settings.proxy_protocol.unwrap_or(preset.is_some_and(|preset| preset.proxy_protocol)),
         secret: secret(settings)?,
+        client_ca: client_ca(settings)?,
     })
+}
+
+fn client_ca(settings: &FrontSettings) -> Result<Option<String>> {
+    let Some(path) = &settings.client_ca_file else { return Ok(None) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    router::check_authorities(&text).with_context(|| format!("{} holds no certificates to trust", path.display()))?;
+    Ok(Some(text))
 }
 
 fn secret(settings: &FrontSettings) -> Result<Option<FrontSecret>> {
@@ -94,6 +102,19 @@ mod tests {
         assert!(!format!("{policy:?}").contains("horse"));
         std::fs::write(&path, "short\n").unwrap();
         assert!(format!("{:#}", parsed(&text).unwrap_err()).contains("at least 16"));
+    }
+
+    #[test]
+    fn a_file_without_authorities_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let text = format!("[[router.front]]\nname = \"cloudflare\"\nclient_ca_file = {path:?}\n");
+        assert!(format!("{:#}", parsed(&text).unwrap_err()).contains("cannot read"));
+        for wrong in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = format!("{:#}", parsed(&text).unwrap_err());
+            assert!(error.contains("holds no certificates to trust"), "{wrong:?}: {error}");
+        }
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Lane<'_> {
         }
         let Origin { peer, local, front, fronts, .. } = self.origin;
         // The full path says what follows from that.
-        let Ok(came) = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls.is_some()) else {
+        let Ok(came) = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls) else {
             return Considered::Other;
         };
         let Some(place) = app.places.enter(shared.bounds.app_requests_max) else { return Considered::Other };

@@ -5,14 +5,24 @@
 
 use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use domain::ip_network::IpNetwork;
 use domain::secret::Secret;
 use http::{HeaderMap, HeaderName};
 use httparse::Header;
+use rustls::crypto::ring;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::{self, PemObject as _};
+use thiserror::Error;
 use tracing::error;
 use wire::routes::{FrontPolicy, FrontRoute};
+
+use crate::certificates::Certificates;
+use crate::tls::{self, Secured};
 
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
@@ -34,6 +44,36 @@ pub(crate) struct Front {
     client_header: Option<HeaderName>,
     pub(crate) proxy_protocol: bool,
     secret: Option<(HeaderName, Secret<String>)>,
+    /// Checks the certificate that it must show.
+    client_certificate: Option<Arc<dyn ClientCertVerifier>>,
+    /// With that; made for its first connection.
+    tls: OnceLock<Arc<ServerConfig>>,
+}
+
+#[derive(Debug, Error)]
+pub enum AuthoritiesError {
+    #[error("certificates cannot be read")]
+    Pem(#[source] pem::Error),
+    #[error("certificate cannot be trusted")]
+    Certificate(#[source] rustls::Error),
+    #[error("there are none")]
+    None(#[source] VerifierBuilderError),
+}
+
+/// Whether these, as PEM, can be trusted to sign certificates of clients.
+pub fn check_authorities(pem: &str) -> Result<(), AuthoritiesError> {
+    verifier(pem).map(drop)
+}
+
+/// A client without a certificate gets through the handshake, so that its requests can be answered with the reason.
+fn verifier(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, AuthoritiesError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(AuthoritiesError::Pem)?).map_err(AuthoritiesError::Certificate)?;
+    }
+    let provider = Arc::new(ring::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    builder.allow_unauthenticated().build().map_err(AuthoritiesError::None)
 }
 
 /// What is true about a request's client, as far as the router knows.
@@ -73,10 +113,12 @@ impl Fronts {
         headers: &(impl Headers + ?Sized),
         peer: SocketAddr,
         local: SocketAddr,
-        tls: bool,
+        tls: Option<&Secured>,
     ) -> Result<Came, NotThroughFront> {
+        let certified = tls.is_some_and(|tls| tls.certified);
+        let tls = tls.is_some();
         match front {
-            Some(front) if front.is_proven(headers) => Ok(self.believe(front, headers, peer, local, tls)),
+            Some(front) if front.is_proven(headers, certified) => Ok(self.believe(front, headers, peer, local, tls)),
             Some(_unproven) => Err(NotThroughFront),
             None if self.policy.only => Err(NotThroughFront),
             None => {
@@ -157,11 +199,35 @@ impl Front {
         });
         let header = |name: &str| HeaderName::try_from(name).ok();
         let secret = route.secret.as_ref();
+        // Without a way to check it, nothing proves anything: an empty set of authorities would be an error, too.
+        let client_certificate = route.client_ca.as_ref().map(|pem| {
+            verifier(pem).unwrap_or_else(|error| {
+                error!(%error, front = route.name, "Cannot use the authorities of a front");
+                Arc::new(NoClientAuth)
+            })
+        });
         Self {
             networks: networks.collect(),
             client_header: route.client_header.as_deref().and_then(header),
             proxy_protocol: route.proxy_protocol,
             secret: secret.and_then(|secret| Some((header(&secret.header)?, secret.value.clone()))),
+            client_certificate,
+            tls: OnceLock::new(),
+        }
+    }
+
+    /// How its connections are secured, if not like everybody's.
+    pub(crate) fn tls(&self, certificates: &Arc<Certificates>) -> Option<Arc<ServerConfig>> {
+        let verifier = self.client_certificate.as_ref()?;
+        if let Some(config) = self.tls.get() {
+            return Some(config.clone());
+        }
+        match tls::with_client_certificate(certificates.clone(), verifier.clone()) {
+            Ok(config) => Some(self.tls.get_or_init(|| Arc::new(config)).clone()),
+            Err(error) => {
+                error!(%error, "Cannot ask a front for its certificate");
+                None
+            }
         }
     }
 
@@ -169,7 +235,10 @@ impl Front {
         self.networks.iter().any(|network| network.contains(address))
     }
 
-    fn is_proven(&self, headers: &(impl Headers + ?Sized)) -> bool {
+    fn is_proven(&self, headers: &(impl Headers + ?Sized), certified: bool) -> bool {
+        if self.client_certificate.is_some() && !certified {
+            return false;
+        }
         let Some((name, expected)) = &self.secret else { return true };
         let given = headers.values(name.as_str()).next().unwrap_or_default();
         let expected = expected.expose().as_bytes();
@@ -252,8 +321,8 @@ mod tests {
             headers.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
         let (peer, local): (SocketAddr, SocketAddr) = (peer.parse().unwrap(), "192.0.2.1:8080".parse().unwrap());
         let front = fronts.find(peer.ip(), false);
-        let came = fronts.judge(front.as_deref(), &map, peer, local, false);
-        assert_eq!(came, fronts.judge(front.as_deref(), &list[..], peer, local, false), "{headers:?}");
+        let came = fronts.judge(front.as_deref(), &map, peer, local, None);
+        assert_eq!(came, fronts.judge(front.as_deref(), &list[..], peer, local, None), "{headers:?}");
         let through_front = came.as_ref().is_ok_and(|came| came.through_front);
         let passed = headers.iter().map(|&(name, _value)| name).filter(|name| !fronts.withholds(name, through_front));
         (came.map(|came| (came.forwarded_for, came.https, came.port)), passed.collect())

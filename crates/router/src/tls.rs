@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::crypto::ring;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, ServerConfig};
 use thiserror::Error;
@@ -42,6 +43,8 @@ pub(crate) struct Secured {
     pub(crate) version: &'static str,
     /// What both sides agreed to speak.
     pub(crate) http2: bool,
+    /// The client has shown a certificate, which was checked.
+    pub(crate) certified: bool,
 }
 
 impl Secured {
@@ -84,10 +87,29 @@ impl ResolvesServerCert for Shown {
 ///
 /// There is no early data: a request in it could be replayed by anybody.
 pub(crate) fn configuration(shown: Shown, tickets: TicketKeys) -> Result<ServerConfig, rustls::Error> {
+    let mut config = without_tickets(Arc::new(shown), Arc::new(NoClientAuth))?;
+    config.ticketer = Arc::new(tickets);
+    Ok(config)
+}
+
+/// For a front that shows who it is by a certificate. It resumes nothing: a session from before it had to would have no
+/// certificate, and fronts keep their connections anyway.
+pub(crate) fn with_client_certificate(
+    certificates: Arc<Certificates>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = without_tickets(certificates, verifier)?;
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn without_tickets(
+    shown: Arc<dyn ResolvesServerCert>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(shown));
-    config.ticketer = Arc::new(tickets);
+    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(shown);
     // Tickets hold the sessions; nothing is kept here for clients that may never come back.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec(), ACME_CHALLENGE.to_vec()];
@@ -139,7 +161,9 @@ impl Handshakes {
             _ => "tls1.3",
         };
         let http2 = connection.alpn_protocol() == Some(HTTP2);
-        let secured = Secured { host: connection.server_name().map(str::to_ascii_lowercase), version, http2 };
+        let certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
+        let host = connection.server_name().map(str::to_ascii_lowercase);
+        let secured = Secured { host, version, http2, certified };
         Ok((stream, secured))
     }
 }

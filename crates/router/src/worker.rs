@@ -251,7 +251,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
         Speaks::Tls => {
             let Shared { tls, handshakes, .. } = &*worker.shared;
             // On the heap: a handshake's state is large and short-lived.
-            let accepting = handshakes.accept(tls.clone(), stream, first_byte, bounds);
+            let of_front = origin.front.as_ref().and_then(|front| front.tls(worker.shared.table.certificates()));
+            let config = of_front.unwrap_or_else(|| tls.clone());
+            let accepting = handshakes.accept(config, stream, first_byte, bounds);
             match Box::pin(accepting).await {
                 Ok((stream, secured)) => {
                     let http2 = secured.http2;

@@ -62,6 +62,9 @@ pub struct FrontRoute {
     pub proxy_protocol: bool,
     /// What it adds to each request to show that it is this one, and not somebody else's at the same provider.
     pub secret: Option<FrontSecret>,
+    /// PEM: the authorities of the certificate that it shows over TLS for the same purpose. Its requests over plain HTTP
+    /// are then refused.
+    pub client_ca: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -115,6 +115,8 @@ pub struct FrontSettings {
     pub secret_header: Option<String>,
     /// A file that holds the value; only root need be able to read it.
     pub secret_file: Option<std::path::PathBuf>,
+    /// PEM: who signed the client certificate that it must show.
+    pub client_ca_file: Option<std::path::PathBuf>,
 }
 
 /// Where certificates are ordered for apps that want that.

@@ -210,7 +210,7 @@ mod tests {
         };
         let fronts = Fronts::default();
         let (peer, local) = ("[::ffff:1.2.3.4]:5".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
-        let came = fronts.judge(None, head.headers, peer, local, false).unwrap();
+        let came = fronts.judge(None, head.headers, peer, local, None).unwrap();
         let source = Source { came: &came, fronts: &fronts, unix_ms: 5 };
         let body = &text.as_bytes()[head.head_bytes..];
         let place = Arc::new(crate::places::AppPlaces::default()).enter(1).unwrap();

@@ -6,11 +6,11 @@ use std::time::Duration;
 use domain::secret::Secret;
 use router::Bounds;
 use router::client::TableUpdate;
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use wire::routes::{AppRoute, EdgeSettings, FrontPolicy, FrontRoute, FrontSecret};
 
 use crate::harness::{Client, HOST, Request, TestDyno, TestRouter, app, bounds, ok, wait_until};
-use crate::tls_client::{Authority, open_over};
+use crate::tls_client::{Authority, open, open_over};
 
 fn here() -> FrontRoute {
     FrontRoute { name: "test".to_owned(), networks: vec!["127.0.0.0/8".to_owned()], ..FrontRoute::default() }
@@ -260,5 +260,36 @@ fn a_connection_without_the_header_is_closed_unanswered() {
     check.send("GET /.well-known/berth/health HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(check.response().status(), 200);
     wait_until(|| dyno.connections.load(std::sync::atomic::Ordering::SeqCst) == 0, "no request at the dyno");
+    router.drain();
+}
+
+#[test]
+fn a_front_with_a_certificate_must_show_it_on_both_ways() {
+    let dyno = mirror();
+    let (authority, of_front, of_others) = (Authority::new(), Authority::new(), Authority::new());
+    let client_ca = Some(of_front.pem.clone());
+    let mut router = start(&dyno, FrontRoute { client_ca, ..here() }, true);
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    for version in [&TLS12, &TLS13] {
+        for way in ["", "te: trailers\r\n"] {
+            let mut front =
+                open(router.https_address, HOST, &authority.certified_client(&of_front, &[version])).unwrap();
+            let seen = ask(&mut front, &format!("x-forwarded-for: 1.1.1.1\r\n{way}"));
+            assert_eq!(seen.header("x-forwarded-for"), Some("1.1.1.1"));
+            // One that shows none is told so.
+            let mut stranger = open(router.https_address, HOST, &authority.client(&[version])).unwrap();
+            stranger.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+            assert_eq!(stranger.response().status(), 403);
+        }
+        // Somebody else's is no proof, and not even a handshake; TLS 1.3 tells the client only afterwards.
+        let other = open(router.https_address, HOST, &authority.certified_client(&of_others, &[version]));
+        let refused = other.map_or(true, |mut client| {
+            let asked = client.stream.write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes());
+            asked.is_err() || std::io::Read::read(&mut client.stream, &mut [0]).is_err()
+        });
+        assert!(refused, "{version:?}");
+    }
+    // Plain HTTP has no certificates.
+    assert_eq!(router.get("/").status(), 403);
     router.drain();
 }

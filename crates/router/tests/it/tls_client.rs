@@ -6,7 +6,8 @@ use std::sync::Arc;
 use domain::secret::Secret;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use uuid::Uuid;
 use wire::routes::CertificateRoute;
@@ -39,6 +40,22 @@ impl Authority {
         let certificate = CertificateParams::new(hosts.clone()).unwrap().signed_by(&key, &self.issuer).unwrap();
         let (chain, key) = (certificate.pem(), Secret::new(key.serialize_pem()));
         CertificateRoute { certificate: Uuid::from_u128(id), hosts, chain, key, fallback: false }
+    }
+
+    /// A client that shows a certificate of `signer`'s.
+    pub(crate) fn certified_client(
+        &self,
+        signer: &Self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let shown = signer.certify(9, &["front.example"]);
+        let chain = CertificateDer::pem_slice_iter(shown.chain.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(shown.key.expose().as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        Arc::new(builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap())
     }
 
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
