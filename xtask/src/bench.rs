@@ -4,8 +4,10 @@
 //! ports and a credentials file of their own, and leave nothing behind. `BERTH_BENCH=/path/to/berth` measures another
 //! executable.
 
+mod changes;
 mod deploy;
 mod figure;
+mod latency;
 mod launch;
 mod memory;
 mod overload;
@@ -25,6 +27,9 @@ const BENCHES: &[(&str, Bench)] = &[
     ("scale", scale::run),
     ("launch", launch::run),
     ("router", router::run),
+    ("router-idle", router::idle),
+    ("router-changes", changes::run),
+    ("router-latency", latency::run),
     ("overload", overload::run),
     ("overload-lanes", overload::lanes),
     ("overload-stutters", overload::stutters),

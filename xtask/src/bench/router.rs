@@ -20,14 +20,14 @@ use crate::root;
 const ROUNDS: usize = 10;
 const SECONDS: &str = "1";
 /// The proxies' core, and the load's.
-const PROXY_CORE: &str = "0";
-const LOAD_CORE: &str = "1";
+pub(super) const PROXY_CORE: &str = "0";
+pub(super) const LOAD_CORE: &str = "1";
 const IDLE_CONNECTIONS: usize = 1_000;
 const MANY_APPS: usize = 10_000;
 /// Student's t for nine degrees of freedom: a 95 % interval of ten rounds.
 const T_95: f64 = 2.262;
 
-const NAMES: [&str; 3] = ["berth", "nginx", "haproxy"];
+pub(super) const NAMES: [&str; 3] = ["berth", "nginx", "haproxy"];
 
 /// One way to load a proxy.
 struct Cell {
@@ -128,7 +128,12 @@ pub(super) fn run() -> Result<()> {
     bench.idle_memory()
 }
 
-struct Bench {
+/// Memory of idle connections alone.
+pub(super) fn idle() -> Result<()> {
+    Bench::start()?.idle_memory()
+}
+
+pub(super) struct Bench {
     dir: tempfile::TempDir,
     berth: PathBuf,
     origin: Child,
@@ -140,6 +145,21 @@ struct Proxy {
     process: Child,
     plain: u16,
     tls: u16,
+}
+
+/// A router of our own with its data directory.
+pub(super) struct Router {
+    proxy: Proxy,
+    pub(super) data: PathBuf,
+    origin_port: u16,
+}
+
+impl Router {
+    /// An app as the table has it, with more hosts and with its dyno in another version.
+    pub(super) fn app(&self, number: usize, more_hosts: &[String], version: usize) -> String {
+        let hosts = [format!("app-{number}.example"), format!("www.app-{number}.example")];
+        app_route(number, &[&hosts, more_hosts].concat(), version, self.origin_port)
+    }
 }
 
 impl Drop for Proxy {
@@ -161,7 +181,7 @@ fn end(process: &mut Child) {
 }
 
 impl Bench {
-    fn start() -> Result<Self> {
+    pub(super) fn start() -> Result<Self> {
         let berth = release_build()?;
         let dir = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -189,12 +209,33 @@ impl Bench {
         Ok(bench)
     }
 
+    pub(super) fn plain_port(&self, proxy: usize) -> u16 {
+        self.proxies[proxy].plain
+    }
+
+    pub(super) const fn origin_port(&self) -> u16 {
+        self.origin_port
+    }
+
+    pub(super) fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts a router with a table of so many apps, and waits until it answers.
+    pub(super) fn router(&self, name: &str, apps: usize, cores: &str) -> Result<Router> {
+        let (plain, tls) = (free_port()?, free_port()?);
+        let process = self.start_router(name, apps, cores, plain, tls)?;
+        let proxy = Proxy { process, plain, tls };
+        wait("the router answers", Duration::from_secs(30), || super::platform::get(plain, "bench.example").ok())?;
+        Ok(Router { proxy, data: self.dir.path().join(name), origin_port: self.origin_port })
+    }
+
     /// Starts one of the three, whose files have names that begin with `tag`, and waits until it answers.
     fn proxy(&self, name: &str, tag: &str) -> Result<Proxy> {
         let (plain, tls) = (free_port()?, free_port()?);
         let configured = |template: &str| configuration(self.dir.path(), template, self.origin_port, plain, tls);
         let process = match name {
-            "berth" => self.router(tag, 1, PROXY_CORE, plain, tls)?,
+            "berth" => self.start_router(tag, 1, PROXY_CORE, plain, tls)?,
             "nginx" => {
                 let config = configured("nginx.conf")?;
                 pinned(PROXY_CORE, "nginx").arg("-c").arg(config).stderr(Stdio::null()).spawn()?
@@ -210,23 +251,18 @@ impl Bench {
     }
 
     /// A router of our own with a table of so many apps, the last of which is the one that is asked.
-    fn router(&self, name: &str, apps: usize, cores: &str, plain: u16, tls: u16) -> Result<Child> {
+    fn start_router(&self, name: &str, apps: usize, cores: &str, plain: u16, tls: u16) -> Result<Child> {
         let data = self.dir.path().join(name);
         fs::create_dir_all(data.join("router"))?;
         let pem = |name: &str| fs::read_to_string(self.dir.path().join(name));
         let escaped = |text: String| text.replace('\n', "\\n");
         let app = |number: usize| {
             let hosts = if number + 1 == apps {
-                "\"127.0.0.1\",\"bench.example\"".to_owned()
+                ["127.0.0.1".to_owned(), "bench.example".to_owned()]
             } else {
-                format!("\"app-{number}.example\",\"www.app-{number}.example\"")
+                [format!("app-{number}.example"), format!("www.app-{number}.example")]
             };
-            format!(
-                "{{\"app\":\"00000000-0000-4000-8000-{number:012}\",\"name\":\"app-{number}\",\"hosts\":[{hosts}],\
-                 \"availability\":\"serving\",\"dynos\":[{{\"dyno\":\"00000000-0000-4000-9000-{number:012}\",\
-                 \"name\":\"web.1\",\"address\":\"127.0.0.1:{}\",\"concurrency\":1000}}]}}",
-                self.origin_port
-            )
+            app_route(number, &hosts, 0, self.origin_port)
         };
         let apps: Vec<String> = (0..apps).map(app).collect();
         let table = format!(
@@ -252,13 +288,11 @@ impl Bench {
     }
 
     fn many_apps(&self) -> Result<()> {
-        let (plain, tls) = (free_port()?, free_port()?);
-        let many = Proxy { process: self.router("many", MANY_APPS, PROXY_CORE, plain, tls)?, plain, tls };
-        wait("the router answers", Duration::from_secs(30), || super::platform::get(plain, "bench.example").ok())?;
+        let many = self.router("many", MANY_APPS, PROXY_CORE)?.proxy;
         let load = CELLS[0].load;
         let (mut with_many, mut with_one) = (Vec::new(), Vec::new());
         for _round in 0..ROUNDS {
-            with_many.push(cost(many.process.id(), plain, tls, load, LOAD_CORE)?);
+            with_many.push(cost(many.process.id(), many.plain, many.tls, load, LOAD_CORE)?);
             with_one.push(self.cpu_per_request(0, load)?);
         }
         compare("10,000 apps with two hosts each, to one app", &with_many, &with_one, 1.05);
@@ -267,13 +301,8 @@ impl Bench {
 
     /// The same load over one thread and over two, which share table, counts and queues.
     fn two_threads(&self) -> Result<()> {
-        let start = |name: &str, cores: &str| -> Result<Proxy> {
-            let (plain, tls) = (free_port()?, free_port()?);
-            let process = self.router(name, 1, cores, plain, tls)?;
-            wait("the router answers", Duration::from_secs(20), || super::platform::get(plain, "bench.example").ok())?;
-            Ok(Proxy { process, plain, tls })
-        };
-        let (one, two) = (start("thread-1", PROXY_CORE)?, start("threads-2", "0,1")?);
+        let one = self.router("thread-1", 1, PROXY_CORE)?.proxy;
+        let two = self.router("threads-2", 1, "0,1")?.proxy;
         let (mut of_one, mut of_two) = (Vec::new(), Vec::new());
         for _round in 0..ROUNDS {
             of_two.push(cost(two.process.id(), two.plain, two.tls, CELLS[0].load, "0,1")?);
@@ -378,7 +407,15 @@ fn number_before(text: &str, words: &str) -> Result<f64> {
     word.and_then(|word| word.trim_matches(',').parse().ok()).with_context(|| format!("no {words:?} in:\n{text}"))
 }
 
-fn pinned(cores: &str, program: &str) -> Command {
+fn app_route(number: usize, hosts: &[String], version: usize, port: u16) -> String {
+    format!(
+        "{{\"app\":\"00000000-0000-4000-8000-{number:012}\",\"name\":\"app-{number}\",\"hosts\":{hosts:?},\
+         \"availability\":\"serving\",\"dynos\":[{{\"dyno\":\"00000000-0000-4000-9{version:03}-{number:012}\",\
+         \"name\":\"web.1\",\"address\":\"127.0.0.1:{port}\",\"concurrency\":1000}}]}}"
+    )
+}
+
+pub(super) fn pinned(cores: &str, program: &str) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", cores, program]).stdin(Stdio::null());
     command

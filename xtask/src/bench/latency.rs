@@ -1,0 +1,95 @@
+//! What a proxy adds to an answer's time at half the load that it could carry, beside its peers.
+//!
+//! h2load sends requests at a steady rate and writes down each one's time. The origin alone is measured with the same
+//! rate; what is above its time is the proxy's.
+
+use std::fs;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::router::{Bench, LOAD_CORE, NAMES, pinned};
+
+const CONNECTIONS: u32 = 64;
+const SECONDS: &str = "3";
+const ROUNDS: usize = 5;
+/// So much of what the slowest of the three can carry.
+const SHARE: f64 = 0.5;
+
+pub(super) fn run() -> Result<()> {
+    let bench = Bench::start()?;
+    let mut capacity = f64::INFINITY;
+    for proxy in 0..NAMES.len() {
+        capacity = capacity.min(throughput(bench.plain_port(proxy))?);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred requests per second")]
+    let rate = ((capacity * SHARE / f64::from(CONNECTIONS)) as u32).max(1);
+    println!("{CONNECTIONS} connections x {rate} requests/s: half of {capacity:.0} requests/s");
+    let mut added: [Vec<[f64; 2]>; NAMES.len()] = Default::default();
+    for round in 0..ROUNDS {
+        let origin = times(&bench, bench.origin_port(), rate)?;
+        for step in 0..NAMES.len() {
+            let proxy = (round + step) % NAMES.len();
+            let through = times(&bench, bench.plain_port(proxy), rate)?;
+            added[proxy].push([50, 99].map(|percent| at(&through, percent) - at(&origin, percent)));
+        }
+    }
+    let median = |proxy: usize, index: usize| {
+        let mut values: Vec<f64> = added[proxy].iter().map(|pair| pair[index]).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    for (proxy, name) in NAMES.iter().enumerate() {
+        println!(
+            "  {name:<8} adds {:>7.0} us at the median, {:>7.0} us at p99 (medians of {ROUNDS} rounds)",
+            median(proxy, 0),
+            median(proxy, 1)
+        );
+    }
+    let best_peer = (1..NAMES.len()).map(|peer| median(peer, 1)).fold(f64::INFINITY, f64::min);
+    let verdict = if median(0, 1) <= best_peer { "met" } else { "MISSED" };
+    println!("added at p99, to the better peer: ratio {:.2}  goal <= 1: {verdict}", median(0, 1) / best_peer);
+    Ok(())
+}
+
+/// Requests per second with as many as it takes.
+fn throughput(port: u16) -> Result<f64> {
+    let output = pinned(LOAD_CORE, "wrk")
+        .args(["-t1", &format!("-c{CONNECTIONS}"), "-d2", "-H", "Host: bench.example"])
+        .arg(format!("http://127.0.0.1:{port}/200"))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+    line.and_then(|number| number.trim().parse().ok()).with_context(|| format!("no rate in:\n{text}"))
+}
+
+/// Microseconds of each answer, sorted.
+fn times(bench: &Bench, port: u16, rate: u32) -> Result<Vec<f64>> {
+    let log = bench.scratch().join("times.tsv");
+    fs::write(&log, "")?;
+    let status = pinned(LOAD_CORE, "h2load")
+        .args(["--h1", "-t1", &format!("-c{CONNECTIONS}"), &format!("--rps={rate}"), "-D", SECONDS])
+        .arg(format!("--log-file={}", log.display()))
+        .args(["-H", "Host: bench.example", &format!("http://127.0.0.1:{port}/200")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    if !status.success() {
+        bail!("h2load: {status}");
+    }
+    let mut times = Vec::new();
+    for line in fs::read_to_string(&log)?.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let (Some(&"200"), Some(time)) = (fields.get(1), fields.get(2)) else { bail!("h2load wrote {line:?}") };
+        times.push(time.parse()?);
+    }
+    if times.is_empty() {
+        bail!("no request was answered");
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
+
+fn at(sorted: &[f64], percent: usize) -> f64 {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
