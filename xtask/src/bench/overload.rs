@@ -48,11 +48,15 @@ pub(super) fn run() -> Result<()> {
     let programs = Programs::find()?;
     let fleet = Fleet::even(2, 50);
     for (kept, name) in [("NEW", "new connections"), ("KEPT", "kept connections")] {
+        if !is_chosen("BERTH_BENCH_CONNECTIONS", kept) {
+            continue;
+        }
         println!("4 dynos x 2 workers x 50 ms = {:.0} requests/s, {name}", fleet.capacity());
         println!("good answers in % of what is possible | median ms of the good | seconds until half load is served");
         for proxy in wanted() {
-            let cells = LOADS.map(|load| programs.cell(proxy, &fleet, kept, load));
-            let cells: Vec<String> = cells.into_iter().collect::<Result<_>>()?;
+            let loads = LOADS.into_iter().filter(|load| is_chosen("BERTH_BENCH_LOADS", &load.to_string()));
+            let cells = loads.map(|load| programs.cell(proxy, &fleet, kept, load));
+            let cells: Vec<String> = cells.collect::<Result<_>>()?;
             println!("  {proxy:<13} {}", cells.join("   "));
         }
     }
@@ -61,8 +65,12 @@ pub(super) fn run() -> Result<()> {
 
 /// `BERTH_BENCH_PROXIES=haproxy-told,berth` measures these alone: all of them take a quarter of an hour.
 fn wanted() -> impl Iterator<Item = &'static str> {
-    let names = std::env::var("BERTH_BENCH_PROXIES").ok();
-    PROXIES.into_iter().filter(move |proxy| names.as_ref().is_none_or(|names| names.split(',').any(|n| n == *proxy)))
+    PROXIES.into_iter().filter(|proxy| is_chosen("BERTH_BENCH_PROXIES", proxy))
+}
+
+/// Whether a variable names this one among others, or is not set.
+fn is_chosen(variable: &str, name: &str) -> bool {
+    std::env::var(variable).ok().is_none_or(|names| names.split(',').any(|chosen| chosen == name))
 }
 
 /// Dynos drawn from a seed: no constant fits all of them. A change of the workers in the middle.
@@ -107,15 +115,20 @@ pub(super) fn lanes() -> Result<()> {
 pub(super) fn stutters() -> Result<()> {
     let programs = Programs::find()?;
     let slow = Fleet { workers: 2, service_ms: vec![50, 50, 50, 500] };
-    println!("one dyno ten times slower, 2x, good answers in % of the sum of rates");
-    for proxy in wanted() {
-        println!("  {proxy:<13} {}", programs.cell(proxy, &slow, "NEW", 2.0)?);
+    if is_chosen("BERTH_BENCH_STUTTERS", "slow") {
+        println!("one dyno ten times slower, 2x, good answers in % of the sum of rates");
+        for proxy in wanted() {
+            println!("  {proxy:<13} {}", programs.cell(proxy, &slow, "NEW", 2.0)?);
+        }
     }
     let fleet = Fleet::even(2, 50);
     println!("0.8x load: good answers in % of those that came from 0.5 s after a freeze on | slowest refusal in s");
     for proxy in wanted() {
         let mut cells = Vec::new();
         for (who, seconds) in [("dynos", 2.0), ("proxy", 2.0), ("dynos", 10.0)] {
+            if !is_chosen("BERTH_BENCH_STUTTERS", &format!("{who}-{seconds}")) {
+                continue;
+            }
             let ours = programs.start(proxy, &fleet)?;
             let mut load = ours.load("NEW", &[(5.0 + seconds + 10.0, 0.8 * fleet.capacity())])?;
             std::thread::sleep(Duration::from_secs(5));
