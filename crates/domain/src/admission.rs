@@ -16,5 +16,6 @@ pub mod learner;
 pub mod queue;
 pub mod retry_budget;
 
+mod pulse;
 mod tally;
 mod trial;

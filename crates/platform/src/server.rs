@@ -77,7 +77,6 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             slug_bytes_max: effective.slug_bytes_max,
             dyno_disk_bytes: effective.dyno_disk_bytes,
             fronts: Arc::new(effective.fronts),
-            learn_concurrency: effective.settings.router.learn_concurrency,
             acme: terms_agreed.then(|| acme.clone()),
         },
         Arc::clone(&store),

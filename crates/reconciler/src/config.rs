@@ -32,8 +32,6 @@ pub struct ReconcilerConfig {
     pub dyno_disk_bytes: u64,
     /// Who stands in front of the router.
     pub fronts: Arc<FrontPolicy>,
-    /// Whether the router learns how many requests a dyno works on at once where an app declares nothing.
-    pub learn_concurrency: bool,
     /// Where certificates are ordered; `None` until its terms are agreed to.
     pub acme: Option<AcmeConfig>,
 }

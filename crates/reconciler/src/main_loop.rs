@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use builder::dirs::DataDirs;
+use domain::admission::learner::is_news;
 use domain::display_chain::display_chain;
 use domain::dyno::{DynoEvent, DynoKind, DynoState};
 use domain::id::{AppId, BuildId, DynoId, SlugId};
@@ -255,9 +256,20 @@ impl MainLoop {
         self.run_cron(&worlds, now).await?;
         for world in &worlds {
             self.reconcile_app(world, &router, now).await?;
+            self.note_workers(world, &router).await?;
         }
         self.publish()?;
         Ok(())
+    }
+
+    /// Keeps what the router has learned for its successor.
+    async fn note_workers(&self, world: &AppWorld, router: &RouterView) -> Result<(), StoreError> {
+        let app = &world.app;
+        let learned = router.status.admission.iter().find(|admission| admission.app == app.id.uuid());
+        match learned.and_then(|admission| admission.workers) {
+            Some(workers) if is_news(app.workers_hint, workers) => self.store.note_workers(app.id, workers).await,
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Gives the router what should be in force after this activation.

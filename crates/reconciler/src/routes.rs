@@ -13,9 +13,6 @@ use crate::config::{DYNO_PORT, DynoNetwork, ReconcilerConfig};
 use crate::health::checked;
 use crate::world::AppWorld;
 
-/// More requests at once than any dyno has.
-const UNLIMITED: u32 = 1_000_000;
-
 /// What the router must know of one app; `None` for one that is being destroyed.
 pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) -> Option<AppRoute> {
     let (domain, network) = (&config.domain, &config.network);
@@ -40,7 +37,7 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
                 dyno: dyno.id.uuid(),
                 name: dyno.name.to_string(),
                 address: address(network, dyno.slot?),
-                concurrency: declared.or((!config.learn_concurrency).then_some(UNLIMITED)),
+                concurrency: declared,
             })
         })
         .collect();
@@ -71,6 +68,7 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
         limits: RequestLimits::from(&world.routing),
         edge: EdgeSettings::new(&world.routing, &world.page_urls),
         admission: AdmissionSettings {
+            workers_hint: app.workers_hint,
             held_until_unix_ms: world.paused_until.and_then(|until| u64::try_from(until.as_millisecond()).ok()),
             ..AdmissionSettings::default()
         },

@@ -155,10 +155,11 @@ impl App {
     async fn wait(self: &Arc<Self>, reason: WaitFor, tried: &[u64], wanted: Option<Uuid>, bounds: &Bounds) -> Answer {
         let boot_wait = Duration::from_millis(self.view.load().limits.boot_wait_ms);
         let longest = match reason {
-            WaitFor::Slot => bounds.queue_wait,
+            // The queue itself refuses earlier, if it does.
+            WaitFor::Slot => self.patience(bounds).max(bounds.queue_wait),
             WaitFor::Boot => boot_wait.max(bounds.queue_wait),
             // Then a slot is waited for as ever.
-            WaitFor::Resume => self.held_for() + bounds.queue_wait,
+            WaitFor::Resume => self.held_for() + self.patience(bounds).max(bounds.queue_wait),
         };
         let deadline = Instant::now() + longest;
         let (sender, receiver) = oneshot::channel();
@@ -279,10 +280,11 @@ impl App {
         let now = clock::now();
         let shed = {
             let mut state = self.lock();
+            let waiting = state.queue.oldest(now);
             if let Some(learner) = &mut state.learner {
                 let view = self.view.load();
                 let counts: Vec<DynoCount> = view.dynos.iter().map(|dyno| dyno.count()).collect();
-                learner.step(now, &counts);
+                learner.step(now, &counts, waiting);
             }
             self.limit_dynos(&mut state);
             let rules = self.rules(&state, bounds);
@@ -348,7 +350,7 @@ impl App {
             in_flight,
             queued: u32::try_from(waiting).unwrap_or(u32::MAX),
             overloaded: state.queue.is_overloaded(),
-            workers: state.learner.as_ref().map(Learner::workers),
+            workers: state.learner.as_ref().filter(|_learner| latency.is_some()).map(Learner::hint),
             latency_ms: latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)),
         })
     }
@@ -371,12 +373,24 @@ impl App {
 
     fn rules(&self, state: &State, bounds: &Bounds) -> QueueRules {
         let target = Duration::from_millis(self.view.load().admission.queue_target_ms);
+        let sheds = state.learner.as_ref().is_none_or(Learner::sheds);
         QueueRules {
             target: target.max(Duration::from_millis(1)),
-            patience: bounds.queue_wait.max(target),
-            length_max: bounds.queue_requests_max,
+            patience: if sheds { bounds.queue_wait.max(target) } else { self.patience(bounds).max(target) },
+            length_max: if sheds { bounds.queue_requests_max } else { bounds.app_requests_max },
             service: state.learner.as_ref().and_then(Learner::latency),
+            sheds,
         }
+    }
+
+    /// How long a request waits for a slot while it is not known whether the limit is right: without one, it would have
+    /// been with a dyno for as long.
+    fn patience(&self, bounds: &Bounds) -> Duration {
+        let view = self.view.load();
+        if view.dynos.iter().all(|dyno| dyno.is_declared()) {
+            return bounds.queue_wait;
+        }
+        Duration::from_millis(view.limits.first_byte_ms)
     }
 
     fn enter(self: &Arc<Self>, tried: &[u64], wanted: Option<Uuid>) -> Entry {

@@ -48,6 +48,8 @@ pub(crate) struct Dyno {
     full_us: AtomicU64,
     /// Requests that ended while the dyno was full.
     completions: AtomicU64,
+    /// Requests that ended.
+    answers: AtomicU64,
     /// In microseconds; 0 is never.
     quarantined_until_us: AtomicU64,
     /// Connections refused in a row. While there are any, only one request at a time finds out whether it is back.
@@ -74,6 +76,7 @@ impl Dyno {
             full_since_us: AtomicU64::new(0),
             full_us: AtomicU64::new(0),
             completions: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             quarantined_until_us: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             ramp_ends_us: AtomicU64::new(clock::micros(clock::now() + RAMP)),
@@ -124,7 +127,13 @@ impl Dyno {
         let since = self.full_since_us.load(Ordering::Relaxed);
         let running = if since == 0 { 0 } else { clock::now_us().saturating_sub(since) };
         let full = Duration::from_micros(self.full_us.load(Ordering::Relaxed) + running);
-        DynoCount { serial: self.serial, full, completions: self.completions.load(Ordering::Relaxed) }
+        DynoCount {
+            serial: self.serial,
+            full,
+            completions: self.completions.load(Ordering::Relaxed),
+            answers: self.answers.load(Ordering::Relaxed),
+            in_flight: self.in_flight().saturating_sub(self.conversations.load(Ordering::Relaxed)),
+        }
     }
 
     fn limit(&self) -> u32 {
@@ -247,6 +256,7 @@ impl Drop for Slot {
         if self.conversation.load(Ordering::Relaxed) {
             self.dyno.conversations.fetch_sub(1, Ordering::SeqCst);
         }
+        self.dyno.answers.fetch_add(1, Ordering::Relaxed);
         let limit = self.dyno.limit();
         let before = self.dyno.state.fetch_sub(1, Ordering::SeqCst) & !REMOVED;
         if before == limit {

@@ -1,3 +1,6 @@
+-- Requests that a dyno works on at once, as far as the router has learned. Written by the reconciler.
+ALTER TABLE app ADD COLUMN workers_hint INTEGER;
+
 -- How an app wants its requests handled. Without a row, and where a column is NULL, it is as on Heroku.
 -- Written by the API alone.
 CREATE TABLE routing (

@@ -33,6 +33,8 @@ pub struct App {
     pub acm: bool,
     /// When somebody last said that what kept them from being issued is gone.
     pub acm_refreshed_at: Option<Timestamp>,
+    /// Requests that one of its dynos works on at once, as far as was learned.
+    pub workers_hint: Option<u32>,
 }
 
 /// What an update of an app changes.
@@ -65,6 +67,7 @@ impl Store {
                 destroyed_at: None,
                 acm: false,
                 acm_refreshed_at: None,
+                workers_hint: None,
             };
             db.execute(
                 "INSERT INTO app (id, name, owner_id, uid, config_sealed, created_at, updated_at, released_at)
@@ -159,6 +162,15 @@ impl Store {
                 params![id.to_string(), Micros(now)],
             )?;
             db.execute("DELETE FROM domain WHERE app_id = ?1", [id.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes how many requests a dyno works on at once, for the next router and the next release to begin with.
+    pub async fn note_workers(&self, id: AppId, workers: u32) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute("UPDATE app SET workers_hint = ?2 WHERE id = ?1", params![id.to_string(), workers])?;
             Ok(())
         })
         .await
@@ -269,5 +281,6 @@ pub(crate) fn app(row: &Row<'_>) -> Result<App, StoreError> {
         destroyed_at: optional_time(row, "destroyed_at")?,
         acm: row.get("acm")?,
         acm_refreshed_at: optional_time(row, "acm_refreshed_at")?,
+        workers_hint: row.get("workers_hint")?,
     })
 }

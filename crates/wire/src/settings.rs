@@ -68,8 +68,6 @@ pub struct RouterSettings {
     pub only_fronts: bool,
     /// Fronts that have no name here, or more about those that have: `[[router.front]]`.
     pub front: Vec<FrontSettings>,
-    /// Learn how many requests a dyno works on at once where an app declares nothing. Otherwise there is no limit then.
-    pub learn_concurrency: bool,
     /// Where `/metrics` and `/status` answer over TCP; loopback only.
     pub status_address: Option<SocketAddr>,
     pub limits: RouterLimitSettings,

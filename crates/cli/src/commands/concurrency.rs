@@ -8,7 +8,7 @@ use crate::output;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  berth ps:concurrency             (shows what is set and what was learned)\n  \
-                  berth ps:concurrency web=4\n  berth ps:concurrency web=auto    (no limit, or learned: see learn_concurrency)")]
+                  berth ps:concurrency web=4\n  berth ps:concurrency web=auto    (learned)")]
 pub struct Concurrency {
     /// So many requests at once, or auto
     #[arg(value_name = "TYPE=COUNT")]

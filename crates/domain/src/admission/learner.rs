@@ -15,12 +15,17 @@
 //! or a frozen machine slow both sides alike and decide nothing. That is why only latency *as a function of
 //! concurrency* ever lowers the limit.
 //!
+//! A limit without evidence is a guess, and nobody is refused for it ([`Learner::sheds`]): only rejected trials upwards
+//! are evidence, several of them. Where nothing is answered there is nothing to compare; then dynos are lent more than
+//! their limit, unless answers used to come so regularly that their absence is a stall.
+//!
 //! Trials upwards start with four times the limit and become careful where one fails; trials downwards verify. A
 //! limit that is never reached is never tried, and never changed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::admission::pulse::Pulse;
 use crate::admission::tally::{Meter, Span, mean_rate, sum};
 use crate::admission::trial::{Certainty, Trial, Verdict};
 
@@ -39,8 +44,12 @@ const SLACK_SECONDS: f64 = 0.006;
 /// How the limit is multiplied in trials upwards, from bold to careful.
 const GROWTH: [f64; 4] = [1.25, 1.5, 2.0, 4.0];
 
+/// Index of the most careful one as long as nothing is proved.
+const GROWTH_OPEN: usize = 2;
+
 /// The same downwards.
 const DESCENT: f64 = 0.75;
+const DESCENT_LATE: f64 = 0.5;
 
 /// Answers that take longer than this under trial are too late for whoever waits for them: such trials are rare.
 const LATE_SECONDS: f64 = 0.6;
@@ -65,10 +74,20 @@ const MEMORY_WAVES: f64 = 3.0;
 const SILENCE_LATENCIES: f64 = 10.0;
 const SILENCE_SECONDS_MIN: f64 = 0.5;
 
-/// A full dyno from which nothing has come for so long gets more to do: before anything is known, and afterwards.
-const STUCK_SECONDS_COLD: f64 = 0.75;
-const STUCK_SECONDS: f64 = 2.0;
-const STUCK_LATENCIES: f64 = 20.0;
+/// Silence, while somebody waits, after which dynos are lent more than their limit: while it is not known how long an
+/// answer takes; a multiple of what it takes, and its bounds, while it is not known whether the limit is right; and
+/// once it is known, or was to be.
+const LEND_SECONDS_COLD: f64 = 0.6;
+const LEND_LATENCIES: f64 = 3.0;
+const LEND_SECONDS: (f64, f64) = (0.1, 1.0);
+const LEND_SECONDS_KNOWN: f64 = 2.0;
+const LEND_LATENCIES_KNOWN: f64 = 20.0;
+
+/// So sure must rejected trials upwards be, all together, that it is evidence.
+const PROOF: f64 = 6.0;
+
+/// Evidence for a limit is forgotten once no dyno has reached it for so long.
+const EVIDENCE_LASTS: Duration = Duration::from_secs(10);
 
 /// Latency so many times that of a lower limit is a reason to look whether that one is enough.
 const SUSPICIOUS: f64 = 1.25;
@@ -83,6 +102,11 @@ const OVERSHOT: f64 = 1.5;
 const LOW_COMPLETIONS_MIN: f64 = 4.0;
 const LOW_COMPLETIONS_KNOWN: f64 = 16.0;
 
+/// Whether a hint should be replaced by what is learned: it wavers all the time.
+pub fn is_news(hint: Option<u32>, learned: u32) -> bool {
+    hint.is_none_or(|hint| learned.abs_diff(hint) * 4 > hint)
+}
+
 #[derive(Debug)]
 pub struct Learner {
     workers: f64,
@@ -91,8 +115,16 @@ pub struct Learner {
     /// No trial upwards has failed yet: it is more urgent to come near the limit than to be right about it.
     cold: bool,
     meters: BTreeMap<u64, Meter>,
-    /// Dynos that are full of requests which do not end, with what they may have beyond their limit.
-    stuck: BTreeMap<u64, Stuck>,
+    /// What an answer takes at the base limit, as far as was ever seen.
+    seconds: Option<f64>,
+    pulse: Pulse,
+    loan: Loan,
+    /// How sure the trials upwards are that were rejected since one was not.
+    against: f64,
+    /// What is known was not measured at the base limit.
+    doubtful: bool,
+    /// When a dyno was last at a limit of which it is known that more would bring no more.
+    evidence: Option<Duration>,
     /// What each dyno does at the base limit.
     known: BTreeMap<u64, Span>,
     trial: Option<Trial>,
@@ -115,30 +147,41 @@ struct Low {
     completions: f64,
 }
 
-/// What a dyno may have beyond its limit because nothing that it has seems to end.
+/// What every dyno may have beyond its limit because nothing comes from any of them while somebody waits.
 ///
-/// A server that takes hundreds of long polls would be out of reach behind as many of them as the limit allows. It is
-/// given more, at growing intervals; if it is frozen instead, that is little work for afterwards.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Stuck {
+/// A server that takes hundreds of long polls would be out of reach behind as many of them as the limit allows, and so
+/// would be one whose first requests are slow. It is given more, at intervals; if it is frozen instead, that is little
+/// work for afterwards.
+#[derive(Debug, Clone, Copy, Default)]
+struct Loan {
     extra: u32,
-    times: i32,
-    /// Silence at which it gets more next.
+    times: u32,
+    /// Silence at which there will be more.
     next_seconds: f64,
+    /// How long the silence has been.
+    silent_seconds: f64,
+    /// Answers since the silence ended, and when it is judged whether they are enough.
+    answers: f64,
+    judged: Option<Duration>,
 }
 
-impl Stuck {
-    fn look(&mut self, silent_seconds: f64, completed: bool, latency: Option<f64>, workers: u32) {
-        if completed {
-            *self = Self { extra: self.extra / 2, ..Self::default() };
-            return;
+impl Loan {
+    /// Lends more if the silence is long enough, and says so. `wait` is the silence after which it begins, `pace` its
+    /// share that lies between the times after that.
+    fn lend(&mut self, silent_seconds: f64, wait: f64, pace: f64, workers: u32, level: u32) -> bool {
+        if self.times == 0 {
+            self.next_seconds = wait;
         }
-        let first = latency.map_or(STUCK_SECONDS_COLD, |latency| (STUCK_LATENCIES * latency).max(STUCK_SECONDS));
-        if silent_seconds >= self.next_seconds.max(first) {
-            self.extra = (self.extra + workers.max(self.extra)).min(WORKERS_MAX);
-            self.times = (self.times + 1).min(20);
-            self.next_seconds = first * f64::from(2_u32).powi(self.times);
+        if silent_seconds < self.next_seconds {
+            return false;
         }
+        self.extra = level.saturating_sub(workers).clamp(self.extra, WORKERS_MAX);
+        self.times += 1;
+        self.next_seconds = silent_seconds + pace * wait;
+        self.silent_seconds = self.silent_seconds.max(silent_seconds);
+        self.judged = None;
+        self.answers = 0.0;
+        true
     }
 }
 
@@ -151,7 +194,12 @@ impl Learner {
             growth: if hint.is_some() { 0 } else { GROWTH.len() - 1 },
             cold: hint.is_none(),
             meters: BTreeMap::new(),
-            stuck: BTreeMap::new(),
+            seconds: None,
+            pulse: Pulse::default(),
+            against: 0.0,
+            doubtful: false,
+            loan: Loan::default(),
+            evidence: None,
             known: BTreeMap::new(),
             trial: None,
             next_trial: Duration::ZERO,
@@ -170,7 +218,7 @@ impl Learner {
 
     /// Mean time from request to answer at the base limit; `None` until a dyno was full.
     pub fn latency(&self) -> Option<Duration> {
-        self.base_rate().map(|rate| Duration::from_secs_f64((self.workers / rate).clamp(0.0, 3_600.0)))
+        self.seconds.map(Duration::from_secs_f64)
     }
 
     /// Requests that this dyno may have at once.
@@ -180,31 +228,45 @@ impl Learner {
             Some(trial) => trial.base,
             None => self.base(),
         };
-        limit + self.stuck.get(&serial).map_or(0, |stuck| stuck.extra)
+        limit + self.loan.extra
     }
 
-    /// Takes in what the dynos have done and decides the limits from now on. `counts` are of all dynos in the table.
-    pub fn step(&mut self, now: Duration, counts: &[DynoCount]) {
+    /// Whether a request that waits for too long should be refused: more in flight would bring no more answers, or none
+    /// come at all. Anything else would be to refuse out of ignorance.
+    pub fn sheds(&self) -> bool {
+        self.evidence.is_some() || (self.loan.times > 0 && self.pulse.is_stalled())
+    }
+
+    /// What another learner should begin with for the same dynos.
+    pub fn hint(&self) -> u32 {
+        self.workers() + if self.evidence.is_some() { 0 } else { self.loan.extra }
+    }
+
+    /// Takes in what the dynos have done and decides the limits from now on. `counts` are of all dynos in the table;
+    /// `waiting` is how long somebody has waited for one.
+    pub fn step(&mut self, now: Duration, counts: &[DynoCount], waiting: Option<Duration>) {
+        if !counts.is_empty() && !counts.iter().any(|count| self.meters.contains_key(&count.serial)) {
+            // Other code may have another number of workers.
+            self.evidence = None;
+        }
         let silence_max = self
             .base_rate()
             .map_or(f64::MAX, |rate| (SILENCE_LATENCIES * f64::from(self.base()) / rate).max(SILENCE_SECONDS_MIN));
         self.meters.retain(|serial, _meter| counts.iter().any(|count| count.serial == *serial));
         let meters = &self.meters;
-        self.stuck.retain(|serial, stuck| meters.contains_key(serial) && *stuck != Stuck::default());
         self.known.retain(|serial, _span| meters.contains_key(serial));
         let alone = counts.len() == 1;
         let memory = if alone { MEMORY_COMPLETIONS_ALONE } else { MEMORY_COMPLETIONS };
         let memory = memory.max(MEMORY_WAVES * self.workers);
-        let latency = self.latency().map(|latency| latency.as_secs_f64());
-        let mut binding = false;
+        let (mut binding, mut answers) = (false, 0.0);
         for count in counts {
             let meter = self.meters.entry(count.serial).or_insert_with(|| Meter::new(*count));
+            answers += meter.answers(*count);
             let new = meter.read(*count, silence_max);
             binding |= new.full_seconds > 0.0;
-            let stuck = self.stuck.entry(count.serial).or_default();
-            stuck.look(meter.silent_seconds(), new.completions > 0.0, latency, rounded(self.workers));
             match &mut self.trial {
                 Some(trial) => trial.note(count.serial, new, now),
+                None if self.loan.extra > 0 => {}
                 None => {
                     let known = self.known.entry(count.serial).or_default();
                     known.add(new);
@@ -212,14 +274,104 @@ impl Learner {
                 }
             }
         }
+        let in_flight = counts.iter().map(|count| f64::from(count.in_flight)).sum();
+        self.pulse.look(now, answers, in_flight);
+        let in_flight_max = counts.iter().map(|count| count.in_flight).max().unwrap_or_default();
+        self.lend(now, answers, in_flight_max, waiting.is_some());
+        self.evidence = self.evidence.map(|at| if binding { now } else { at });
+        if self.evidence.is_some_and(|at| now.saturating_sub(at) >= EVIDENCE_LASTS) {
+            self.evidence = None;
+        }
+        if let Some(rate) = self.base_rate()
+            && self.loan.extra == 0
+        {
+            self.seconds = Some((self.workers / rate).clamp(0.0, 3_600.0));
+        }
         if self.trial.is_some() {
             self.follow_trial(now);
-        } else {
+        } else if self.loan.extra == 0 || self.evidence.is_some() {
             self.look_for_change(now);
             if binding && now >= self.next_trial {
                 self.begin_trial(now, counts);
             }
         }
+    }
+
+    fn lend(&mut self, now: Duration, answers: f64, in_flight_max: u32, waiting: bool) {
+        let workers = rounded(self.workers);
+        if answers > 0.0 {
+            self.loan.times = 0;
+            if self.sheds() {
+                self.loan.extra /= 2;
+            } else if self.loan.extra > 0 {
+                self.judge_loan(now, answers, waiting);
+            }
+            return;
+        }
+        if !waiting {
+            return;
+        }
+        let silent = self.pulse.silent_seconds();
+        let latency = self.latency().map(|latency| latency.as_secs_f64());
+        let level = (workers + self.loan.extra).max(in_flight_max);
+        // In a stall, or about to, a few are enough to see whether these are answered.
+        let few = workers + self.loan.extra + workers.div_ceil(4);
+        if self.sheds() {
+            let wait = latency.map_or(0.0, |latency| LEND_LATENCIES_KNOWN * latency).max(LEND_SECONDS_KNOWN);
+            let level = if self.pulse.is_stalled() { few } else { 2 * (workers + self.loan.extra) };
+            self.loan.lend(silent, wait, 1.0, workers, level);
+            return;
+        }
+        let lent = match latency {
+            Some(latency) => {
+                // Workers with constant service times answer all together: a silence as long as an answer is usual.
+                let latency = latency.max(self.pulse.latency());
+                let wait = (LEND_LATENCIES * latency).clamp(LEND_SECONDS.0, LEND_SECONDS.1);
+                let level = if self.pulse.is_faint() { few } else { 2 * (workers + self.loan.extra) };
+                self.loan.lend(silent, wait, 1.0, workers, level)
+            }
+            None => self.loan.lend(silent, LEND_SECONDS_COLD, 0.5, workers, 4 * level),
+        };
+        if lent {
+            self.forget();
+            // Slots that are held for long make every limit look alike.
+            self.against = 0.0;
+        }
+    }
+
+    /// If what was lent is answered in about the time that the first of it took, there are so many workers. If it is
+    /// not, and still others wait, there are not: then it was too much, as it would have been without any limit.
+    fn judge_loan(&mut self, now: Duration, answers: f64, waiting: bool) {
+        let Loan { extra, silent_seconds, .. } = self.loan;
+        if !waiting {
+            self.loan.judged = None;
+            return;
+        }
+        if self.loan.judged.is_none() {
+            self.loan.answers = 0.0;
+        }
+        let until = *self.loan.judged.get_or_insert(now + Duration::from_secs_f64(1.5 * silent_seconds));
+        self.loan.answers += answers;
+        let level = self.workers + f64::from(extra);
+        if 4.0 * self.loan.answers >= level * to_f64(self.meters.len()) {
+            self.workers = level.min(f64::from(WORKERS_MAX));
+            self.growth = GROWTH.len() - 1;
+        } else if now < until {
+            return;
+        }
+        self.loan = Loan::default();
+        self.forget();
+    }
+
+    /// Begins again at other limits.
+    fn forget(&mut self) {
+        self.trial = None;
+        self.known.clear();
+    }
+
+    fn prove(&mut self, now: Duration) {
+        self.evidence = Some(now);
+        self.loan = Loan::default();
     }
 
     fn base(&self) -> u32 {
@@ -260,27 +412,33 @@ impl Learner {
     fn begin_trial(&mut self, now: Duration, counts: &[DynoCount]) {
         let slower = self.slower();
         let settled = sum(self.known.values()).completions >= 2.0 * self.workers;
-        if self.cold && slower > OVERSHOT && settled {
+        if (self.cold || self.evidence.is_none()) && slower > OVERSHOT && settled {
             // Growth has gone too far, a moment ago: requests cannot have become that different meanwhile.
             self.workers = (self.workers / slower).max(1.0);
             self.known.clear();
+            // If they have, this would go on for ever.
+            self.low = if self.cold { self.low } else { Low::default() };
             self.cold = false;
             self.growth = 1;
             return;
         }
         let base = self.base();
         let suspicious = self.is_suspicious(now);
-        let down = base > 1 && (suspicious || self.confirmed > 0) && self.confirmed % 4 == 1;
+        let too_late = self.late_at(base, base);
+        let down = base > 1
+            && (self.evidence.is_some() || too_late)
+            && (suspicious || self.confirmed > 0)
+            && self.confirmed % 4 == 1;
         let level = if down {
             // If the answers have become slower because there are fewer workers, this is how many.
-            rounded(self.workers * DESCENT.min(1.0 / slower)).min(base - 1)
+            rounded(self.workers * if too_late { DESCENT_LATE } else { DESCENT }.min(1.0 / slower)).min(base - 1)
         } else {
-            rounded(f64::from(base) * GROWTH[self.growth]).max(base + 1)
+            rounded(f64::from(base) * GROWTH[self.growth()]).max(base + 1)
         };
         if level > WORKERS_MAX {
             return;
         }
-        let bold = self.growth >= 2 && !down;
+        let bold = self.growth() >= 2 && !down;
         let late = !down && self.late_at(level, base);
         // One dyno alone is compared with its own past, so it must have one.
         if counts.len() == 1 && self.base_rate().is_none() {
@@ -312,6 +470,11 @@ impl Learner {
         self.trial = Some(Trial { level, base, started: now, settled, probes, others, certainty });
     }
 
+    /// As long as nothing is proved, fine differences do not matter.
+    fn growth(&self) -> usize {
+        if self.evidence.is_some() { self.growth } else { self.growth.max(GROWTH_OPEN) }
+    }
+
     fn late_at(&self, level: u32, base: u32) -> bool {
         self.latency().is_some_and(|latency| latency.as_secs_f64() * f64::from(level) / f64::from(base) > LATE_SECONDS)
     }
@@ -319,7 +482,9 @@ impl Learner {
     fn follow_trial(&mut self, now: Duration) {
         let Some(trial) = &self.trial else { return };
         let verdict = trial.judge(&self.known, now);
-        if verdict == Verdict::Open && now.saturating_sub(trial.started) < TRIAL_MAX {
+        // A limit that nobody reaches is good as long as nothing speaks against it.
+        let endless = self.evidence.is_none() && trial.level > trial.base;
+        if verdict == Verdict::Open && (endless || now.saturating_sub(trial.started) < TRIAL_MAX) {
             return;
         }
         let Some(trial) = self.trial.take() else { return };
@@ -332,7 +497,22 @@ impl Learner {
                 let before = mean_rate(trial.others.values()).or_else(|| mean_rate(self.known.values()));
                 self.remember_low(before, base);
                 self.adopt(reached, &trial.probes, now);
+                if self.meters.len() == 1 && self.evidence.is_none() {
+                    // The slots that were new fill with requests that take long only after a while.
+                    self.known.clear();
+                }
                 self.cold &= gain >= 0.7 * level / base;
+                // Whatever spoke against it was wrong.
+                self.against = 0.0;
+                if gain >= 0.8 * level / base && level >= 1.5 * base {
+                    self.evidence = None;
+                } else if self.evidence.is_none() && gain < 0.7 * level / base {
+                    // What the probes did at their level says little about the one between.
+                    self.doubtful = true;
+                    if self.meters.len() == 1 {
+                        self.known.clear();
+                    }
+                }
                 if gain < 0.7 * level / base {
                     self.growth = self.growth.saturating_sub(1);
                 } else {
@@ -340,8 +520,14 @@ impl Learner {
                 }
                 self.confirmed = 0;
             }
-            Verdict::Reject { gain } if up => {
-                self.cold = false;
+            Verdict::Reject { gain, sure } if up => {
+                let hurried = std::mem::take(&mut self.cold);
+                if !hurried && !std::mem::take(&mut self.doubtful) && trial.confirms_rejection() {
+                    self.against += sure.min(PROOF / 3.0);
+                }
+                if self.against >= PROOF {
+                    self.prove(now);
+                }
                 // Part of the way is better than nothing, once the doubt is small against it.
                 let reached = (base * gain).min(level);
                 if reached >= (base + 0.6).max(1.15 * base) {
@@ -349,7 +535,15 @@ impl Learner {
                 } else {
                     self.keep(&trial);
                 }
-                if self.growth > 0 {
+                if self.meters.len() == 1 && self.evidence.is_none() {
+                    // It is compared with its own past, so that must not be long ago.
+                    self.known.clear();
+                }
+                let careful = if self.evidence.is_some() { 0 } else { GROWTH_OPEN };
+                if hurried && self.evidence.is_none() {
+                    // Answers to what had been added were still under way.
+                    self.next_trial = now + self.latency().unwrap_or_default();
+                } else if self.growth > careful {
                     self.growth -= 1;
                     self.next_trial = now + self.latency().unwrap_or_default();
                     if self.late_at(self.base() + 1, self.base()) {
@@ -361,11 +555,15 @@ impl Learner {
                 }
             }
             Verdict::Adopt { .. } => {
+                self.against += PROOF / 3.0;
+                if self.against >= PROOF {
+                    self.prove(now);
+                }
                 self.adopt(level, &trial.probes, now);
                 // And whether still fewer would do.
                 self.confirmed = 1;
             }
-            Verdict::Reject { gain } => {
+            Verdict::Reject { gain, sure: _ } => {
                 let reached = (level / gain.min(1.0)).min(self.workers);
                 if reached < 0.9 * self.workers - 0.5 {
                     self.workers = reached.max(level);
@@ -414,10 +612,19 @@ impl Learner {
     }
 
     fn rest(&mut self, now: Duration) {
+        if self.evidence.is_none() {
+            self.next_trial = now + self.latency().unwrap_or_default();
+            return;
+        }
         let late = self.late_at(self.base() + 1, self.base());
         self.next_trial = now + if late { self.pause * LATE_PAUSE_FACTOR } else { self.pause };
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of dynos are small")]
+fn to_f64(count: usize) -> f64 {
+    count as f64
 }
 
 /// At least 1, at most [`WORKERS_MAX`] and a bit.
@@ -445,10 +652,11 @@ mod tests {
                     full[index] += Duration::from_millis(10);
                     done[index] += 0.01 * f64::from(learner.limit(serial)).min(workers) / service;
                     let completions = (from * 1_000_000.0 + done[index]).floor();
-                    DynoCount { serial, full: full[index], completions: u64::from(rounded_up(completions)) }
+                    let completions = u64::from(rounded_up(completions));
+                    DynoCount { serial, full: full[index], completions, answers: completions, in_flight: 1 }
                 })
                 .collect();
-            learner.step(Duration::from_secs_f64(now), &counts);
+            learner.step(Duration::from_secs_f64(now), &counts, Some(Duration::ZERO));
         }
     }
 
@@ -474,7 +682,8 @@ mod tests {
                 full += Duration::from_millis(more_full);
                 completions += more;
                 let now = Duration::from_millis(10) * index;
-                learner.step(now, &[DynoCount { serial: 0, full, completions }]);
+                let count = DynoCount { serial: 0, full, completions, answers: completions, in_flight: 1 };
+                learner.step(now, &[count], Some(Duration::ZERO));
                 prop_assert!((1..=2 * WORKERS_MAX).contains(&learner.limit(0)));
             }
         }
@@ -484,8 +693,8 @@ mod tests {
     fn a_limit_that_is_never_reached_stays() {
         let mut learner = Learner::new(Some(12));
         for tick in 0..10_000 {
-            let count = DynoCount { serial: 0, full: Duration::ZERO, completions: 0 };
-            learner.step(Duration::from_millis(10) * tick, &[count]);
+            let count = DynoCount { serial: 0, full: Duration::ZERO, completions: 0, answers: 0, in_flight: 0 };
+            learner.step(Duration::from_millis(10) * tick, &[count], None);
         }
         assert_eq!((learner.workers(), learner.limit(0)), (12, 12));
     }

@@ -22,6 +22,9 @@ pub struct QueueRules {
     pub length_max: usize,
     /// How long a dyno takes for an answer, where that is known.
     pub service: Option<Duration>,
+    /// Whether it is known that the dynos cannot work on more at once. Without that nobody is refused for it: those who
+    /// wait might be served in time.
+    pub sheds: bool,
 }
 
 /// So many of the newest are kept whatever the rate: it may be unknown, or zero because the dynos are frozen.
@@ -86,6 +89,11 @@ impl<T> Queue<T> {
         self.entries.is_empty()
     }
 
+    /// How long the one that has waited longest has waited.
+    pub fn oldest(&self, now: Duration) -> Option<Duration> {
+        self.entries.front().map(|entry| now.saturating_sub(entry.since))
+    }
+
     /// Whether the newest are served first.
     pub fn is_overloaded(&self) -> bool {
         self.overloaded
@@ -100,7 +108,8 @@ impl<T> Queue<T> {
         let stood = self.standing_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         self.current.arrived += u32::from(stood * 2 >= rules.target);
         let mut shed = None;
-        if self.entries.len() >= rules.length_max.max(1) || (!self.overloaded && self.wait(now) > rules.patience) {
+        let hopeless = rules.sheds && !self.overloaded && self.wait(now) > rules.patience;
+        if self.entries.len() >= rules.length_max.max(1) || hopeless {
             if !self.overloaded {
                 return Err(Shed { value, retry_after: self.retry_after(now) });
             }
@@ -144,7 +153,7 @@ impl<T> Queue<T> {
         let kept = self.kept(wait_max, now);
         while let Some(entry) = self.entries.front() {
             let over = now.saturating_sub(entry.since) >= wait_max;
-            let hopeless = self.overloaded && self.entries.len() > kept;
+            let hopeless = rules.sheds && self.overloaded && self.entries.len() > kept;
             if !over && !hopeless {
                 break;
             }
@@ -190,7 +199,7 @@ impl<T> Queue<T> {
 
     /// Under overload an answer should come within twice the target, its service included.
     fn wait_max(&self, rules: &QueueRules) -> Duration {
-        if !self.overloaded {
+        if !self.overloaded || !rules.sheds {
             return rules.patience;
         }
         let service = rules.service.unwrap_or_default().mul_f64(1.2);
@@ -266,6 +275,7 @@ mod tests {
             patience: Duration::from_secs(5),
             length_max: 100,
             service: None,
+            sheds: true,
         }
     }
 

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// It is 1 where service times are exponential, less where they are more even, far more where few requests hold their
+/// slots for most of the time. That few have been seen does not show that they were even.
+const DISPERSION_MIN: f64 = 1.25;
+const DISPERSION_MAX: f64 = 30.0;
+
 /// Time that a dyno spent at its limit, and the answers that it gave out of that state.
 ///
 /// Their quotient is the dyno's throughput at that limit, however often it was reached and whatever the requests were:
@@ -10,6 +15,8 @@ use std::time::Duration;
 pub(crate) struct Tally {
     pub(crate) full_seconds: f64,
     pub(crate) completions: f64,
+    /// The squares of the times between completions.
+    pub(crate) gap_squares: f64,
 }
 
 /// The same since the dyno was first seen, as whoever runs the dyno counts it.
@@ -18,13 +25,27 @@ pub struct DynoCount {
     /// Names the dyno; never used again for another.
     pub serial: u64,
     pub full: Duration,
+    /// Answers that ended a time of being full.
     pub completions: u64,
+    /// All answers.
+    pub answers: u64,
+    /// Requests that it has now.
+    pub in_flight: u32,
 }
 
 impl Tally {
     /// Completions per second while full; `None` before the first.
     pub(crate) fn rate(self) -> Option<f64> {
         (self.completions > 0.0 && self.full_seconds > 0.0).then(|| self.completions / self.full_seconds)
+    }
+
+    /// Variance of a number of such completions as a multiple of their number, from how uneven they came.
+    pub(crate) fn dispersion(self) -> f64 {
+        if self.full_seconds <= 0.0 {
+            return DISPERSION_MIN;
+        }
+        let uneven = self.gap_squares * self.completions / (self.full_seconds * self.full_seconds) - 1.0;
+        uneven.clamp(DISPERSION_MIN, DISPERSION_MAX)
     }
 }
 
@@ -53,6 +74,7 @@ impl Span {
         self.silent_seconds += new.full_seconds;
         if new.completions > 0.0 {
             self.tally.full_seconds += self.silent_seconds;
+            self.tally.gap_squares += self.silent_seconds * self.silent_seconds / new.completions;
             self.tally.completions += new.completions;
             self.silent_seconds = 0.0;
         }
@@ -71,6 +93,7 @@ impl Span {
         if self.tally.completions > completions_max {
             self.tally.full_seconds /= 2.0;
             self.tally.completions /= 2.0;
+            self.tally.gap_squares /= 2.0;
         }
     }
 }
@@ -81,6 +104,7 @@ pub(crate) fn sum<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Tally {
     for span in spans {
         all.full_seconds += span.tally.full_seconds;
         all.completions += span.tally.completions;
+        all.gap_squares += span.tally.gap_squares;
     }
     all
 }
@@ -108,9 +132,9 @@ impl Meter {
         Self { seen, silent_seconds: 0.0 }
     }
 
-    /// Full without a completion for so long, until the last look.
-    pub(crate) fn silent_seconds(&self) -> f64 {
-        self.silent_seconds
+    /// Answers since the last look.
+    pub(crate) fn answers(&self, count: DynoCount) -> f64 {
+        to_f64(count.answers.saturating_sub(self.seen.answers))
     }
 
     /// What was new. Of a silence only the first `silence_max` seconds count: a dyno that is frozen says nothing about
@@ -122,11 +146,11 @@ impl Meter {
         if completions > 0 {
             let heard = full.min((silence_max - self.silent_seconds).max(0.0));
             self.silent_seconds = 0.0;
-            return Tally { full_seconds: heard, completions: to_f64(completions) };
+            return Tally { full_seconds: heard, completions: to_f64(completions), gap_squares: 0.0 };
         }
         let heard = full.min((silence_max - self.silent_seconds).max(0.0));
         self.silent_seconds += full;
-        Tally { full_seconds: heard, completions: 0.0 }
+        Tally { full_seconds: heard, ..Tally::default() }
     }
 }
 
@@ -143,11 +167,17 @@ mod tests {
     #[test]
     fn a_long_silence_counts_as_a_short_one() {
         let mut meter = Meter::new(DynoCount::default());
-        let at = |full_ms, completions| DynoCount { serial: 0, full: Duration::from_millis(full_ms), completions };
-        assert_eq!(meter.read(at(100, 2), 0.5), Tally { full_seconds: 0.1, completions: 2.0 });
-        assert_eq!(meter.read(at(500, 2), 0.5), Tally { full_seconds: 0.4, completions: 0.0 });
+        let at = |full_ms, completions| DynoCount {
+            serial: 0,
+            full: Duration::from_millis(full_ms),
+            completions,
+            answers: completions,
+            in_flight: 1,
+        };
+        assert_eq!(meter.read(at(100, 2), 0.5), Tally { full_seconds: 0.1, completions: 2.0, gap_squares: 0.0 });
+        assert_eq!(meter.read(at(500, 2), 0.5), Tally { full_seconds: 0.4, completions: 0.0, gap_squares: 0.0 });
         let heard = meter.read(at(9_500, 2), 0.5);
         assert!((heard.full_seconds - 0.1).abs() < 1e-9, "{heard:?}");
-        assert_eq!(meter.read(at(9_600, 3), 0.5), Tally { full_seconds: 0.0, completions: 1.0 });
+        assert_eq!(meter.read(at(9_600, 3), 0.5), Tally { full_seconds: 0.0, completions: 1.0, gap_squares: 0.0 });
     }
 }

@@ -8,10 +8,6 @@ use crate::admission::tally::{Span, Tally, sum};
 /// Half a completion is added to a count before its error is estimated, so that zero has one, too.
 const CONTINUITY: f64 = 0.5;
 
-/// Variance of a number of completions as a multiple of their number. It is 1 where service times are exponential, less
-/// where they are more even, more where few requests make most of the work.
-const DISPERSION: f64 = 1.25;
-
 /// How many completions' worth of trust is put in dynos being as fast as they were before the experiment.
 const DRIFT_PRIOR: f64 = 4.0;
 
@@ -53,8 +49,10 @@ pub(crate) enum Verdict {
     Adopt {
         gain: f64,
     },
+    /// `sure` is how much likelier that is than the opposite, as a natural logarithm.
     Reject {
         gain: f64,
+        sure: f64,
     },
 }
 
@@ -79,6 +77,7 @@ impl Trial {
         let reference = Tally {
             full_seconds: all.full_seconds + others.full_seconds,
             completions: all.completions + others.completions,
+            gap_squares: all.gap_squares + others.gap_squares,
         };
         let Some(typical) = reference.rate() else { return Verdict::Open };
         let mean_latency = f64::from(self.base) / typical;
@@ -96,14 +95,15 @@ impl Trial {
         let without_past = |(serial, _span): &(&u64, &Span)| usual(serial).is_none();
         let strange = sum(self.probes.iter().filter(without_past).map(|(_serial, span)| span)).full_seconds;
         let expected = of_past(&self.probes) * drift + strange * others.rate().unwrap_or(typical);
-        let completions = sum(self.probes.values()).completions;
+        let probed = sum(self.probes.values());
+        let completions = probed.completions;
         if expected <= 0.0 || reference.completions < to_f64(self.others.len()) {
             return Verdict::Open;
         }
         let cycles = now.saturating_sub(self.settled).as_secs_f64() / mean_latency;
         let gain = (completions + CONTINUITY) / (expected + CONTINUITY);
-        let variance = DISPERSION / (completions + CONTINUITY)
-            + DISPERSION / (reference.completions + CONTINUITY)
+        let variance = probed.dispersion() / (completions + CONTINUITY)
+            + reference.dispersion() / (reference.completions + CONTINUITY)
             + PHASE / (to_f64(self.probes.len()) * cycles * cycles)
             + PHASE / (to_f64(self.others.len().max(1)) * cycles * cycles);
         let ratio = (f64::from(self.level) / f64::from(self.base)).ln();
@@ -113,11 +113,21 @@ impl Trial {
         let distance = (gain.ln() - ratio / 2.0) * ratio.abs() / variance;
         match () {
             () if distance >= self.certainty.to_adopt => Verdict::Adopt { gain },
-            () if distance <= -self.certainty.to_reject => Verdict::Reject { gain },
+            () if distance <= -self.certainty.to_reject => Verdict::Reject { gain, sure: -distance },
             () if completions < self.certainty.completions_max && error > SURE * ratio.abs() => Verdict::Open,
             () if distance >= 0.0 => Verdict::Adopt { gain },
-            () => Verdict::Reject { gain },
+            () => Verdict::Reject { gain, sure: -distance },
         }
+    }
+}
+
+impl Trial {
+    /// Whether the probes did no better than the others at the same time, whatever was known before. `true` where there
+    /// are no others.
+    pub(crate) fn confirms_rejection(&self) -> bool {
+        let (probes, others) = (sum(self.probes.values()).rate(), sum(self.others.values()).rate());
+        let (Some(probes), Some(others)) = (probes, others) else { return self.others.is_empty() };
+        probes / others < (f64::from(self.level) / f64::from(self.base)).sqrt()
     }
 }
 

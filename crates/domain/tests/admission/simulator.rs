@@ -22,6 +22,23 @@ pub(crate) enum Service {
     Exponential,
     /// Nine of ten are short, one takes five times the mean.
     Mixed,
+    /// Nine of ten take 20 ms, one 5 s, where the mean is 0.518 s.
+    Endpoints,
+}
+
+/// Requests that come all at once and last for as long as their clients want.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Polls {
+    pub(crate) at: f64,
+    pub(crate) count: usize,
+    pub(crate) seconds: f64,
+}
+
+/// A new release takes the place of all dynos.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deploy {
+    pub(crate) at: f64,
+    pub(crate) workers: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +62,14 @@ pub(crate) struct Lane {
     pub(crate) declared: Option<u32>,
     /// The dyno takes everything at once and shares its processor.
     pub(crate) shares: bool,
+    /// As many requests as come go to the dynos at once: what every other router does.
+    pub(crate) unlimited: bool,
+    /// Requests per second, where the dynos have no capacity that could be multiplied.
+    pub(crate) rate: Option<f64>,
+    /// Seconds that the first request of a worker takes.
+    pub(crate) first_seconds: Option<f64>,
+    pub(crate) polls: Vec<Polls>,
+    pub(crate) deploy: Option<Deploy>,
 }
 
 impl Lane {
@@ -64,7 +89,18 @@ impl Lane {
             hint: None,
             declared: None,
             shares: false,
+            unlimited: false,
+            rate: None,
+            first_seconds: None,
+            polls: Vec::new(),
+            deploy: None,
         }
+    }
+
+    /// One server that takes whatever comes, and so many requests per second.
+    pub(crate) fn asynchronous(dynos: usize, seconds: f64, service: Service, rate: f64, seed: u64) -> Self {
+        let lane = Self::new(1_000_000, seconds, service, 1.0, seed);
+        Self { dynos, slowness: vec![1.0; dynos], rate: Some(rate), ..lane }
     }
 
     /// Answers per second of all dynos.
@@ -76,6 +112,9 @@ impl Lane {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
     pub(crate) arrived: f64,
+    /// A multiple of the lane's service time, or seconds where it is a poll.
+    work: f64,
+    is_poll: bool,
     /// When it was answered or refused, if it was.
     pub(crate) answered: Option<f64>,
     pub(crate) refused: Option<f64>,
@@ -124,6 +163,10 @@ enum Event {
         request: usize,
     },
     Change(usize),
+    Poll {
+        seconds: f64,
+    },
+    Deploy(usize),
     Thaw,
     Freeze,
 }
@@ -148,6 +191,8 @@ struct Dyno {
     workers: usize,
     slowness: f64,
     shares: bool,
+    in_table: bool,
+    started: usize,
     backlog: VecDeque<(usize, f64)>,
     /// Request and the work that is left.
     active: Vec<(usize, f64)>,
@@ -159,9 +204,31 @@ struct Dyno {
     full_since: Option<f64>,
     full: f64,
     completions: u64,
+    answers: u64,
 }
 
 impl Dyno {
+    fn new(lane: &Lane, index: usize, serial: u64, workers: usize, limit: u32) -> Self {
+        Self {
+            serial,
+            workers,
+            slowness: lane.slowness[index],
+            shares: lane.shares,
+            in_table: true,
+            started: 0,
+            backlog: VecDeque::new(),
+            active: Vec::new(),
+            worked_until: 0.0,
+            version: 0,
+            in_flight: 0,
+            limit,
+            full_since: None,
+            full: 0.0,
+            completions: 0,
+            answers: 0,
+        }
+    }
+
     fn speed(&self) -> f64 {
         if self.shares { (self.workers as f64 / self.active.len().max(1) as f64).min(1.0) } else { 1.0 }
     }
@@ -187,6 +254,7 @@ impl Dyno {
     }
 
     fn free(&mut self, now: f64) {
+        self.answers += 1;
         if self.in_flight == self.limit
             && let Some(since) = self.full_since.take()
         {
@@ -214,7 +282,13 @@ impl Dyno {
 
     fn count(&self, now: f64) -> DynoCount {
         let full = self.full + self.full_since.map_or(0.0, |since| now - since);
-        DynoCount { serial: self.serial, full: Duration::from_secs_f64(full), completions: self.completions }
+        DynoCount {
+            serial: self.serial,
+            full: Duration::from_secs_f64(full),
+            completions: self.completions,
+            answers: self.answers,
+            in_flight: self.in_flight,
+        }
     }
 }
 
@@ -247,7 +321,10 @@ struct Simulation {
     now: f64,
     events: BinaryHeap<Reverse<At>>,
     sequence: u64,
+    /// What would be different in another run of the same lane.
     chance: Chance,
+    /// When requests come and how much work they are.
+    traffic: Chance,
     dynos: Vec<Dyno>,
     queue: Queue<usize>,
     learner: Learner,
@@ -257,27 +334,15 @@ struct Simulation {
 }
 
 pub(crate) fn run(lane: &Lane) -> Report {
-    let dyno = |index: usize| Dyno {
-        serial: index as u64,
-        workers: lane.workers,
-        slowness: lane.slowness[index],
-        shares: lane.shares,
-        backlog: VecDeque::new(),
-        active: Vec::new(),
-        worked_until: 0.0,
-        version: 0,
-        in_flight: 0,
-        limit: lane.declared.unwrap_or(1),
-        full_since: None,
-        full: 0.0,
-        completions: 0,
-    };
+    let limit = lane.declared.unwrap_or(1);
+    let dyno = |index: usize| Dyno::new(lane, index, index as u64, lane.workers, limit);
     let mut simulation = Simulation {
         lane: lane.clone(),
         now: 0.0,
         events: BinaryHeap::new(),
         sequence: 0,
-        chance: Chance::new(lane.seed),
+        chance: Chance::new(lane.seed ^ 0x5555),
+        traffic: Chance::new(lane.seed),
         dynos: (0..lane.dynos).map(dyno).collect(),
         queue: Queue::default(),
         learner: Learner::new(lane.hint),
@@ -305,8 +370,16 @@ impl Simulation {
         if let Some((at, workers)) = self.lane.change {
             self.at(at, Event::Change(workers));
         }
+        for polls in self.lane.polls.clone() {
+            for _poll in 0..polls.count {
+                self.at(polls.at, Event::Poll { seconds: polls.seconds });
+            }
+        }
+        if let Some(Deploy { at, workers }) = self.lane.deploy {
+            self.at(at, Event::Deploy(workers));
+        }
         while let Some(Reverse(At(time, _sequence, event))) = self.events.pop() {
-            if time > self.lane.duration + 5.0 {
+            if time > self.lane.duration + 40.0 {
                 break;
             }
             self.now = time;
@@ -319,7 +392,11 @@ impl Simulation {
             Event::Arrive => self.arrive(),
             Event::Tick => self.tick(),
             Event::Reach { dyno, request } => {
-                let work = self.lane.seconds * self.dynos[dyno].slowness * self.draw();
+                let Outcome { work, is_poll, .. } = self.outcomes[request];
+                let seconds = if is_poll { 1.0 } else { self.lane.seconds * self.dynos[dyno].slowness };
+                let is_first = self.dynos[dyno].started < self.dynos[dyno].workers.min(64);
+                self.dynos[dyno].started += 1;
+                let work = work * seconds + self.lane.first_seconds.filter(|_seconds| is_first).unwrap_or_default();
                 self.advance(dyno);
                 self.dynos[dyno].backlog.push_back((request, work));
                 self.dynos[dyno].start();
@@ -351,6 +428,18 @@ impl Simulation {
                     self.plan(dyno);
                 }
             }
+            Event::Poll { seconds } => self.enter(seconds, true),
+            Event::Deploy(workers) => {
+                self.dynos.iter_mut().for_each(|dyno| dyno.in_table = false);
+                for index in 0..self.lane.dynos {
+                    let serial = self.dynos.len() as u64;
+                    let mut dyno = Dyno::new(&self.lane, index, serial, workers, 1);
+                    dyno.limit = self.lane.declared.unwrap_or(self.learner.limit(serial));
+                    dyno.worked_until = self.now;
+                    self.dynos.push(dyno);
+                }
+                self.dispatch();
+            }
             Event::Freeze => {
                 (0..self.dynos.len()).for_each(|dyno| self.advance(dyno));
                 self.frozen = true;
@@ -364,12 +453,15 @@ impl Simulation {
     }
 
     fn draw(&mut self) -> f64 {
+        let chance = &mut self.traffic;
         match self.lane.service {
-            Service::Constant => 0.98 + 0.04 * self.chance.unit(),
-            Service::Uniform => 0.5 + self.chance.unit(),
-            Service::Exponential => self.chance.exponential(),
-            Service::Mixed if self.chance.unit() < 0.1 => 5.0,
+            Service::Constant => 0.98 + 0.04 * chance.unit(),
+            Service::Uniform => 0.5 + chance.unit(),
+            Service::Exponential => chance.exponential(),
+            Service::Mixed if chance.unit() < 0.1 => 5.0,
             Service::Mixed => 5.0 / 9.0,
+            Service::Endpoints if chance.unit() < 0.1 => 5.0 / 0.518,
+            Service::Endpoints => 0.020 / 0.518,
         }
     }
 
@@ -395,13 +487,18 @@ impl Simulation {
     }
 
     fn arrive(&mut self) {
-        let rate = self.lane.capacity() * self.load();
-        let next = self.now + self.chance.exponential() / rate;
+        let rate = self.lane.rate.unwrap_or_else(|| self.lane.capacity()) * self.load();
+        let next = self.now + self.traffic.exponential() / rate;
         if next < self.lane.duration {
             self.at(next, Event::Arrive);
         }
+        let work = self.draw();
+        self.enter(work, false);
+    }
+
+    fn enter(&mut self, work: f64, is_poll: bool) {
         let request = self.outcomes.len();
-        self.outcomes.push(Outcome { arrived: self.now, answered: None, refused: None });
+        self.outcomes.push(Outcome { arrived: self.now, work, is_poll, answered: None, refused: None });
         if self.queue.is_empty()
             && let Some(dyno) = self.choose()
         {
@@ -427,9 +524,9 @@ impl Simulation {
     fn choose(&mut self) -> Option<usize> {
         let loads = self.dynos.iter().map(|dyno| DynoLoad {
             in_flight: dyno.in_flight,
-            limit: Some(dyno.limit),
+            limit: (!self.lane.unlimited).then_some(dyno.limit),
             weight: WEIGHT_FULL,
-            standing: Standing::Healthy,
+            standing: if dyno.in_table { Standing::Healthy } else { Standing::Excluded },
         });
         match choose(loads, self.chance.next()) {
             Choice::Take { index, .. } => Some(index),
@@ -458,15 +555,16 @@ impl Simulation {
 
     fn tick(&mut self) {
         self.at(self.now + TICK, Event::Tick);
-        let counts: Vec<DynoCount> = self.dynos.iter().map(|dyno| dyno.count(self.now)).collect();
+        let in_table = self.dynos.iter().filter(|dyno| dyno.in_table);
+        let counts: Vec<DynoCount> = in_table.map(|dyno| dyno.count(self.now)).collect();
         let now = self.clock();
-        self.learner.step(now, &counts);
+        self.learner.step(now, &counts, self.queue.oldest(now));
         for index in 0..self.dynos.len() {
             let learned = self.learner.limit(self.dynos[index].serial);
             let limit = self.lane.declared.unwrap_or(learned);
             self.dynos[index].set_limit(limit, self.now);
         }
-        let limits: Vec<u32> = self.dynos.iter().map(|dyno| dyno.limit).collect();
+        let limits: Vec<u32> = self.dynos.iter().filter(|dyno| dyno.in_table).map(|dyno| dyno.limit).collect();
         if self.history.last().is_none_or(|(_at, _workers, before)| *before != limits) {
             self.history.push((self.now, self.learner.workers(), limits));
         }
@@ -481,12 +579,15 @@ impl Simulation {
         Duration::from_secs_f64(self.now)
     }
 
+    /// As the router makes them.
     fn rules(&self) -> QueueRules {
+        let sheds = self.lane.declared.is_some() || self.learner.sheds();
         QueueRules {
             target: Duration::from_millis(500),
-            patience: Duration::from_secs(5),
-            length_max: 1_000,
+            patience: Duration::from_secs(if sheds { 5 } else { 30 }),
+            length_max: if sheds { 1_000 } else { 10_000 },
             service: self.learner.latency(),
+            sheds,
         }
     }
 }

@@ -165,3 +165,70 @@ fn under_overload_the_newest_is_served_and_the_oldest_refused_with_a_time() {
     (0..waiting.len()).for_each(|_request| go.send(()).unwrap());
     router.drain();
 }
+
+#[test]
+fn while_nothing_is_known_requests_reach_a_dyno_that_has_not_answered_the_first() {
+    let (go, mut dyno) = held();
+    dyno.concurrency = None;
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut clients: Vec<_> = (0..3).map(|_client| router.connect()).collect();
+    for client in &mut clients {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    }
+    router.wait_for_in_flight(dyno.id, 3);
+    (0..3).for_each(|_client| go.send(()).unwrap());
+    for client in &mut clients {
+        assert_eq!(client.response().body, "done");
+    }
+    router.drain();
+}
+
+#[test]
+fn what_was_learned_before_holds_from_the_first_request_on() {
+    let (go, mut dyno) = held();
+    dyno.concurrency = None;
+    let mut router = TestRouter::start();
+    let hinted = AdmissionSettings { workers_hint: Some(3), ..Default::default() };
+    router.route(AppRoute { admission: hinted, ..app(&[&dyno]) });
+    let mut clients: Vec<_> = (0..4).map(|_client| router.connect()).collect();
+    for client in &mut clients {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    }
+    wait_until(|| admission(&mut router).queued == 1, "the fourth to wait");
+    assert_eq!(admission(&mut router).in_flight, 3);
+    (0..4).for_each(|_client| go.send(()).unwrap());
+    for client in &mut clients {
+        assert_eq!(client.response().body, "done");
+    }
+    router.drain();
+}
+
+#[test]
+fn a_flood_of_one_app_takes_no_place_in_the_queue_of_another() {
+    let ((go, mut flooded), (go_other, mut other)) = (held(), held());
+    (flooded.concurrency, other.concurrency) = (Some(1), Some(1));
+    let mut router = TestRouter::start_with(router::Bounds { queue_requests_max: 4, ..bounds() });
+    let other_app =
+        AppRoute { app: uuid::Uuid::from_u128(8), hosts: vec!["other.example".to_owned()], ..app(&[&other]) };
+    router.push(vec![app(&[&flooded]), other_app], Vec::new());
+    let mut flood: Vec<_> = (0..40).map(|_client| router.connect()).collect();
+    for client in &mut flood {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    }
+    router.wait_for_in_flight(flooded.id, 1);
+    let mut clients = [router.connect(), router.connect(), router.connect()];
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: other.example\r\n\r\n");
+        go_other.send(()).unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().body, "done");
+    }
+    wait_until(|| admission(&mut router).queued <= 4, "refusals");
+    (0..flood.len()).for_each(|_request| go.send(()).unwrap());
+    let answers: Vec<_> = flood.iter_mut().map(|client| client.response()).collect();
+    let refused = answers.iter().filter(|answer| answer.body.contains("H11")).count();
+    assert!(refused >= 35, "one is served and four wait: {refused}");
+    router.drain();
+}
