@@ -21,12 +21,14 @@ use crate::tls_client::{Authority, open};
 fn holding() -> (TestDyno, Sender<()>) {
     let (go, wait): (Sender<()>, Receiver<()>) = channel();
     let wait = Mutex::new(wait);
-    let dyno = TestDyno::http(move |request| {
+    let mut dyno = TestDyno::http(move |request| {
         if request.path().starts_with("/hold") {
             wait.lock().unwrap().recv().unwrap();
         }
         ok(request.path())
     });
+    // What is held must not teach the router that there is one worker only.
+    dyno.concurrency = Some(10);
     (dyno, go)
 }
 
