@@ -9,10 +9,12 @@
 //! What holds on the full path holds here: a slot is kept until the dyno has answered or closed, a client that leaves is
 //! noticed, time limits and codes are the same, and one line per request is logged.
 
+mod carry;
 mod chunks;
 mod client_side;
 mod dyno_stream;
 mod outgoing;
+mod recipient;
 mod request_head;
 mod response_head;
 mod transfer;
@@ -30,29 +32,23 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as _;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 use tokio::time::Instant;
 use wire::routes::EdgeSettings;
 
 use crate::client_io::{ClientStream, see_off};
-use crate::dyno::Slot;
-use crate::dyno_io::{ConnectFailure, open_stream};
 use crate::head_clock::HeadClock;
 use crate::log_thread::unix_us;
 use crate::proxy::OWN_PATHS;
-use crate::reach::{Connector, Journey, local_failure, reach};
+use crate::reach::Journey;
 use crate::reply::{self, Problem, ReplyBody};
 use crate::request_log::{Failure, LineView};
-use crate::timer::Timer;
 use crate::worker::{Origin, Stage, Worker};
 
-use self::client_side::{ClientSide, Left};
-use self::dyno_stream::DynoStream;
+use self::carry::{Fault, carry};
+use self::client_side::ClientSide;
 pub(crate) use self::dyno_stream::StreamPool;
 use self::outgoing::{Outgoing, Source};
 use self::request_head::{HEADERS_MAX, Parsed};
-use self::transfer::{Fault, Transfer};
 
 /// The requests at the beginning of the bytes that the lane would take: method, target, body.
 #[cfg(fuzzing)]
@@ -71,9 +67,6 @@ pub(crate) fn taken(mut bytes: &[u8]) -> Vec<(String, String, Vec<u8>)> {
 /// A head that is not complete by then is for the full path, which has its own bounds.
 const PARTIAL_BYTES_MAX: usize = 16 * 1024;
 
-/// An answer that has begun and takes longer than this to end is a stream.
-const CONVERSATION: Duration = Duration::from_secs(2);
-
 /// What the full path has to go on with: the connection, and what came over it.
 #[derive(Debug)]
 pub(crate) struct HandOver {
@@ -83,8 +76,7 @@ pub(crate) struct HandOver {
 
 /// Serves a connection as long as its requests are for the lane; `None` when it is over.
 pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Origin) -> Option<HandOver> {
-    let mut lane =
-        Lane { worker, origin, client: ClientSide::new(stream), dyno_timer: Timer::default(), head_clock: None };
+    let mut lane = Lane { worker, origin, client: ClientSide::new(stream, worker.clone()), head_clock: None };
     loop {
         match lane.next_request().await {
             Next::Request(outgoing) => {
@@ -105,7 +97,6 @@ struct Lane<'a> {
     worker: &'a Rc<Worker>,
     origin: &'a Origin,
     client: ClientSide,
-    dyno_timer: Timer,
     /// While a head is on its way in pieces.
     head_clock: Option<Box<HeadClock>>,
 }
@@ -232,8 +223,9 @@ impl Lane<'_> {
         let shared = &self.worker.shared;
         shared.requests_total.fetch_add(1, Ordering::Relaxed);
         let close = outgoing.close || shared.draining.load(Ordering::Relaxed);
+        self.client.close = close;
         let mut record = Record::new(self.worker, self.origin, outgoing);
-        match self.carry(outgoing, &mut record, close).await {
+        match carry(self.worker, &mut self.client, outgoing, &mut record).await {
             Ok(()) => {
                 record.failure = None;
                 !close
@@ -252,94 +244,6 @@ impl Lane<'_> {
                 false
             }
         }
-    }
-
-    async fn carry(&mut self, outgoing: &Outgoing, record: &mut Record<'_>, close: bool) -> Result<(), Fault> {
-        let limits = outgoing.app.view().limits;
-        let bounds = &self.worker.shared.bounds;
-        let connector = Streams { worker: self.worker, idempotent: outgoing.idempotent };
-        let reaching = reach(&outgoing.app, bounds, &mut record.journey, &connector);
-        let (slot, mut dyno) = self.unless_left(reaching).await?.map_err(Fault::Problem)?;
-        let mut slot = Some(slot);
-        loop {
-            let sending_at = Instant::now();
-            let mut transfer =
-                Transfer::new(self.worker, &mut self.client, &mut self.dyno_timer, dyno, outgoing, limits, close);
-            let ended = poll_fn(|cx| {
-                let polled = transfer.poll(cx);
-                if transfer.status > 0
-                    && let Some(slot) = &slot
-                    && sending_at.elapsed() > CONVERSATION
-                {
-                    slot.begin_conversation();
-                }
-                // The dyno is done with it, however long the client takes to read the rest.
-                if transfer.answered_at.is_some()
-                    && let Some(slot) = slot.take()
-                {
-                    give_back(self.worker, &slot, &mut transfer);
-                }
-                polled
-            })
-            .await;
-            if transfer.status > 0 {
-                record.status = transfer.status;
-            }
-            record.bytes = transfer.bytes;
-            record.service = transfer.answered_at.unwrap_or_else(Instant::now) - sending_at;
-            let stream = transfer.take_stream();
-            let fault = match ended {
-                Ok(()) => return Ok(()),
-                Err(fault) => fault,
-            };
-            let (Some(held), Some(stream)) = (slot.take(), stream) else { return Err(fault) };
-            match fault {
-                Fault::Stale => {
-                    drop(stream);
-                    dyno = self.connect_again(&held, &mut record.journey, limits.connect_ms).await?;
-                    slot = Some(held);
-                    continue;
-                }
-                Fault::Left => spawn_local(see_out(stream, held)),
-                Fault::Problem(problem) if problem.code == Some(ErrorCode::H12) => spawn_local(see_out(stream, held)),
-                Fault::Problem(_) | Fault::BrokenOff(_) => return Err(fault),
-            };
-            return Err(fault);
-        }
-    }
-
-    async fn connect_again(
-        &mut self,
-        slot: &Slot,
-        journey: &mut Journey,
-        connect_ms: u64,
-    ) -> Result<DynoStream, Fault> {
-        let connecting_at = Instant::now();
-        let connected = self.unless_left(open_stream(slot.dyno.address, Duration::from_millis(connect_ms))).await?;
-        journey.connected(slot, connecting_at.elapsed());
-        match connected {
-            Ok(stream) => Ok(DynoStream { stream, reused: false }),
-            Err(ConnectFailure::Refused) => Err(Fault::Problem(Problem::code(ErrorCode::H21))),
-            Err(ConnectFailure::Unusable(cause)) => {
-                Err(Fault::Problem(Problem { cause: Some(cause), ..Problem::code(ErrorCode::H21) }))
-            }
-            Err(ConnectFailure::TimedOut) => Err(Fault::Problem(Problem::code(ErrorCode::H19))),
-            Err(ConnectFailure::Local(error)) => Err(Fault::Problem(local_failure(&error))),
-        }
-    }
-
-    /// Waits for `what`, unless the client leaves first.
-    async fn unless_left<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Fault> {
-        let mut what = pin!(what);
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = what.as_mut().poll(cx) {
-                return Poll::Ready(Ok(done));
-            }
-            let worker = self.worker.clone();
-            let mut scratch = worker.scratch.borrow_mut();
-            self.client.poll_left(cx, &mut scratch).map(|Left| Err(Fault::Left))
-        })
-        .await
     }
 
     /// Tells the client about a problem, and says whether the connection may carry another request.
@@ -412,55 +316,6 @@ impl Drop for Record<'_> {
         };
         self.worker.log.request(self.outgoing.app.logged_for, &line);
     }
-}
-
-/// Gives sockets to dynos.
-struct Streams<'a> {
-    worker: &'a Rc<Worker>,
-    idempotent: bool,
-}
-
-impl Connector for Streams<'_> {
-    type Connection = DynoStream;
-
-    async fn pooled(&self, slot: &Slot) -> Option<DynoStream> {
-        let bounds = &self.worker.shared.bounds;
-        let taken = self.worker.streams.take(slot.dyno.serial, bounds)?;
-        if self.idempotent {
-            return Some(taken);
-        }
-        // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out before a
-        // request goes down with it that could not be sent twice.
-        self.worker.streams.put(slot.dyno.serial, taken.stream, bounds);
-        tokio::task::yield_now().await;
-        self.worker.streams.take(slot.dyno.serial, bounds)
-    }
-
-    async fn connect(&self, slot: &Slot, limit: Duration) -> Result<DynoStream, ConnectFailure> {
-        open_stream(slot.dyno.address, limit).await.map(|stream| DynoStream { stream, reused: false })
-    }
-}
-
-/// Returns a connection that can carry another request.
-fn give_back(worker: &Worker, slot: &Slot, transfer: &mut Transfer<'_>) {
-    if let Some(stream) = transfer.take_stream()
-        && transfer.keep_dyno
-    {
-        worker.streams.put(slot.dyno.serial, stream, &worker.shared.bounds);
-    }
-}
-
-/// Keeps a slot until the dyno has answered or closed: a worker that is still busy with a request that nobody waits
-/// for is busy all the same.
-async fn see_out(stream: TcpStream, slot: Slot) {
-    while stream.readable().await.is_ok() {
-        match stream.try_read(&mut [0]) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Ok(_) | Err(_) => break,
-        }
-    }
-    drop(stream);
-    drop(slot);
 }
 
 /// The bytes of a response of the router's own, and the length of its body.

@@ -1,4 +1,4 @@
-//! Follows a chunked body without changing it: where it ends, and whether it is one. Pure.
+//! Follows a chunked body: where it ends, and whether it is one. For HTTP/2, what it holds. Pure.
 //!
 //! Strict where two parsers could disagree: sizes are at most sixteen hexadecimal digits, lines end in CR LF, extensions
 //! and trailers hold no control characters and have a bound.
@@ -43,11 +43,13 @@ pub(super) struct ChunkFault;
 #[derive(Debug)]
 pub(super) struct Chunks {
     state: State,
+    /// The lines behind the last chunk, of a body that is decoded.
+    trailers: Vec<u8>,
 }
 
 impl Chunks {
     pub(super) const fn new() -> Self {
-        Self { state: State::Size { digits: 0, size: 0 } }
+        Self { state: State::Size { digits: 0, size: 0 }, trailers: Vec::new() }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -56,14 +58,40 @@ impl Chunks {
 
     /// Takes the next bytes and says how many of them belong to the body: all, or fewer where it ends.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<usize, ChunkFault> {
+        self.follow(bytes, |_data| {}, |_trailer| {})
+    }
+
+    /// The same, and appends the data in the chunks to `data`.
+    pub(super) fn decode(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<usize, ChunkFault> {
+        let mut trailers = std::mem::take(&mut self.trailers);
+        let taken = self.follow(bytes, |piece| data.extend_from_slice(piece), |byte| trailers.push(byte));
+        self.trailers = trailers;
+        taken
+    }
+
+    /// The lines behind the last chunk of a body that was decoded, with the empty one that ends them.
+    pub(super) fn take_trailers(&mut self) -> Vec<u8> {
+        if self.is_done() { std::mem::take(&mut self.trailers) } else { Vec::new() }
+    }
+
+    fn follow(
+        &mut self,
+        bytes: &[u8],
+        mut data: impl FnMut(&[u8]),
+        mut trailer: impl FnMut(u8),
+    ) -> Result<usize, ChunkFault> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if let State::Data { left } = self.state {
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                data(&bytes[at..at + taken]);
                 at += taken;
                 let left = left - taken as u64;
                 self.state = if left == 0 { State::DataReturn } else { State::Data { left } };
             } else {
+                if matches!(self.state, State::Trailer { .. } | State::TrailerLineFeed { .. }) {
+                    trailer(bytes[at]);
+                }
                 self.state = next(self.state, bytes[at]).ok_or(ChunkFault)?;
                 at += 1;
             }
@@ -134,6 +162,21 @@ mod tests {
             for end in 0..body.len() {
                 assert_eq!(follow(&body.as_bytes()[..end], 7), Ok((end, false)), "{body:?} up to {end}");
             }
+        }
+    }
+
+    #[test]
+    fn what_the_chunks_hold_is_found_however_they_are_cut() {
+        let body = b"3\r\na\nb\r\na;x=y\r\n0123456789\r\n0\r\nx-sum: 1\r\ny: 2\r\n\r\n";
+        for cut in 1..body.len() {
+            let (mut chunks, mut data) = (Chunks::new(), Vec::new());
+            for piece in body.chunks(cut) {
+                assert_eq!(chunks.decode(piece, &mut data), Ok(piece.len()));
+            }
+            assert_eq!(
+                (&data[..], &chunks.take_trailers()[..]),
+                (&b"a\nb0123456789"[..], &b"x-sum: 1\r\ny: 2\r\n\r\n"[..])
+            );
         }
     }
 

@@ -2,12 +2,20 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use domain::error_code::ErrorCode;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::time::Instant;
 
+use super::recipient::{Left, Recipient};
+use super::response_head::{self, ResponseHead};
 use crate::client_io::ClientStream;
+use crate::pace::Pace;
 use crate::timer::Timer;
+use crate::worker::Worker;
 
 /// What a client may send ahead of an answer. The rest stays in the kernel.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
@@ -18,15 +26,35 @@ pub(super) struct ClientSide {
     /// Bytes that came and belong to no request yet.
     pub(super) ahead: Vec<u8>,
     pub(super) timer: Timer,
+    /// Of waiting for a dyno.
+    dyno_timer: Timer,
+    worker: Rc<Worker>,
+    /// The connection closes after the present answer.
+    pub(super) close: bool,
+    /// Of the present answer, until something follows it.
+    head: Vec<u8>,
+    /// What the client has not taken.
+    unsent: Vec<u8>,
+    /// When it took something last.
+    moved_at: Instant,
+    /// Of taking the present answer.
+    pace: Pace,
 }
 
-/// The client closed, or its connection broke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Left;
-
 impl ClientSide {
-    pub(super) fn new(stream: ClientStream) -> Self {
-        Self { stream, ahead: Vec::new(), timer: Timer::default() }
+    pub(super) fn new(stream: ClientStream, worker: Rc<Worker>) -> Self {
+        Self {
+            stream,
+            ahead: Vec::new(),
+            timer: Timer::default(),
+            dyno_timer: Timer::default(),
+            worker,
+            close: false,
+            head: Vec::new(),
+            unsent: Vec::new(),
+            moved_at: Instant::now(),
+            pace: Pace::default(),
+        }
     }
 
     /// Reads once into `scratch`; an empty piece is the end.
@@ -42,25 +70,8 @@ impl ClientSide {
         }
     }
 
-    /// While an answer is being waited for: keeps what the client sends ahead, and notices when it leaves.
-    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Left> {
-        while self.ahead.len() < AHEAD_BYTES_MAX {
-            let room = scratch.len().min(AHEAD_BYTES_MAX - self.ahead.len());
-            match self.poll_read(cx, &mut scratch[..room]) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok([]) | Err(_)) => return Poll::Ready(Left),
-                Poll::Ready(Ok(bytes)) => {
-                    let bytes = bytes.to_vec();
-                    self.ahead.extend_from_slice(&bytes);
-                }
-            }
-        }
-        // Whether it leaves is noticed when the answer is written.
-        Poll::Pending
-    }
-
     /// Writes as much of `pieces` as the client takes now and says how much that was.
-    pub(super) fn write_now(&mut self, cx: &mut Context<'_>, pieces: &[&[u8]]) -> Result<usize, Left> {
+    fn write_now(&mut self, cx: &mut Context<'_>, pieces: &[&[u8]]) -> Result<usize, Left> {
         let all: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut written = 0;
         while written < all {
@@ -89,8 +100,104 @@ impl ClientSide {
         Ok(written)
     }
 
+    /// Writes the head, if it waits, and `pieces`, and keeps what the client does not take now.
+    fn pass_on(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Result<(), Left> {
+        let head = std::mem::take(&mut self.head);
+        let [first, second, third] = pieces;
+        let pieces = [&head[..], first, second, third];
+        let mut skip = self.write_now(cx, &pieces)?;
+        for piece in pieces {
+            self.unsent.extend_from_slice(piece.get(skip..).unwrap_or_default());
+            skip = skip.saturating_sub(piece.len());
+        }
+        if !self.unsent.is_empty() {
+            self.moved_at = Instant::now();
+        }
+        if head.capacity() > 0 {
+            self.worker.buffers.put(head);
+        }
+        Ok(())
+    }
+}
+
+impl Recipient for ClientSide {
+    const TAKES_CHUNKS: bool = true;
+
+    fn poll_left(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Left> {
+        // What the client sends ahead is kept.
+        while self.ahead.len() < AHEAD_BYTES_MAX {
+            let room = scratch.len().min(AHEAD_BYTES_MAX - self.ahead.len());
+            match self.poll_read(cx, &mut scratch[..room]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok([]) | Err(_)) => return Poll::Ready(Left),
+                Poll::Ready(Ok(bytes)) => {
+                    let bytes = bytes.to_vec();
+                    self.ahead.extend_from_slice(&bytes);
+                }
+            }
+        }
+        // Whether it leaves is noticed when the answer is written.
+        Poll::Pending
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.dyno_timer.poll(cx, deadline)
+    }
+
+    fn head(&mut self, head: &ResponseHead<'_, '_>, _ends: bool) {
+        let mut bytes = self.worker.buffers.take();
+        response_head::write(head, self.close, &self.worker.date.now(), &mut bytes);
+        self.head = bytes;
+        self.pace = Pace::default();
+    }
+
+    fn take_back_head(&mut self) -> bool {
+        !std::mem::take(&mut self.head).is_empty()
+    }
+
+    fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8], _ends: bool) -> Result<(), Left> {
+        self.pass_on(cx, [bytes, &[], &[]])
+    }
+
+    fn pass_unbounded(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Left> {
+        if bytes.is_empty() {
+            return self.pass_on(cx, [&[]; 3]);
+        }
+        // In chunks of our own, so that the end can be told from a broken connection.
+        self.pass_on(cx, [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"])
+    }
+
+    fn end_unbounded(&mut self) {
+        self.unsent.extend_from_slice(b"0\r\n\r\n");
+    }
+
+    fn end_unchunked(&mut self, _trailers: &[u8]) {}
+
+    fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>> {
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let unsent = std::mem::take(&mut self.unsent);
+        let written = self.write_now(cx, &[&unsent]).map_err(|Left| ErrorCode::H27)?;
+        if written > 0 {
+            self.moved_at = Instant::now();
+            let least = self.worker.shared.bounds.client_pace;
+            if self.pace.moved(written as u64, self.moved_at, least).is_err() {
+                return Poll::Ready(Err(ErrorCode::H28));
+            }
+        }
+        if written == unsent.len() {
+            // A client that was slow once has a large buffer now; the next answer may be small.
+            return Poll::Ready(Ok(()));
+        }
+        self.unsent = unsent;
+        self.unsent.drain(..written);
+        self.pace.wait(Instant::now());
+        self.timer.poll(cx, self.moved_at + idle).map(|()| Err(ErrorCode::H28))
+    }
+
     /// Under TLS, records that were taken may still wait for the client; over plain TCP there is nothing to do.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
         match &mut self.stream {
             ClientStream::Plain(_) => Poll::Ready(Ok(())),
             ClientStream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx).map_err(|_error| Left),

@@ -14,28 +14,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use wire::routes::RequestLimits;
 
+use super::carry::Fault;
 use super::chunks::Chunks;
-use super::client_side::{ClientSide, Left};
 use super::dyno_stream::DynoStream;
 use super::outgoing::Outgoing;
+use super::recipient::{Left, Recipient};
 use super::response_head::{self, Framing};
-use crate::pace::Pace;
 use crate::reply::Problem;
-use crate::timer::Timer;
 use crate::worker::Worker;
-
-/// Why an exchange brought no whole answer.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// The reused connection was closed under the request before a byte of an answer came.
-    Stale,
-    /// Nothing was sent to the client yet: it is told.
-    Problem(Problem),
-    /// The answer is broken off, with this code in the log.
-    BrokenOff(ErrorCode),
-    /// The client left before the answer began: the dyno is still at work.
-    Left,
-}
 
 /// How far an answer has come.
 #[derive(Debug)]
@@ -49,17 +35,14 @@ enum Stage {
 #[derive(Debug)]
 enum Body {
     Length(u64),
-    /// Passed on as it is.
     Chunked(Chunks),
-    /// Passed on in chunks of our own.
     UntilClose,
 }
 
 #[derive(Debug)]
-pub(super) struct Transfer<'a> {
+pub(super) struct Transfer<'a, R> {
     worker: &'a Rc<Worker>,
-    client: &'a mut ClientSide,
-    dyno_timer: &'a mut Timer,
+    client: &'a mut R,
     /// `None` once it was given back.
     dyno: Option<TcpStream>,
     /// It has carried a request before.
@@ -69,14 +52,8 @@ pub(super) struct Transfer<'a> {
     stage: Stage,
     /// Of the request's end, then of the last byte of the answer.
     moved_at: Instant,
-    /// Of the last byte that the client took.
-    client_moved_at: Instant,
-    pace: Pace,
     /// An incomplete head.
     partial: Vec<u8>,
-    /// What the client has not taken.
-    unsent: Vec<u8>,
-    close: bool,
     pub(super) status: u16,
     /// Of the body, as the dyno sent it.
     pub(super) bytes: u64,
@@ -86,32 +63,24 @@ pub(super) struct Transfer<'a> {
     pub(super) answered_at: Option<Instant>,
 }
 
-impl<'a> Transfer<'a> {
+impl<'a, R: Recipient> Transfer<'a, R> {
     pub(super) fn new(
         worker: &'a Rc<Worker>,
-        client: &'a mut ClientSide,
-        dyno_timer: &'a mut Timer,
+        client: &'a mut R,
         dyno: DynoStream,
         outgoing: &'a Outgoing,
         limits: RequestLimits,
-        close: bool,
     ) -> Self {
-        let now = Instant::now();
         Self {
             worker,
             client,
-            dyno_timer,
             dyno: Some(dyno.stream),
             reused: dyno.reused,
             outgoing,
             limits,
             stage: Stage::Sending { sent: 0 },
-            moved_at: now,
-            client_moved_at: now,
-            pace: Pace::default(),
+            moved_at: Instant::now(),
             partial: Vec::new(),
-            unsent: Vec::new(),
-            close,
             status: 0,
             bytes: 0,
             keep_dyno: false,
@@ -124,10 +93,9 @@ impl<'a> Transfer<'a> {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let idle = Duration::from_millis(self.limits.idle_ms);
         loop {
-            if !self.unsent.is_empty() {
-                ready!(self.poll_unsent(cx))?;
-            }
+            ready!(self.client.poll_taken(cx, idle)).map_err(Fault::BrokenOff)?;
             match self.stage {
                 Stage::Sending { sent } => ready!(self.poll_send(cx, sent))?,
                 Stage::Head | Stage::Body(_) => ready!(self.poll_receive(cx))?,
@@ -189,7 +157,7 @@ impl<'a> Transfer<'a> {
             return Poll::Ready(Err(Fault::Left));
         }
         let deadline = self.moved_at + Duration::from_millis(limit_ms);
-        self.dyno_timer.poll(cx, deadline).map(|()| Err(Fault::Problem(Problem::code(code))))
+        self.client.poll_deadline(cx, deadline).map(|()| Err(Fault::Problem(Problem::code(code))))
     }
 
     /// In the middle of the answer: a client that leaves is noticed even while there is nothing to write.
@@ -200,33 +168,7 @@ impl<'a> Transfer<'a> {
             return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H27)));
         }
         let deadline = self.moved_at + Duration::from_millis(self.limits.idle_ms);
-        self.dyno_timer.poll(cx, deadline).map(|()| Err(Fault::BrokenOff(ErrorCode::H15)))
-    }
-
-    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        loop {
-            let written =
-                self.client.write_now(cx, &[&self.unsent]).map_err(|Left| Fault::BrokenOff(ErrorCode::H27))?;
-            if written > 0 {
-                self.client_moved_at = Instant::now();
-                self.unsent.drain(..written);
-                let least = self.worker.shared.bounds.client_pace;
-                if self.pace.moved(written as u64, self.client_moved_at, least).is_err() {
-                    return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H28)));
-                }
-            }
-            if self.unsent.is_empty() {
-                // A client that was slow once has a large buffer now; the next answer may be small.
-                self.unsent = Vec::new();
-                return Poll::Ready(Ok(()));
-            }
-            self.pace.wait(Instant::now());
-            let deadline = self.client_moved_at + Duration::from_millis(self.limits.idle_ms);
-            ready!(self.client.timer.poll(cx, deadline));
-            if Instant::now() >= deadline {
-                return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H28)));
-            }
-        }
+        self.client.poll_deadline(cx, deadline).map(|()| Err(Fault::BrokenOff(ErrorCode::H15)))
     }
 
     fn received(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Fault> {
@@ -237,7 +179,7 @@ impl<'a> Transfer<'a> {
                 whole.extend_from_slice(bytes);
                 self.head(cx, &whole)
             }
-            Stage::Body(_) => self.body(cx, &[], bytes),
+            Stage::Body(_) => self.body(cx, bytes),
             Stage::Sending { .. } | Stage::Done => Ok(()),
         }
     }
@@ -268,78 +210,77 @@ impl<'a> Transfer<'a> {
             }
             self.status = head.status;
             self.keep_dyno = head.keep_alive;
-            let mut out = self.worker.buffers.take();
-            let date = self.worker.date.now();
-            response_head::write(&head, self.close, &date, &mut out);
+            self.client.head(&head, head.framing == Framing::None);
             self.stage = match head.framing {
                 Framing::None => Stage::Done,
                 Framing::Length(length) => Stage::Body(Body::Length(length)),
                 Framing::Chunked => Stage::Body(Body::Chunked(Chunks::new())),
                 Framing::UntilClose => Stage::Body(Body::UntilClose),
             };
-            let rest = rest.get(head.head_bytes..).unwrap_or_default();
-            let passed = self.body(cx, &out, rest);
-            self.worker.buffers.put(out);
-            return passed;
+            return self.body(cx, rest.get(head.head_bytes..).unwrap_or_default());
         }
     }
 
-    /// Passes on what belongs to the body, after `before`.
-    fn body(&mut self, cx: &mut Context<'_>, before: &[u8], bytes: &[u8]) -> Result<(), Fault> {
-        let Stage::Body(body) = &mut self.stage else {
-            // Bytes behind an answer belong to nothing: this connection is of no more use.
-            self.keep_dyno &= bytes.is_empty();
-            self.finish();
-            return self.pass_on(cx, &[before]);
-        };
-        match body {
-            Body::Length(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= taken as u64;
-                let done = *left == 0;
-                let (own, surplus) = bytes.split_at(taken);
-                self.bytes += taken as u64;
-                self.keep_dyno &= surplus.is_empty();
-                if done {
-                    self.finish();
-                }
-                self.pass_on(cx, &[before, own])
+    /// Passes on what belongs to the body.
+    fn body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Fault> {
+        let left = |Left| Fault::BrokenOff(ErrorCode::H27);
+        match &mut self.stage {
+            Stage::Body(Body::Length(length_left)) => {
+                let taken = usize::try_from(*length_left).unwrap_or(usize::MAX).min(bytes.len());
+                *length_left -= taken as u64;
+                let done = *length_left == 0;
+                let own = self.take(bytes, taken, done);
+                self.client.pass(cx, own, done).map_err(left)
             }
-            Body::Chunked(chunks) => {
-                let taken = chunks.push(bytes).map_err(|_fault| Fault::BrokenOff(ErrorCode::H17));
-                // Nothing of a broken chunk is passed on, but the head and what came before it is.
-                let taken = match taken {
-                    Ok(taken) => taken,
-                    Err(fault) if before.is_empty() => return Err(fault),
-                    Err(_fault) => return Err(Fault::Problem(Problem::code(ErrorCode::H17))),
-                };
+            Stage::Body(Body::Chunked(chunks)) if R::TAKES_CHUNKS => {
+                let Ok(taken) = chunks.push(bytes) else { return Err(self.bad_chunk()) };
                 let done = chunks.is_done();
-                let (own, surplus) = bytes.split_at(taken);
-                self.bytes += taken as u64;
-                self.keep_dyno &= surplus.is_empty();
-                if done {
-                    self.finish();
-                }
-                self.pass_on(cx, &[before, own])
+                let own = self.take(bytes, taken, done);
+                self.client.pass(cx, own, done).map_err(left)
             }
-            Body::UntilClose if bytes.is_empty() => self.pass_on(cx, &[before]),
-            Body::UntilClose => {
+            Stage::Body(Body::Chunked(chunks)) => {
+                let mut data = self.worker.buffers.take();
+                let Ok(taken) = chunks.decode(bytes, &mut data) else { return Err(self.bad_chunk()) };
+                let done = chunks.is_done();
+                let trailers = chunks.take_trailers();
+                self.take(bytes, taken, done);
+                let passed = self.client.pass(cx, &data, false);
+                self.worker.buffers.put(data);
+                if done {
+                    self.client.end_unchunked(&trailers);
+                }
+                passed.map_err(left)
+            }
+            Stage::Body(Body::UntilClose) => {
                 self.bytes += bytes.len() as u64;
-                let size = format!("{:x}\r\n", bytes.len());
-                self.pass_on(cx, &[before, size.as_bytes(), bytes, b"\r\n"])
+                self.client.pass_unbounded(cx, bytes).map_err(left)
+            }
+            Stage::Sending { .. } | Stage::Head | Stage::Done => {
+                self.take(bytes, 0, true);
+                self.client.pass(cx, &[], true).map_err(left)
             }
         }
     }
 
-    fn pass_on(&mut self, cx: &mut Context<'_>, pieces: &[&[u8]]) -> Result<(), Fault> {
-        let written = self.client.write_now(cx, pieces).map_err(|Left| Fault::BrokenOff(ErrorCode::H27))?;
-        let mut skip = written;
-        for piece in pieces {
-            self.unsent.extend_from_slice(piece.get(skip..).unwrap_or_default());
-            skip = skip.saturating_sub(piece.len());
+    /// Counts `taken` bytes as the body's and gives them. Bytes behind an answer belong to nothing: a connection with
+    /// such is of no more use.
+    fn take<'b>(&mut self, bytes: &'b [u8], taken: usize, done: bool) -> &'b [u8] {
+        let (own, surplus) = bytes.split_at(taken);
+        self.bytes += taken as u64;
+        self.keep_dyno &= surplus.is_empty();
+        if done {
+            self.finish();
         }
-        self.client_moved_at = self.moved_at;
-        Ok(())
+        own
+    }
+
+    /// Nothing of a broken chunk is passed on, and nothing before it that has not left yet.
+    fn bad_chunk(&mut self) -> Fault {
+        if self.client.take_back_head() {
+            Fault::Problem(Problem::code(ErrorCode::H17))
+        } else {
+            Fault::BrokenOff(ErrorCode::H17)
+        }
     }
 
     fn finish(&mut self) {
@@ -351,7 +292,7 @@ impl<'a> Transfer<'a> {
     fn dyno_closed(&mut self) -> Result<(), Fault> {
         match &self.stage {
             Stage::Body(Body::UntilClose) => {
-                self.unsent.extend_from_slice(b"0\r\n\r\n");
+                self.client.end_unbounded();
                 self.keep_dyno = false;
                 self.finish();
                 Ok(())

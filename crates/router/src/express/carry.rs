@@ -1,0 +1,188 @@
+//! One request of the express lane from its app to a dyno, and the answer back to whoever asked.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use domain::error_code::ErrorCode;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use super::Record;
+use super::dyno_stream::DynoStream;
+use super::outgoing::Outgoing;
+use super::recipient::{Left, Recipient};
+use super::transfer::Transfer;
+use crate::dyno::Slot;
+use crate::dyno_io::{ConnectFailure, open_stream};
+use crate::reach::{Connector, Journey, local_failure, reach};
+use crate::reply::Problem;
+use crate::worker::Worker;
+
+/// An answer that has begun and takes longer than this to end is a stream.
+const CONVERSATION: Duration = Duration::from_secs(2);
+
+/// Why an exchange brought no whole answer.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The reused connection was closed under the request before a byte of an answer came.
+    Stale,
+    /// Nothing was sent to the client yet: it is told.
+    Problem(Problem),
+    /// The answer is broken off, with this code in the log.
+    BrokenOff(ErrorCode),
+    /// The client left before the answer began: the dyno is still at work.
+    Left,
+}
+
+/// Carries a request to its end.
+///
+/// # Errors
+/// Nothing, or not all, of an answer went to the client.
+pub(super) async fn carry<R: Recipient>(
+    worker: &Rc<Worker>,
+    client: &mut R,
+    outgoing: &Outgoing,
+    record: &mut Record<'_>,
+) -> Result<(), Fault> {
+    let limits = outgoing.app.view().limits;
+    let connector = Streams { worker, idempotent: outgoing.idempotent };
+    let reaching = reach(&outgoing.app, &worker.shared.bounds, &mut record.journey, &connector);
+    let (slot, mut dyno) = unless_left(worker, client, reaching).await?.map_err(Fault::Problem)?;
+    let mut slot = Some(slot);
+    loop {
+        let sending_at = Instant::now();
+        let mut transfer = Transfer::new(worker, client, dyno, outgoing, limits);
+        let ended = poll_fn(|cx| {
+            let polled = transfer.poll(cx);
+            if transfer.status > 0
+                && let Some(slot) = &slot
+                && sending_at.elapsed() > CONVERSATION
+            {
+                slot.begin_conversation();
+            }
+            // The dyno is done with it, however long the client takes to read the rest.
+            if transfer.answered_at.is_some()
+                && let Some(slot) = slot.take()
+            {
+                give_back(worker, &slot, &mut transfer);
+            }
+            polled
+        })
+        .await;
+        if transfer.status > 0 {
+            record.status = transfer.status;
+        }
+        record.bytes = transfer.bytes;
+        record.service = transfer.answered_at.unwrap_or_else(Instant::now) - sending_at;
+        let stream = transfer.take_stream();
+        let fault = match ended {
+            Ok(()) => return Ok(()),
+            Err(fault) => fault,
+        };
+        let (Some(held), Some(stream)) = (slot.take(), stream) else { return Err(fault) };
+        match fault {
+            Fault::Stale => {
+                drop(stream);
+                dyno = connect_again(worker, client, &held, &mut record.journey, limits.connect_ms).await?;
+                slot = Some(held);
+                continue;
+            }
+            Fault::Left => spawn_local(see_out(stream, held)),
+            Fault::Problem(problem) if problem.code == Some(ErrorCode::H12) => spawn_local(see_out(stream, held)),
+            Fault::Problem(_) | Fault::BrokenOff(_) => return Err(fault),
+        };
+        return Err(fault);
+    }
+}
+
+async fn connect_again<R: Recipient>(
+    worker: &Rc<Worker>,
+    client: &mut R,
+    slot: &Slot,
+    journey: &mut Journey,
+    connect_ms: u64,
+) -> Result<DynoStream, Fault> {
+    let connecting_at = Instant::now();
+    let connecting = open_stream(slot.dyno.address, Duration::from_millis(connect_ms));
+    let connected = unless_left(worker, client, connecting).await?;
+    journey.connected(slot, connecting_at.elapsed());
+    match connected {
+        Ok(stream) => Ok(DynoStream { stream, reused: false }),
+        Err(ConnectFailure::Refused) => Err(Fault::Problem(Problem::code(ErrorCode::H21))),
+        Err(ConnectFailure::Unusable(cause)) => {
+            Err(Fault::Problem(Problem { cause: Some(cause), ..Problem::code(ErrorCode::H21) }))
+        }
+        Err(ConnectFailure::TimedOut) => Err(Fault::Problem(Problem::code(ErrorCode::H19))),
+        Err(ConnectFailure::Local(error)) => Err(Fault::Problem(local_failure(&error))),
+    }
+}
+
+/// Waits for `what`, unless the client leaves first.
+async fn unless_left<R: Recipient, T>(
+    worker: &Rc<Worker>,
+    client: &mut R,
+    what: impl Future<Output = T>,
+) -> Result<T, Fault> {
+    let mut what = pin!(what);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = what.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        let mut scratch = worker.scratch.borrow_mut();
+        client.poll_left(cx, &mut scratch).map(|Left| Err(Fault::Left))
+    })
+    .await
+}
+
+/// Gives sockets to dynos.
+struct Streams<'a> {
+    worker: &'a Rc<Worker>,
+    idempotent: bool,
+}
+
+impl Connector for Streams<'_> {
+    type Connection = DynoStream;
+
+    async fn pooled(&self, slot: &Slot) -> Option<DynoStream> {
+        let bounds = &self.worker.shared.bounds;
+        let taken = self.worker.streams.take(slot.dyno.serial, bounds)?;
+        if self.idempotent {
+            return Some(taken);
+        }
+        // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out before a
+        // request goes down with it that could not be sent twice.
+        self.worker.streams.put(slot.dyno.serial, taken.stream, bounds);
+        tokio::task::yield_now().await;
+        self.worker.streams.take(slot.dyno.serial, bounds)
+    }
+
+    async fn connect(&self, slot: &Slot, limit: Duration) -> Result<DynoStream, ConnectFailure> {
+        open_stream(slot.dyno.address, limit).await.map(|stream| DynoStream { stream, reused: false })
+    }
+}
+
+/// Returns a connection that can carry another request.
+fn give_back<R: Recipient>(worker: &Worker, slot: &Slot, transfer: &mut Transfer<'_, R>) {
+    if let Some(stream) = transfer.take_stream()
+        && transfer.keep_dyno
+    {
+        worker.streams.put(slot.dyno.serial, stream, &worker.shared.bounds);
+    }
+}
+
+/// Keeps a slot until the dyno has answered or closed: a worker that is still busy with a request that nobody waits
+/// for is busy all the same.
+async fn see_out(stream: TcpStream, slot: Slot) {
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut [0]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    drop(stream);
+    drop(slot);
+}
