@@ -83,9 +83,12 @@ pub(super) fn run() -> Result<()> {
             bail!("{program} is missing: apt-get install {package}");
         }
     }
+    let some = std::env::var("BERTH_BENCH_CELLS").ok();
+    let is_wanted =
+        |cell: &&Cell| some.as_ref().is_none_or(|some| some.split(',').any(|part| cell.name.contains(part)));
     let bench = Bench::start()?;
     let mut geometric = [Vec::new(), Vec::new()];
-    for cell in &CELLS {
+    for cell in CELLS.iter().filter(is_wanted) {
         let mut rounds: [Vec<f64>; NAMES.len()] = Default::default();
         for round in 0..ROUNDS {
             for step in 0..NAMES.len() {
@@ -116,6 +119,9 @@ pub(super) fn run() -> Result<()> {
                 ratio.half_width
             );
         }
+    }
+    if some.is_some() {
+        return Ok(());
     }
     for (name, ratios) in ["nginx", "HAProxy"].iter().zip(&geometric) {
         let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
