@@ -169,6 +169,8 @@ pub const RULES: &[Rule] = &[
     reads("/berth/gc", Need::Administrator),
     writes("POST", "/berth/gc", Need::Administrator),
     reads("/berth/audit", Need::Administrator),
+    reads("/berth/dns-zones", Need::Administrator),
+    secret("PUT DELETE", "/berth/dns-zones/{zone}", Need::Administrator),
     reads("/berth/apps/{app}/audit", MANAGE),
     reads("/berth/dns-zones", Need::Administrator),
     writes("PUT DELETE", "/berth/dns-zones/{zone}", Need::Administrator),
