@@ -152,7 +152,14 @@ fn entry(route: CertificateRoute, before: Option<Entry>) -> Entry {
     Entry { route, key }
 }
 
-pub(crate) fn load(chain: &str, key: &Secret<String>) -> Result<CertifiedKey, LoadError> {
+fn load(chain: &str, key: &Secret<String>) -> Result<CertifiedKey, LoadError> {
+    let certified = read(chain, key)?;
+    certified.keys_match().map_err(LoadError::Match)?;
+    Ok(certified)
+}
+
+/// Without a look at whether they belong together.
+pub(crate) fn read(chain: &str, key: &Secret<String>) -> Result<CertifiedKey, LoadError> {
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
     let chain = chain.collect::<Result<Vec<_>, _>>().map_err(LoadError::Chain)?;
     if chain.is_empty() {
@@ -160,9 +167,7 @@ pub(crate) fn load(chain: &str, key: &Secret<String>) -> Result<CertifiedKey, Lo
     }
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(LoadError::Key)?;
     let key = any_supported_type(&key).map_err(LoadError::Use)?;
-    let certified = CertifiedKey::new(chain, key);
-    certified.keys_match().map_err(LoadError::Match)?;
-    Ok(certified)
+    Ok(CertifiedKey::new(chain, key))
 }
 
 fn self_signed() -> Option<Arc<CertifiedKey>> {
