@@ -17,7 +17,6 @@ use tokio_rustls::server::TlsStream;
 use crate::config::ClientPace;
 use crate::head_clock::HeadClock;
 use crate::head_guard::{GuardFault, Guarded, HeadGuard};
-use crate::http2_guard::{Flood, Http2Guard};
 use crate::pace::Pace;
 
 /// How long, and how much, is still read of a client whose connection was ended.
@@ -34,8 +33,6 @@ pub(crate) struct ClientLine {
     stalled: AtomicBool,
     fault: OnceLock<GuardFault>,
     requests: AtomicU64,
-    /// HTTP/2: a piece of the answer waits for the client to take it.
-    offered: AtomicBool,
 }
 
 impl ClientLine {
@@ -45,20 +42,11 @@ impl ClientLine {
             stalled: AtomicBool::new(false),
             fault: OnceLock::new(),
             requests: AtomicU64::new(0),
-            offered: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn set_offered(&self, offered: bool) {
-        self.offered.store(offered, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_offered(&self) -> bool {
-        self.offered.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_stalled(&self) {
@@ -89,13 +77,6 @@ pub(crate) enum ClientStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Follows what the client sends.
-#[derive(Debug)]
-enum Guard {
-    Http1(HeadGuard),
-    Http2(Http2Guard),
-}
-
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     /// `None` only while being dropped.
@@ -105,15 +86,14 @@ pub(crate) struct ClientIo {
     /// The client has said that nothing more comes.
     ended: bool,
     line: Arc<ClientLine>,
-    guard: Guard,
+    guard: HeadGuard,
     /// After a fault in a body nothing more is read.
     cut: bool,
     /// Runs while a write waits for the client.
     stall: Option<Pin<Box<Sleep>>>,
     pace: Pace,
     least: ClientPace,
-    /// HTTP/1 only: a head of HTTP/2 is one frame or few.
-    head_clock: Option<Box<HeadClock>>,
+    head_clock: Box<HeadClock>,
 }
 
 impl ClientIo {
@@ -124,28 +104,12 @@ impl ClientIo {
             before: bytes.into(),
             ended: false,
             line: Arc::new(ClientLine::new()),
-            guard: Guard::Http1(HeadGuard::new()),
+            guard: HeadGuard::new(),
             cut: false,
             stall: None,
             pace: Pace::default(),
             least,
-            head_clock: Some(Box::new(head_clock)),
-        }
-    }
-
-    pub(crate) fn http2(stream: ClientStream, least: ClientPace) -> Self {
-        let guard = Guard::Http2(Http2Guard::new(Instant::now()));
-        Self {
-            stream: Some(stream),
-            before: Bytes::new(),
-            ended: false,
-            line: Arc::new(ClientLine::new()),
-            guard,
-            cut: false,
-            stall: None,
-            pace: Pace::default(),
-            least,
-            head_clock: None,
+            head_clock: Box::new(head_clock),
         }
     }
 
@@ -190,13 +154,12 @@ impl ClientIo {
 
     /// Gives up a client whose request head does not come to its end.
     fn watch_head(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
-        let (Guard::Http1(guard), Some(clock)) = (&self.guard, &mut self.head_clock) else { return polled };
-        if !guard.is_within_head() {
-            clock.end();
+        if !self.guard.is_within_head() {
+            self.head_clock.end();
             return polled;
         }
-        clock.begin();
-        if polled.is_pending() && clock.poll(cx).is_ready() {
+        self.head_clock.begin();
+        if polled.is_pending() && self.head_clock.poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled
@@ -252,23 +215,16 @@ impl AsyncRead for ClientIo {
         };
         let this = &mut *self;
         this.ended |= matches!(polled, Poll::Ready(Ok(()))) && buf.filled().len() == before;
-        match &mut this.guard {
-            Guard::Http1(guard) => match guard.push(&buf.filled()[before..]) {
-                Guarded::Sound => {}
-                // There is only ever one: the guard stops at it.
-                Guarded::Head(fault) => this.line.fault.set(fault).unwrap_or_default(),
-                Guarded::Body { sound_bytes } => {
-                    buf.set_filled(before + sound_bytes);
-                    this.cut = true;
-                    // An empty read would be the client's end.
-                    if sound_bytes == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                    }
-                }
-            },
-            Guard::Http2(guard) => {
-                if let Err(Flood(name)) = guard.push(&buf.filled()[before..], Instant::now()) {
-                    return Poll::Ready(Err(io::Error::other(format!("client sent too many {name}"))));
+        match this.guard.push(&buf.filled()[before..]) {
+            Guarded::Sound => {}
+            // There is only ever one: the guard stops at it.
+            Guarded::Head(fault) => this.line.fault.set(fault).unwrap_or_default(),
+            Guarded::Body { sound_bytes } => {
+                buf.set_filled(before + sound_bytes);
+                this.cut = true;
+                // An empty read would be the client's end.
+                if sound_bytes == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                 }
             }
         }

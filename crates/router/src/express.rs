@@ -6,6 +6,8 @@
 //! (`proxy`, `exchange`) before anything was done about it; the connection stays there. Framing is decided once, in
 //! `request_head` and `response_head`, and more strictly than anywhere else.
 //!
+//! HTTP/2 has a lane of its own (`http2`), which gives single requests to the full path.
+//!
 //! What holds on the full path holds here: a slot is kept until the dyno has answered or closed, a client that leaves is
 //! noticed, time limits and codes are the same, and one line per request is logged.
 
@@ -13,6 +15,7 @@ mod carry;
 mod chunks;
 mod client_side;
 mod dyno_stream;
+pub(crate) mod http2;
 mod outgoing;
 mod recipient;
 mod request_head;
@@ -48,7 +51,7 @@ use self::carry::{Fault, carry};
 use self::client_side::ClientSide;
 pub(crate) use self::dyno_stream::StreamPool;
 use self::outgoing::{Outgoing, Source};
-use self::request_head::{HEADERS_MAX, Parsed};
+use self::request_head::{HEADERS_MAX, Parsed, RequestHead};
 
 /// The requests at the beginning of the bytes that the lane would take: method, target, body.
 #[cfg(fuzzing)]
@@ -196,26 +199,8 @@ impl Lane<'_> {
         let end = head.head_bytes.saturating_add(head.body_bytes);
         // A body that is still on its way is streamed by the full path.
         let Some(body) = bytes.get(head.head_bytes..end) else { return Considered::Other };
-        let shared = &self.worker.shared;
-        let tls = self.origin.tls.as_ref();
-        let Some(app) = shared.table.app(head.host()) else { return Considered::Other };
-        let misdirected = tls.is_some_and(|tls| tls.is_misdirected(head.host(), shared.table.certificates()));
-        if misdirected || head.target.starts_with(OWN_PATHS) || app.view().edge != EdgeSettings::default() {
-            return Considered::Other;
-        }
-        // By the time that it is let through, its host may lead elsewhere.
-        if app.is_held() {
-            return Considered::Other;
-        }
-        let Origin { peer, local, front, fronts, .. } = self.origin;
-        // The full path says what follows from that.
-        let Ok(came) = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls) else {
-            return Considered::Other;
-        };
-        let Some(place) = app.places.enter(shared.bounds.app_requests_max) else { return Considered::Other };
-        let source = Source { came: &came, fronts, unix_ms: unix_us() / 1000 };
-        let outgoing = Outgoing::new(app, &head, body, source, place, self.worker.buffers.take());
-        Considered::Request(Box::new(outgoing), end)
+        let outgoing = for_a_dyno(self.worker, self.origin, &head, body);
+        outgoing.map_or(Considered::Other, |outgoing| Considered::Request(outgoing, end))
     }
 
     /// Carries one request to its end, and says whether the connection may carry another one.
@@ -265,6 +250,27 @@ impl Lane<'_> {
         });
         matches!(written.await, Ok(Ok(()))) && !close
     }
+}
+
+/// The request as a dyno gets it; `None` if something about its app needs the full path.
+fn for_a_dyno(worker: &Worker, origin: &Origin, head: &RequestHead<'_, '_>, body: &[u8]) -> Option<Box<Outgoing>> {
+    let shared = &worker.shared;
+    let tls = origin.tls.as_ref();
+    let app = shared.table.app(head.host())?;
+    let misdirected = tls.is_some_and(|tls| tls.is_misdirected(head.host(), shared.table.certificates()));
+    if misdirected || head.target.starts_with(OWN_PATHS) || app.view().edge != EdgeSettings::default() {
+        return None;
+    }
+    // By the time that it is let through, its host may lead elsewhere.
+    if app.is_held() {
+        return None;
+    }
+    let Origin { peer, local, front, fronts, .. } = origin;
+    // The full path says what follows from that.
+    let came = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls).ok()?;
+    let place = app.places.enter(shared.bounds.app_requests_max)?;
+    let source = Source { came: &came, fronts, unix_ms: unix_us() / 1000 };
+    Some(Box::new(Outgoing::new(app, head, body, source, place, worker.buffers.take())))
 }
 
 /// Collects what is known about one request and writes its line when dropped, also where the router ends in its middle.

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use crate::config::Bounds;
 use crate::head;
 use crate::head_guard::{Guarded, HeadGuard};
-use crate::http2_guard::Http2Guard;
 use crate::proxy_protocol;
 use crate::request_body::RequestBody;
 
@@ -35,10 +34,11 @@ pub fn first_fault(bytes: &[u8], cut: usize) -> Option<(u64, &'static str)> {
     })
 }
 
-pub fn flood(bytes: &[u8], cut: usize) -> Option<&'static str> {
-    let now = Instant::now();
-    let mut guard = Http2Guard::new(now);
-    bytes.chunks(cut).find_map(|piece| guard.push(piece, now).err()).map(|flood| flood.0)
+/// The requests in what an HTTP/2 client sends behind its preface and settings, and what is said to it.
+pub fn http2(bytes: &[u8], cut: usize) -> (Vec<Understood>, Vec<u8>) {
+    let (requests, answers) = crate::express::http2::played(bytes, cut);
+    let understood = requests.into_iter().map(|(method, target, body)| Understood { method, target, body }).collect();
+    (understood, answers)
 }
 
 /// What the PROXY header says, and how many bytes are left behind it.

@@ -38,8 +38,6 @@ mod front;
 mod head;
 mod head_clock;
 mod head_guard;
-mod http2;
-mod http2_guard;
 mod local_executor;
 mod pace;
 mod places;

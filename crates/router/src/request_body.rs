@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use crate::express::http2::StreamBody;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum RequestBodyError {
     #[error("client left before the body was whole")]
@@ -24,21 +26,30 @@ pub(crate) enum RequestBodyError {
 
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    incoming: Incoming,
-    http2: bool,
+    source: Source,
     /// How much of it may still come.
     bytes_left: u64,
     /// How much of it has come.
     bytes: Rc<Cell<u64>>,
 }
 
+#[derive(Debug)]
+enum Source {
+    Http1(Incoming),
+    Http2(StreamBody),
+}
+
 impl RequestBody {
     pub(crate) fn http1(incoming: Incoming) -> Self {
-        Self { incoming, http2: false, bytes_left: u64::MAX, bytes: Rc::default() }
+        Self::of(Source::Http1(incoming))
     }
 
-    pub(crate) fn http2(incoming: Incoming) -> Self {
-        Self { http2: true, ..Self::http1(incoming) }
+    pub(crate) fn http2(body: StreamBody) -> Self {
+        Self::of(Source::Http2(body))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, bytes_left: u64::MAX, bytes: Rc::default() }
     }
 
     /// Says at any time how many bytes have come.
@@ -49,7 +60,7 @@ impl RequestBody {
     /// Sets a limit. `false` if the body is known to be longer.
     pub(crate) fn limit(&mut self, bytes_max: u64) -> bool {
         self.bytes_left = bytes_max;
-        self.incoming.size_hint().lower() <= bytes_max
+        self.size_hint().lower() <= bytes_max
     }
 }
 
@@ -61,32 +72,37 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.bytes.update(|before| before + bytes);
-                match self.bytes_left.checked_sub(bytes) {
-                    Some(left) => {
-                        self.bytes_left = left;
-                        Some(Ok(frame))
-                    }
-                    None => Some(Err(RequestBodyError::TooLarge)),
-                }
+        let polled = match &mut self.source {
+            Source::Http1(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|error| fault(&error))))
             }
-            Some(Err(error)) => Some(Err(fault(&error))),
-            // hyper ends the body of a cancelled HTTP/2 stream as if it were whole. Passed on, the dyno would take a
-            // part of an upload for all of it.
-            None if self.http2 && !self.incoming.is_end_stream() => Some(Err(RequestBodyError::Left)),
-            None => None,
-        })
+            Source::Http2(body) => Pin::new(body).poll_frame(cx),
+        };
+        let frame = match ready!(polled) {
+            Some(Ok(frame)) => frame,
+            other => return Poll::Ready(other),
+        };
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.bytes.update(|before| before + bytes);
+        let Some(left) = self.bytes_left.checked_sub(bytes) else {
+            return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+        };
+        self.bytes_left = left;
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.source {
+            Source::Http1(incoming) => incoming.is_end_stream(),
+            Source::Http2(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.source {
+            Source::Http1(incoming) => incoming.size_hint(),
+            Source::Http2(body) => body.size_hint(),
+        }
     }
 }
 

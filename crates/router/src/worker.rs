@@ -30,7 +30,6 @@ use crate::date::DateText;
 use crate::express::{self, HandOver, StreamPool};
 use crate::front::{Front, Fronts};
 use crate::head_clock::HeadClock;
-use crate::http2;
 use crate::listener::{self, Listener};
 use crate::log_thread::LogSender;
 use crate::places::{ClientPlace, ClientPlaces};
@@ -268,8 +267,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     };
     origin.tls = tls;
     if http2 {
-        let least = worker.shared.bounds.client_pace;
-        Box::pin(http2::serve(&worker, ClientIo::http2(stream, least), origin)).await;
+        Box::pin(express::http2::serve(&worker, stream, origin)).await;
     } else if let Some(HandOver { stream, bytes }) = express::serve(&worker, stream, &origin).await {
         let shared = &worker.shared;
         let head_clock = HeadClock::new(origin.peer.ip(), &shared.slow_heads, &shared.bounds);

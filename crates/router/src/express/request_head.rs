@@ -11,6 +11,9 @@ use httparse::Header;
 /// Heads with more lines than this are not for the lane.
 pub(super) const HEADERS_MAX: usize = 48;
 
+/// As on the full path.
+const METHOD_BYTES_MAX: usize = 32;
+
 pub(super) type HeaderSpace<'bytes> = [MaybeUninit<Header<'bytes>>; HEADERS_MAX];
 
 #[derive(Debug)]
@@ -58,10 +61,8 @@ pub(super) fn parse<'head, 'bytes>(
     let headers: &'head [Header<'bytes>] = request.headers;
     // An empty line before the head shows here, too. Methods are case-sensitive, and all known ones are upper case.
     if !bytes.starts_with(method.as_bytes())
-        || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
-        || !target.starts_with('/')
-        || target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#')
-        || matches!(method, "CONNECT" | "TRACE")
+        || !is_plain_method(method)
+        || !is_plain_target(target)
         || has_bare_line_feed(&bytes[..head_bytes])
     {
         return Parsed::Other;
@@ -97,13 +98,24 @@ pub(super) fn parse<'head, 'bytes>(
     Parsed::Whole(RequestHead { method, target, authority, headers, head_bytes, body_bytes, close })
 }
 
+/// One that needs no further thought.
+pub(super) fn is_plain_method(method: &str) -> bool {
+    let upper = method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    upper && method.len() <= METHOD_BYTES_MAX && !method.is_empty() && !matches!(method, "CONNECT" | "TRACE")
+}
+
+/// A path of an address, which needs no further thought.
+pub(super) fn is_plain_target(target: &str) -> bool {
+    target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+}
+
 /// httparse takes lines that end in a bare line feed, which others do not.
 pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 /// `shop.example` or `shop.example:8080` in lower case, which needs no further thought.
-fn plain_authority(value: &[u8]) -> Option<&str> {
+pub(super) fn plain_authority(value: &[u8]) -> Option<&str> {
     let authority = std::str::from_utf8(value).ok()?;
     let (host, port) = authority.split_once(':').unwrap_or((authority, "1"));
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';

@@ -36,7 +36,7 @@ pub(super) struct ResponseHead<'head, 'bytes> {
     pub(super) framing: Framing,
     /// The dyno will take another request on this connection.
     pub(super) keep_alive: bool,
-    has_date: bool,
+    pub(super) has_date: bool,
     /// Names of headers that concern the connection only.
     nominated: Option<&'bytes [u8]>,
 }
@@ -127,14 +127,7 @@ pub(super) fn write(head: &ResponseHead<'_, '_>, close: bool, date: &str, out: &
     out.push(b' ');
     out.extend_from_slice(head.reason.as_bytes());
     out.extend_from_slice(b"\r\n");
-    let mut length_written = false;
-    for Header { name, value } in head.headers {
-        if is_hop_by_hop(name) || head.nominates(name) {
-            continue;
-        }
-        if name.eq_ignore_ascii_case("content-length") && std::mem::replace(&mut length_written, true) {
-            continue;
-        }
+    for (name, value) in head.fields() {
         line(out, name.as_bytes(), value);
     }
     if matches!(head.framing, Framing::Chunked | Framing::UntilClose) {
@@ -150,6 +143,15 @@ pub(super) fn write(head: &ResponseHead<'_, '_>, close: bool, date: &str, out: &
 }
 
 impl ResponseHead<'_, '_> {
+    /// The fields that are the client's, too.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut length_given = false;
+        self.headers.iter().filter_map(move |Header { name, value }| {
+            let repeated = name.eq_ignore_ascii_case("content-length") && std::mem::replace(&mut length_given, true);
+            (!repeated && !is_hop_by_hop(name) && !self.nominates(name)).then_some((*name, *value))
+        })
+    }
+
     /// Whether `Connection` names this header. What frames the message stays whatever it says.
     fn nominates(&self, name: &str) -> bool {
         let Some(nominated) = self.nominated else { return false };
@@ -162,7 +164,7 @@ fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
     match name.len() {
         2 => name.eq_ignore_ascii_case("te"),
         6 => name.eq_ignore_ascii_case("expect"),

@@ -14,6 +14,7 @@ mod codes;
 mod compression;
 mod fronts;
 mod http2;
+mod http2_answers;
 mod limits;
 mod metrics;
 mod proxying;

@@ -1,0 +1,221 @@
+//! The client's end of one stream, as an answer is given to it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use domain::error_code::ErrorCode;
+use http::HeaderMap;
+use http::response::Parts;
+use tokio::time::Instant;
+
+use super::frame::Reason;
+use super::hpack;
+use super::session::Session;
+use crate::express::recipient::{Left, Recipient};
+use crate::express::response_head::{ResponseHead, is_hop_by_hop};
+use crate::pace::Pace;
+use crate::worker::Worker;
+
+#[derive(Debug)]
+pub(super) struct StreamSide<'a> {
+    pub(super) session: &'a Rc<RefCell<Session>>,
+    worker: &'a Rc<Worker>,
+    pub(super) id: u32,
+    /// The block of a head that nothing has followed yet, and whether nothing will.
+    head: Vec<u8>,
+    is_whole: bool,
+    /// What the client has no room for.
+    unsent: Vec<u8>,
+    /// The body ends with that.
+    ends: bool,
+    /// Behind that.
+    trailers: Vec<u8>,
+    /// When the client took something last.
+    moved_at: Instant,
+    pace: Pace,
+}
+
+impl<'a> StreamSide<'a> {
+    pub(super) fn new(session: &'a Rc<RefCell<Session>>, worker: &'a Rc<Worker>, id: u32) -> Self {
+        Self {
+            session,
+            worker,
+            id,
+            head: Vec::new(),
+            is_whole: false,
+            unsent: Vec::new(),
+            ends: false,
+            trailers: Vec::new(),
+            moved_at: Instant::now(),
+            pace: Pace::default(),
+        }
+    }
+
+    pub(super) fn reset(&self, reason: Reason) {
+        self.session.borrow_mut().reset(self.id, reason);
+    }
+
+    /// Begins an answer that did not come as bytes.
+    pub(super) fn head_of(&mut self, parts: &Parts, ends: bool) {
+        let mut block = self.worker.buffers.take();
+        hpack::write_status(&mut block, parts.status.as_u16());
+        for (name, value) in &parts.headers {
+            if !is_hop_by_hop(name.as_str()) {
+                hpack::write_field(&mut block, name.as_str().as_bytes(), value.as_bytes().trim_ascii());
+            }
+        }
+        if !parts.headers.contains_key(http::header::DATE) {
+            hpack::write_field(&mut block, b"date", self.worker.date.now().as_bytes());
+        }
+        (self.head, self.is_whole) = (block, ends);
+    }
+
+    /// Sends the head, if it waits, and as much of `bytes` as the client has room for.
+    pub(super) fn send(&mut self, bytes: &[u8], ends: bool) -> Result<(), Left> {
+        let mut session = self.session.borrow_mut();
+        if !self.head.is_empty() {
+            session.send_headers(self.id, &self.head, self.is_whole);
+            self.worker.buffers.put(std::mem::take(&mut self.head));
+        }
+        if self.is_whole {
+            return Ok(());
+        }
+        if session.is_gone(self.id) {
+            return Err(Left);
+        }
+        let taken = if self.unsent.is_empty() { session.send_data(self.id, bytes, ends) } else { 0 };
+        if taken < bytes.len() {
+            self.unsent.extend_from_slice(&bytes[taken..]);
+            self.ends |= ends;
+            self.moved_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.ends = true;
+        if self.unsent.is_empty() {
+            self.send_end();
+        }
+    }
+
+    /// Ends the body with these fields.
+    pub(super) fn end_with(&mut self, trailers: &HeaderMap) {
+        for (name, value) in trailers {
+            self.add_trailer(name.as_str(), value.as_bytes());
+        }
+        self.end();
+    }
+
+    fn add_trailer(&mut self, name: &str, value: &[u8]) {
+        // What frames a message, or concerns a connection, has no place behind a body.
+        if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case("content-length") {
+            hpack::write_field(&mut self.trailers, name.as_bytes(), value.trim_ascii());
+        }
+    }
+
+    /// Once everything before it was sent.
+    fn send_end(&self) {
+        let mut session = self.session.borrow_mut();
+        if self.trailers.is_empty() {
+            session.send_data(self.id, &[], true);
+        } else {
+            session.send_headers(self.id, &self.trailers, true);
+        }
+    }
+}
+
+impl Recipient for StreamSide<'_> {
+    const TAKES_CHUNKS: bool = false;
+
+    fn poll_left(&mut self, cx: &mut Context<'_>, _scratch: &mut [u8]) -> Poll<Left> {
+        self.session.borrow_mut().poll_left(self.id, cx)
+    }
+
+    fn poll_deadline(&mut self, _cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.session.borrow_mut().poll_deadline(self.id, deadline)
+    }
+
+    fn head(&mut self, head: &ResponseHead<'_, '_>, ends: bool) {
+        let mut block = self.worker.buffers.take();
+        hpack::write_status(&mut block, head.status);
+        for (name, value) in head.fields() {
+            hpack::write_field(&mut block, name.as_bytes(), value.trim_ascii());
+        }
+        if !head.has_date {
+            hpack::write_field(&mut block, b"date", self.worker.date.now().as_bytes());
+        }
+        hpack::write_field(&mut block, b"via", b"1.1 berth");
+        (self.head, self.is_whole) = (block, ends);
+    }
+
+    fn take_back_head(&mut self) -> bool {
+        self.is_whole = false;
+        !std::mem::take(&mut self.head).is_empty()
+    }
+
+    fn pass(&mut self, _cx: &mut Context<'_>, bytes: &[u8], ends: bool) -> Result<(), Left> {
+        self.send(bytes, ends)
+    }
+
+    fn pass_unbounded(&mut self, _cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Left> {
+        self.send(bytes, false)
+    }
+
+    fn end_unbounded(&mut self) {
+        self.end();
+    }
+
+    fn end_unchunked(&mut self, trailers: &[u8]) {
+        let mut space = [httparse::EMPTY_HEADER; TRAILERS_MAX];
+        if let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(trailers, &mut space) {
+            for field in fields {
+                self.add_trailer(field.name, field.value);
+            }
+        }
+        self.end();
+    }
+
+    fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>> {
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        {
+            let mut session = self.session.borrow_mut();
+            let ends = self.ends && self.trailers.is_empty();
+            let taken = session.send_data(self.id, &self.unsent, ends);
+            if taken > 0 {
+                self.moved_at = Instant::now();
+                let least = self.worker.shared.bounds.client_pace;
+                if self.pace.moved(taken as u64, self.moved_at, least).is_err() {
+                    return Poll::Ready(Err(ErrorCode::H28));
+                }
+            }
+            if taken < self.unsent.len() {
+                self.unsent.drain(..taken);
+                if session.poll_left(self.id, cx).is_ready() {
+                    return Poll::Ready(Err(ErrorCode::H27));
+                }
+                session.stand_in_line(self.id);
+                self.pace.wait(Instant::now());
+                ready!(session.poll_deadline(self.id, self.moved_at + idle));
+                return Poll::Ready(Err(ErrorCode::H28));
+            }
+            self.unsent = Vec::new();
+        }
+        if self.ends && !self.trailers.is_empty() {
+            self.send_end();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
+        // The connection's task sends what waits.
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A dyno's trailers beyond this are left out.
+const TRAILERS_MAX: usize = 32;
