@@ -369,6 +369,11 @@ impl Learner {
         self.known.clear();
     }
 
+    /// A dyno that is alone is compared with its own past, and requests may have been different then.
+    fn proof(&self) -> f64 {
+        if self.meters.len() == 1 { 2.0 * PROOF } else { PROOF }
+    }
+
     fn prove(&mut self, now: Duration) {
         self.evidence = Some(now);
         self.loan = Loan::default();
@@ -525,7 +530,7 @@ impl Learner {
                 if !hurried && !std::mem::take(&mut self.doubtful) && trial.confirms_rejection() {
                     self.against += sure.min(PROOF / 3.0);
                 }
-                if self.against >= PROOF {
+                if self.against >= self.proof() {
                     self.prove(now);
                 }
                 // Part of the way is better than nothing, once the doubt is small against it.
@@ -540,10 +545,7 @@ impl Learner {
                     self.known.clear();
                 }
                 let careful = if self.evidence.is_some() { 0 } else { GROWTH_OPEN };
-                if hurried && self.evidence.is_none() {
-                    // Answers to what had been added were still under way.
-                    self.next_trial = now + self.latency().unwrap_or_default();
-                } else if self.growth > careful {
+                if self.growth > careful {
                     self.growth -= 1;
                     self.next_trial = now + self.latency().unwrap_or_default();
                     if self.late_at(self.base() + 1, self.base()) {
@@ -556,7 +558,7 @@ impl Learner {
             }
             Verdict::Adopt { .. } => {
                 self.against += PROOF / 3.0;
-                if self.against >= PROOF {
+                if self.against >= self.proof() {
                     self.prove(now);
                 }
                 self.adopt(level, &trial.probes, now);

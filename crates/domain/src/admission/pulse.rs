@@ -10,7 +10,7 @@ const MISSED: f64 = 40.0;
 
 /// However many failed to come, a shorter silence is a hiccup: of so many seconds, and so many mean times of an answer.
 const STALL_SECONDS_MIN: f64 = 0.4;
-const STALL_LATENCIES_MIN: f64 = 3.0;
+const STALL_LATENCIES_MIN: f64 = 8.0;
 
 /// Nobody looked for longer than this: it is not known what happened meanwhile.
 const GAP_SECONDS: f64 = 1.0;
@@ -96,14 +96,14 @@ mod tests {
     #[test]
     fn a_busy_app_stalls_within_half_a_second_and_a_quiet_one_never_at_once() {
         assert!(stalls_after(200, 0.05).unwrap() <= ms(500));
-        assert!(stalls_after(20, 0.05).unwrap() <= ms(1_000));
-        assert!(stalls_after(1, 0.05).unwrap() >= ms(10_000));
+        assert!(stalls_after(20, 0.05).unwrap() <= ms(4_000));
+        assert_eq!(stalls_after(1, 0.05), None);
         assert_eq!(stalls_after(0, 0.0), None);
     }
 
     #[test]
     fn answers_that_take_long_may_be_silent_for_long() {
-        assert!(stalls_after(200, 5.0).unwrap() >= ms(10_000));
+        assert!(stalls_after(200, 5.0).is_none_or(|silence| silence >= ms(10_000)));
     }
 
     #[test]

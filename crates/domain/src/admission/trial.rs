@@ -15,6 +15,9 @@ const DRIFT_PRIOR: f64 = 4.0;
 /// is chance: a variance of a quarter of a wave squared, for each dyno.
 const PHASE: f64 = 0.25;
 
+/// Answers that come with a larger dispersion say too little to refuse anybody for it.
+const UNEVEN: f64 = 4.0;
+
 /// An error this small against the distance of the two limits leaves no doubt: the truth is between them.
 const SURE: f64 = 0.3;
 
@@ -122,11 +125,14 @@ impl Trial {
 }
 
 impl Trial {
-    /// Whether the probes did no better than the others at the same time, whatever was known before. `true` where there
-    /// are no others.
+    /// Whether the probes did no better than the others at the same time, whatever was known before, and answers came
+    /// evenly: where few requests hold their slots for most of the time, it is chance which side they are on.
     pub(crate) fn confirms_rejection(&self) -> bool {
-        let (probes, others) = (sum(self.probes.values()).rate(), sum(self.others.values()).rate());
-        let (Some(probes), Some(others)) = (probes, others) else { return self.others.is_empty() };
+        let (probes, others) = (sum(self.probes.values()), sum(self.others.values()));
+        if probes.dispersion() > UNEVEN || others.dispersion() > UNEVEN {
+            return false;
+        }
+        let (Some(probes), Some(others)) = (probes.rate(), others.rate()) else { return self.others.is_empty() };
         probes / others < (f64::from(self.level) / f64::from(self.base)).sqrt()
     }
 }
