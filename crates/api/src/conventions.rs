@@ -119,6 +119,11 @@ fn convert(resource: &mut Value) {
             fields.insert(name.to_owned(), Value::Null);
         }
         fields.insert("mfa_experience".to_owned(), json!("legacy"));
+    } else if fields.contains_key("precise_dyno_units") {
+        // There is one machine, and so one tier.
+        fields.insert("can_autoscale".to_owned(), json!(false));
+        fields.insert("infrastructure_tier".to_owned(), json!("production"));
+        fields.insert("product_dyno_tier".to_owned(), json!("standard"));
     } else if fields.len() == 4 && fields.get("name") == Some(&json!("cedar")) {
         fields.insert("expanded_supported_features".to_owned(), json!([]));
         fields.insert("unsupported_features".to_owned(), json!([]));

@@ -14,16 +14,9 @@ use crate::platform::TestPlatform;
 use crate::source::Source;
 use crate::wait::wait_for;
 
-/// Requests for what there is none of, which `platform_links` asks for. The only collaborator of an app is its owner,
-/// who cannot be removed.
-const WITHOUT_ANSWER: [&str; 6] = [
-    "/addons/{add_on}",
-    "/addon-attachments/",
-    "/actions/add",
-    "/apps/{app}/addons/",
-    "/oauth/clients/",
-    "DELETE /apps/{app}/collaborators/",
-];
+/// Requests for what there is none of, which `platform_links` asks for.
+const WITHOUT_ANSWER: [&str; 5] =
+    ["/addons/{add_on}", "/addon-attachments/", "/actions/add", "/apps/{app}/addons/", "/oauth/clients/"];
 
 struct Client<'a> {
     platform: &'a TestPlatform,
@@ -72,6 +65,7 @@ fn every_served_request_answers_as_herokus_in_both_forms() {
         the_code(&client, shop);
         the_processes(&client, shop);
         the_addresses(&client, shop);
+        the_listeners(&client, shop);
         the_pipeline(&client, shop, copy);
         client.ask("DELETE", &format!("/apps/{copy}"), &Value::Null);
 
@@ -205,6 +199,30 @@ fn the_addresses(client: &Client<'_>, app: &str) {
     );
     client.ask("PATCH", &path, &json!({"sni_endpoint": null}));
     client.ask("DELETE", &sni, &Value::Null);
+    client.ask("DELETE", &path, &Value::Null);
+}
+
+/// Who hears of the app: people, drains, webhooks.
+fn the_listeners(client: &Client<'_>, app: &str) {
+    let of = |rest: &str| format!("/apps/{app}{rest}");
+    let ada = format!("ada@{app}.example");
+    client.platform.ask("POST", "/berth/people", &json!({"email": ada}));
+    let one = client.ask("POST", &of("/collaborators"), &json!({"user": ada, "permissions": ["view"]}));
+    client.ask("DELETE", &of(&format!("/collaborators/{}", text(&one, "id"))), &Value::Null);
+    client.ask("POST", &of("/log-drains"), &json!({"url": "https://logs.example.com/"}));
+    let drain = client.list(&of("/log-drains"));
+    client.ask("DELETE", &of(&format!("/log-drains/{}", text(&drain, "id"))), &Value::Null);
+
+    let body = json!({"url": "https://hooks.example.com/", "include": ["api:release"], "level": "notify"});
+    client.ask("POST", &of("/webhooks"), &body);
+    let webhook = client.list(&of("/webhooks"));
+    client.ask("PATCH", &of("/config-vars"), &json!({"COLOUR": "blue"}));
+    for made in ["/webhook-events", "/webhook-deliveries"] {
+        wait_for("the release is told", || client.get(&of(made)).get(0).cloned());
+        client.list(&of(made));
+    }
+    let path = of(&format!("/webhooks/{}", text(&webhook, "id")));
+    client.ask("PATCH", &path, &json!({"level": "sync"}));
     client.ask("DELETE", &path, &Value::Null);
 }
 

@@ -129,14 +129,6 @@ fn a_dyno_that_speaks_only_http2_serves_once_the_app_says_so() {
     assert_eq!(platform.text("shop", "/"), "spoken over 2.0\n");
 }
 
-/// Serves as `berth up --https-port` does.
-fn with_https() -> Option<TestPlatform> {
-    let mut platform = TestPlatform::start()?;
-    platform.interrupt();
-    platform.up_with(&["--https-port", &platform.https_port.to_string()]);
-    Some(platform)
-}
-
 /// The head of what curl gets from the app over TLS.
 fn head_over_tls(platform: &TestPlatform) -> String {
     let port = platform.https_port;
@@ -153,7 +145,7 @@ fn head_over_tls(platform: &TestPlatform) -> String {
 
 #[test]
 fn visitors_are_led_to_https_and_told_to_stay_there() {
-    let Some(platform) = with_https() else { return };
+    let Some(platform) = TestPlatform::start() else { return };
     platform.python_web("shop");
     let head = head_over_tls(&platform);
     assert!(head.contains(" 200") && head.contains("version=1") && !head.contains("strict-transport"), "{head}");
