@@ -216,12 +216,13 @@ impl Table {
             }
             state.apply_app(route, &self.active_apps);
         }
-        for id in removed {
-            state.remove_app(*id);
-        }
         if !gone.is_empty() || !new.is_empty() {
             let of_apps = new.into_iter().filter_map(|(host, id)| Some((host, state.apps.get(&id)?.clone())));
             self.hosts.change(gone, of_apps);
+        }
+        // After the hosts: requests that waited for an app that goes look where their host leads now.
+        for id in removed {
+            state.remove_app(*id);
         }
         state.generation = generation;
         let departed = std::mem::take(&mut state.departed);
