@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use domain::access::Permission;
+use domain::access::{Errand, Permission};
 use domain::name::AppName;
 use http::{HeaderMap, StatusCode};
 use store::account::Account;
@@ -104,7 +104,7 @@ pub(crate) async fn update(
 ) -> ApiResult<Json<heroku::App>> {
     if body.name.is_some() {
         // Its address changes with it.
-        actor.must(&state, &app, Permission::Manage)?;
+        actor.must(&state, &app, Permission::Manage, Errand::Other)?;
     }
     let name = body.name.as_deref().map(parse_name).transpose()?;
     if let Some(stack) = &body.build_stack {

@@ -9,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use domain::access::{Access, Need, Permission, Permissions, Scope};
-use domain::id::{AccountId, TokenId};
+use domain::access::{Access, Errand, Need, Permission, Permissions, Scope, Standing};
+use domain::id::{AccountId, AppId, TokenId};
 use domain::secret::Secret;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
@@ -32,6 +32,8 @@ pub(crate) struct Actor {
     pub(crate) token: Option<TokenId>,
     /// What the token is good for.
     pub(crate) scopes: Vec<Scope>,
+    /// The one app that the token is for.
+    pub(crate) only_app: Option<AppId>,
 }
 
 impl Actor {
@@ -57,10 +59,16 @@ impl Actor {
 
     /// Refuses what the actor may not do with an app that the path does not name. An app that they may not even see
     /// does not exist.
-    pub(crate) fn must(&self, state: &ApiState, app: &App, permission: Permission) -> ApiResult<()> {
+    pub(crate) fn must(&self, state: &ApiState, app: &App, permission: Permission, errand: Errand) -> ApiResult<()> {
         let permissions = state.store.permissions(self.id(), app)?;
         let access = if permission == Permission::View { Access::Read } else { Access::Write };
-        policy::check((Need::App(permission), access), self.account.administrator, &self.scopes, permissions)
+        policy::check((Need::App(permission), access, errand), &self.standing(permissions, Some(Some(app.id))))
+    }
+
+    /// `app` is the one that a request is about, if it is about one; `None` in it is one that is not there.
+    fn standing(&self, permissions: Permissions, app: Option<Option<AppId>>) -> Standing<'_> {
+        let elsewhere = self.only_app.is_some() && app.is_some_and(|app| app != self.only_app);
+        Standing { administrator: self.account.administrator, scopes: &self.scopes, permissions, elsewhere }
     }
 }
 
@@ -101,17 +109,18 @@ async fn admit(state: &Arc<ApiState>, parts: &mut Parts) -> ApiResult<Acting> {
     let path = RawPathParams::from_request_parts(parts, state).await;
     let name = path.as_ref().ok().and_then(|path| path.iter().find(|(key, _value)| *key == "app"));
     let app = name.map(|(_key, name)| state.store.find_app(name)).transpose()?.flatten();
+    let about = route.contains("{app}").then(|| app.as_ref().map(|app| app.id));
     let permissions = match &app {
         Some(app) => state.store.permissions(actor.id(), app)?,
         None => Permissions::NONE,
     };
+    let standing = actor.standing(permissions, about);
     let Some(rule) = policy::rule(&parts.method, &route) else {
         // Not even that there is something is for others to know.
-        policy::check(policy::UNKNOWN, actor.account.administrator, &actor.scopes, permissions)
-            .map_err(|_denied| no_such_route_error(&parts.method, &parts.uri))?;
+        policy::check(policy::UNKNOWN, &standing).map_err(|_denied| no_such_route_error(&parts.method, &parts.uri))?;
         return Ok(enter(state, parts, peer.as_ref(), &route, actor, app));
     };
-    policy::check(rule, actor.account.administrator, &actor.scopes, permissions)?;
+    policy::check(rule, &standing)?;
     Ok(enter(state, parts, peer.as_ref(), &route, actor, app))
 }
 
@@ -144,16 +153,16 @@ fn enter(
 pub(crate) fn authenticate(state: &ApiState, headers: &HeaderMap, peer: Option<&Peer>) -> ApiResult<Actor> {
     if matches!(peer, Some(Peer::LocalAdministrator)) && !headers.contains_key(header::AUTHORIZATION) {
         let account = state.store.first_account()?.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None, scopes: vec![Scope::Global] });
+        return Ok(Actor { account, token: None, scopes: vec![Scope::Global], only_app: None });
     }
     let token = token_of(headers).ok_or_else(ApiError::unauthorized)?;
     if let Some(account) = account_of_push(state, &token) {
         let account = state.store.account(account)?.filter(|account| account.removed_at.is_none());
         let account = account.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None, scopes: vec![Scope::Write] });
+        return Ok(Actor { account, token: None, scopes: vec![Scope::Write], only_app: None });
     }
     let found = state.store.authenticate(&token, state.now())?.ok_or_else(ApiError::unauthorized)?;
-    Ok(Actor { account: found.account, token: Some(found.token), scopes: found.scopes })
+    Ok(Actor { account: found.account, token: Some(found.token), scopes: found.scopes, only_app: found.app })
 }
 
 /// A token for the hook of one push: `push:<account>:<expiry>.<signature>`.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use domain::access::Scope;
+use domain::access::{Errand, Permission, Scope};
 use domain::id::TokenId;
 use domain::secret::Secret;
 use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use store::account::{NewToken, Token};
+use store::app::App;
 use wire::platform_api as heroku;
 
 use crate::auth::Actor;
@@ -46,9 +47,11 @@ pub(crate) async fn create(
         ),
         Some(Some(_) | None) => return Err(ApiError::invalid("expires_in must be a positive number of seconds.")),
     };
-    let description = body.description.unwrap_or_else(|| "token".to_owned());
     let scopes = scopes(body.scope)?;
-    let new = NewToken { account: actor.id(), description, expires_at, scopes };
+    let app = only_app(&state, &actor, &scopes, body.app.as_deref())?;
+    let usual = || app.as_ref().map_or_else(|| "token".to_owned(), |app| format!("deploy {}", app.name));
+    let description = body.description.unwrap_or_else(usual);
+    let new = NewToken { account: actor.id(), description, expires_at, scopes, app: app.map(|app| app.id) };
     let (token, text) = state.store.create_token(new, now).await?;
     if actor.scopes.contains(&Scope::Invitation)
         && let Some(invitation) = actor.token
@@ -108,10 +111,26 @@ pub(crate) async fn revoke(
 /// Words of Heroku's; nothing means everything.
 fn scopes(words: Option<Vec<String>>) -> ApiResult<Vec<Scope>> {
     let words = words.filter(|words| !words.is_empty()).unwrap_or_else(|| vec![Scope::Global.as_str().to_owned()]);
-    let known = "global, identity, read, write, read-protected, write-protected";
+    let known = "global, identity, read, write, read-protected, write-protected, deploy, promote";
     let parse = |word: &String| Scope::parse(word).filter(|scope| *scope != Scope::Invitation);
     let scopes: Option<Vec<Scope>> = words.iter().map(parse).collect();
     scopes.ok_or_else(|| ApiError::invalid(format!("Scope must be one or more of {known}.")))
+}
+
+/// The app that a token for deploys is for. Whoever makes it must be able to deploy themselves, or it would do nothing.
+fn only_app(state: &ApiState, actor: &Actor, scopes: &[Scope], app: Option<&str>) -> ApiResult<Option<App>> {
+    let deploys = scopes.contains(&Scope::Deploy) && scopes.iter().all(|scope| scope.is_for_one_app());
+    match app {
+        Some(name) if deploys => {
+            let app = state.store.find_app(name)?.ok_or_else(|| ApiError::not_found("app"))?;
+            actor.must(state, &app, Permission::Deploy, Errand::Other)?;
+            Ok(Some(app))
+        }
+        None if !scopes.iter().any(|scope| scope.is_for_one_app()) => Ok(None),
+        Some(_) | None => {
+            Err(ApiError::invalid("A token for one app names the app, and its scope is deploy, or deploy and promote."))
+        }
+    }
 }
 
 /// Finds one of the actor's tokens by id; `~` is the one that asks.

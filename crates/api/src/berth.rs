@@ -17,6 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::origin::Origin;
 use crate::present;
+use crate::protection;
 use crate::releases::find_release;
 use crate::state::ApiState;
 
@@ -126,9 +127,11 @@ pub(crate) async fn release(
 
 pub(crate) async fn resume_release(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     TheApp(app): TheApp,
     Path((_app, release)): Path<(String, String)>,
 ) -> ApiResult<Json<ours::ReleaseProgress>> {
+    protection::check(&state, &actor, &app)?;
     let release = find_release(&state, app.id, &release)?;
     let newer = state.store.releases(app.id)?.into_iter().find(|other| {
         other.version > release.version && matches!(other.state, ReleaseState::Serving | ReleaseState::RollingOut)

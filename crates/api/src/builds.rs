@@ -16,6 +16,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::origin::Origin;
 use crate::present;
+use crate::protection;
 use crate::range::page;
 use crate::sources;
 use crate::state::ApiState;
@@ -60,6 +61,7 @@ pub(crate) async fn start_build(
     body: heroku::BuildCreate,
     hold: bool,
 ) -> ApiResult<Build> {
+    protection::check(state, actor, app)?;
     let url = &body.source_blob.url;
     let source = match uploaded_source(url) {
         Some(id) => {

@@ -17,7 +17,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse as _, Response};
-use domain::access::Permission;
+use domain::access::{Errand, Permission};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -132,7 +132,8 @@ fn enter(
     let actor = auth::authenticate(state, headers, Some(peer))?;
     let name = repository.strip_suffix(".git").unwrap_or(repository);
     let app = state.store.find_app(name)?.ok_or_else(|| ApiError::not_found("app"))?;
-    actor.must(state, &app, permission)?;
+    let errand = if permission == Permission::Deploy { Errand::Deploy } else { Errand::Other };
+    actor.must(state, &app, permission, errand)?;
     Ok((actor, app))
 }
 

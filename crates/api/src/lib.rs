@@ -21,7 +21,9 @@ mod berth;
 mod buildpacks;
 mod builds;
 mod catalogue;
+mod clone;
 mod collaborators;
+mod comparison;
 mod concurrency;
 mod config_vars;
 mod conventions;
@@ -39,11 +41,13 @@ mod log_drains;
 mod log_sessions;
 mod managed_certificates;
 mod marker_guard;
+mod notifications;
 mod origin;
 mod people;
 mod pipelines;
 mod present;
 mod promotions;
+mod protection;
 mod range;
 mod release_phase;
 mod releases;
@@ -189,6 +193,13 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/releases/{release}/rollback", post(release_phase::roll_back))
         .route("/berth/apps/{app}/config-vars", patch(release_phase::change_config))
         .route("/berth/apps/{app}/concurrency", get(concurrency::show).patch(concurrency::declare))
+        .route("/berth/apps/{app}/clone", post(clone::create))
+        .route("/berth/apps/{app}/notifications", get(notifications::list).post(notifications::create))
+        .route("/berth/apps/{app}/notifications/{notification}", delete(notifications::remove))
+        .route("/berth/pipelines/{pipeline}/compare", get(comparison::compare))
+        .route("/berth/pipelines/{pipeline}/protections", get(protection::list))
+        .route("/berth/pipelines/{pipeline}/protections/{stage}", put(protection::protect))
+        .route("/berth/pipelines/{pipeline}/protections/{stage}/lock", put(protection::lock).delete(protection::unlock))
         .route("/berth/apps/{app}/cron", get(cron::list).post(cron::create))
         .route("/berth/apps/{app}/cron/{job}", get(cron::info).patch(cron::update).delete(cron::remove))
         .route("/berth/apps/{app}/cron/{job}/runs", get(cron::runs).post(cron::start))

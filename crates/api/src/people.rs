@@ -38,6 +38,7 @@ pub(crate) async fn invite(
         description: "invitation".to_owned(),
         expires_at,
         scopes: vec![Scope::Invitation],
+        app: None,
     };
     let (_token, text) = state.store.create_token(token, state.now()).await?;
     let invitation = ours::Invitation {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
-use domain::access::Permission;
+use domain::access::{Errand, Permission};
 use domain::id::{AppId, PipelineCouplingId};
 use domain::pipeline::{Stage, parse_name};
 use http::{HeaderMap, StatusCode};
@@ -127,7 +127,7 @@ pub(crate) async fn couple(
     Body(body): Body<shapes::PipelineCouplingCreate>,
 ) -> ApiResult<(StatusCode, Json<shapes::PipelineCoupling>)> {
     let app = state.store.find_app(body.app.as_str())?.ok_or_else(|| ApiError::not_found("app"))?;
-    actor.must(&state, &app, Permission::Manage)?;
+    actor.must(&state, &app, Permission::Manage, Errand::Other)?;
     let pipeline = find(&state, body.pipeline.as_str())?;
     let coupling = state.store.couple(pipeline.id, app.id, stage(&body.stage)?, state.now()).await?;
     Ok((StatusCode::CREATED, Json(shown_coupling(&state, &coupling)?)))
@@ -222,7 +222,7 @@ pub(crate) async fn stack_of(
 }
 
 /// The apps of a pipeline that the actor may see.
-fn apps_in(state: &ApiState, actor: &Actor, pipeline: &str) -> ApiResult<Vec<App>> {
+pub(crate) fn apps_in(state: &ApiState, actor: &Actor, pipeline: &str) -> ApiResult<Vec<App>> {
     let pipeline = find(state, pipeline)?;
     let couplings = state.store.pipeline_couplings()?;
     let is_in = |app: &App| couplings.iter().any(|other| other.pipeline == pipeline.id && other.app == app.id);
@@ -257,15 +257,15 @@ fn stage(text: &str) -> ApiResult<Stage> {
 /// Refuses what the actor may not do with a coupled app. One that is being destroyed is nobody's any more.
 fn must(state: &ApiState, actor: &Actor, app: AppId, permission: Permission) -> ApiResult<()> {
     let app = state.store.app(app)?.ok_or_else(|| ApiError::not_found("app"))?;
-    actor.must(state, &app, permission)
+    actor.must(state, &app, permission, Errand::Other)
 }
 
 /// A pipeline itself belongs to who made it.
-fn refuse_others(actor: &Actor, pipeline: &Pipeline) -> ApiResult<()> {
+pub(crate) fn refuse_others(actor: &Actor, pipeline: &Pipeline) -> ApiResult<()> {
     if pipeline.owner == actor.id() || actor.account.administrator {
         return Ok(());
     }
-    Err(ApiError::forbidden(format!("{} belongs to somebody else, who can rename and destroy it.", pipeline.name)))
+    Err(ApiError::forbidden(format!("{} belongs to somebody else, who can change and destroy it.", pipeline.name)))
 }
 
 /// The couplings of the apps that the actor may see.

@@ -2,7 +2,7 @@
 //!
 //! A route without a line here is for administrators alone. The page `docs/reference/access.md` follows from it.
 
-use domain::access::{Access, Decision, Need, Permission, Permissions, Scope, Standing, decide};
+use domain::access::{Access, Decision, Errand, Need, Permission, Standing, decide};
 use http::Method;
 
 use crate::error::ApiError;
@@ -15,6 +15,14 @@ pub struct Rule {
     pub path: &'static str,
     pub need: Need,
     pub access: Access,
+    pub errand: Errand,
+}
+
+impl Rule {
+    /// Open to tokens that are for this alone.
+    const fn part_of(self, errand: Errand) -> Self {
+        Self { errand, ..self }
+    }
 }
 
 const VIEW: Need = Need::App(Permission::View);
@@ -23,17 +31,17 @@ const OPERATE: Need = Need::App(Permission::Operate);
 const MANAGE: Need = Need::App(Permission::Manage);
 
 const fn reads(path: &'static str, need: Need) -> Rule {
-    Rule { methods: "GET", path, need, access: Access::Read }
+    Rule { methods: "GET", path, need, access: Access::Read, errand: Errand::Other }
 }
 
 const fn writes(methods: &'static str, path: &'static str, need: Need) -> Rule {
-    Rule { methods, path, need, access: Access::Write }
+    Rule { methods, path, need, access: Access::Write, errand: Errand::Other }
 }
 
 /// What may show or use secrets.
 const fn secret(methods: &'static str, path: &'static str, need: Need) -> Rule {
     let access = if methods.len() == 3 { Access::ReadProtected } else { Access::WriteProtected };
-    Rule { methods, path, need, access }
+    Rule { methods, path, need, access, errand: Errand::Other }
 }
 
 pub const RULES: &[Rule] = &[
@@ -57,8 +65,8 @@ pub const RULES: &[Rule] = &[
     // Lists hold the apps that the asker may see.
     reads("/apps", Need::Anybody),
     writes("POST", "/apps", Need::Anybody),
-    Rule { methods: "POST", path: "/filters/apps", need: Need::Anybody, access: Access::Read },
-    reads("/apps/{app}", VIEW),
+    Rule { methods: "POST", ..reads("/filters/apps", Need::Anybody) },
+    reads("/apps/{app}", VIEW).part_of(Errand::Deploy),
     // What a change needs depends on what changes: the handler asks again.
     writes("PATCH", "/apps/{app}", OPERATE),
     writes("DELETE", "/apps/{app}", MANAGE),
@@ -90,8 +98,8 @@ pub const RULES: &[Rule] = &[
     reads("/addons/{addon}/{part}", Need::Anybody),
     reads("/addon-attachments/{attachment}", Need::Anybody),
     writes("DELETE", "/addon-attachments/{attachment}", Need::Anybody),
-    Rule { methods: "POST", path: "/actions/addons/resolve", need: Need::Anybody, access: Access::Read },
-    Rule { methods: "POST", path: "/actions/addon-attachments/resolve", need: Need::Anybody, access: Access::Read },
+    Rule { methods: "POST", ..reads("/actions/addons/resolve", Need::Anybody) },
+    Rule { methods: "POST", ..reads("/actions/addon-attachments/resolve", Need::Anybody) },
     // Config vars hold the keys of everything that the app uses: to see them is to operate the app.
     secret("GET", "/apps/{app}/config-vars", OPERATE),
     secret("PATCH", "/apps/{app}/config-vars", OPERATE),
@@ -111,19 +119,19 @@ pub const RULES: &[Rule] = &[
     writes("POST", "/apps/{app}/dynos/{dyno}/actions/stop", OPERATE),
     writes("DELETE", "/apps/{app}/formations/{kind}", OPERATE),
     writes("POST", "/apps/{app}/formations/{kind}/actions/stop", OPERATE),
-    writes("POST", "/sources", Need::Anybody),
-    writes("POST", "/apps/{app}/sources", DEPLOY),
-    reads("/apps/{app}/builds", VIEW),
-    reads("/apps/{app}/builds/{build}", VIEW),
-    writes("POST", "/apps/{app}/builds", DEPLOY),
-    writes("DELETE", "/apps/{app}/builds/{build}", DEPLOY),
+    writes("POST", "/sources", Need::Anybody).part_of(Errand::Deploy),
+    writes("POST", "/apps/{app}/sources", DEPLOY).part_of(Errand::Deploy),
+    reads("/apps/{app}/builds", VIEW).part_of(Errand::Deploy),
+    reads("/apps/{app}/builds/{build}", VIEW).part_of(Errand::Deploy),
+    writes("POST", "/apps/{app}/builds", DEPLOY).part_of(Errand::Deploy),
+    writes("DELETE", "/apps/{app}/builds/{build}", DEPLOY).part_of(Errand::Deploy),
     // The answer holds the URL of the whole code.
     reads("/apps/{app}/slugs/{slug}", DEPLOY),
     writes("POST", "/apps/{app}/slugs", DEPLOY),
-    reads("/apps/{app}/releases", VIEW),
-    reads("/apps/{app}/releases/{release}", VIEW),
+    reads("/apps/{app}/releases", VIEW).part_of(Errand::Deploy),
+    reads("/apps/{app}/releases/{release}", VIEW).part_of(Errand::Deploy),
     writes("POST", "/apps/{app}/releases", DEPLOY),
-    Rule { methods: "POST", path: "/apps/{app}/log-sessions", need: VIEW, access: Access::Read },
+    Rule { methods: "POST", ..reads("/apps/{app}/log-sessions", VIEW) },
     // The URLs may hold the receivers' keys.
     secret("GET", "/apps/{app}/log-drains", OPERATE),
     secret("GET", "/apps/{app}/log-drains/{drain}", OPERATE),
@@ -140,9 +148,9 @@ pub const RULES: &[Rule] = &[
     // Pipelines are seen by all; what they do to apps, the handlers ask for.
     reads("/pipelines", Need::Anybody),
     writes("POST", "/pipelines", Need::Anybody),
-    reads("/pipelines/{pipeline}", Need::Anybody),
+    reads("/pipelines/{pipeline}", Need::Anybody).part_of(Errand::Deploy),
     writes("PATCH DELETE", "/pipelines/{pipeline}", Need::Anybody),
-    reads("/pipelines/{pipeline}/pipeline-couplings", Need::Anybody),
+    reads("/pipelines/{pipeline}/pipeline-couplings", Need::Anybody).part_of(Errand::Promotion),
     reads("/pipelines/{pipeline}/latest-builds", Need::Anybody),
     reads("/pipelines/{pipeline}/latest-deployments", Need::Anybody),
     reads("/pipelines/{pipeline}/latest-releases", Need::Anybody),
@@ -152,10 +160,10 @@ pub const RULES: &[Rule] = &[
     reads("/users/~/pipeline-couplings", Need::Anybody),
     reads("/pipeline-couplings/{coupling}", Need::Anybody),
     writes("PATCH DELETE", "/pipeline-couplings/{coupling}", Need::Anybody),
-    reads("/apps/{app}/pipeline-couplings", VIEW),
-    writes("POST", "/pipeline-promotions", Need::Anybody),
-    reads("/pipeline-promotions/{promotion}", Need::Anybody),
-    reads("/pipeline-promotions/{promotion}/promotion-targets", Need::Anybody),
+    reads("/apps/{app}/pipeline-couplings", VIEW).part_of(Errand::Deploy),
+    writes("POST", "/pipeline-promotions", Need::Anybody).part_of(Errand::Promotion),
+    reads("/pipeline-promotions/{promotion}", Need::Anybody).part_of(Errand::Promotion),
+    reads("/pipeline-promotions/{promotion}/promotion-targets", Need::Anybody).part_of(Errand::Promotion),
     reads("/oauth/authorizations", Need::Account),
     writes("POST", "/oauth/authorizations", Need::Login),
     reads("/oauth/authorizations/{id}", Need::Account),
@@ -179,9 +187,9 @@ pub const RULES: &[Rule] = &[
     writes("PATCH DELETE", "/berth/people/{person}", Need::Administrator),
     writes("DELETE", "/berth/people/{person}/two-factor", Need::Administrator),
     writes("POST PUT DELETE", "/berth/account/two-factor", Need::Account),
-    reads("/berth/apps/{app}/builds/{build}", VIEW),
-    writes("POST", "/berth/apps/{app}/builds", DEPLOY),
-    reads("/berth/apps/{app}/releases/{release}", VIEW),
+    reads("/berth/apps/{app}/builds/{build}", VIEW).part_of(Errand::Deploy),
+    writes("POST", "/berth/apps/{app}/builds", DEPLOY).part_of(Errand::Deploy),
+    reads("/berth/apps/{app}/releases/{release}", VIEW).part_of(Errand::Deploy),
     writes("POST", "/berth/apps/{app}/releases/{release}/resume", DEPLOY),
     writes("POST", "/berth/apps/{app}/releases/{release}/rollback", DEPLOY),
     secret("PATCH", "/berth/apps/{app}/config-vars", OPERATE),
@@ -195,6 +203,17 @@ pub const RULES: &[Rule] = &[
     writes("PATCH", "/berth/apps/{app}/domains/{domain}", OPERATE),
     reads("/berth/apps/{app}/concurrency", VIEW),
     writes("PATCH", "/berth/apps/{app}/concurrency", OPERATE),
+    // It takes the config vars along that it is told to.
+    secret("POST", "/berth/apps/{app}/clone", OPERATE),
+    // The URLs may hold the receivers' keys.
+    reads("/berth/apps/{app}/notifications", OPERATE),
+    secret("POST", "/berth/apps/{app}/notifications", OPERATE),
+    secret("DELETE", "/berth/apps/{app}/notifications/{notification}", OPERATE),
+    // It tells which config vars are alike: of apps whose config vars the asker may see.
+    secret("GET", "/berth/pipelines/{pipeline}/compare", Need::Anybody),
+    reads("/berth/pipelines/{pipeline}/protections", Need::Anybody),
+    writes("PUT", "/berth/pipelines/{pipeline}/protections/{stage}", Need::Anybody),
+    writes("PUT DELETE", "/berth/pipelines/{pipeline}/protections/{stage}/lock", Need::Anybody),
     reads("/berth/apps/{app}/cron", VIEW),
     reads("/berth/apps/{app}/cron/{job}", VIEW),
     reads("/berth/apps/{app}/cron/{job}/runs", VIEW),
@@ -208,31 +227,30 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// What is judged by no rule.
-pub(crate) const UNKNOWN: (Need, Access) = (Need::Administrator, Access::WriteProtected);
+pub(crate) const UNKNOWN: (Need, Access, Errand) = (Need::Administrator, Access::WriteProtected, Errand::Other);
 
 /// The need of a route, and how it counts for scopes.
-pub fn rule(method: &Method, path: &str) -> Option<(Need, Access)> {
+pub fn rule(method: &Method, path: &str) -> Option<(Need, Access, Errand)> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     let has = |methods: &str| methods.split(' ').any(|one| one == method);
     if let Some(rule) = RULES.iter().find(|rule| rule.path == path && has(rule.methods)) {
-        return Some((rule.need, rule.access));
+        return Some((rule.need, rule.access, rule.errand));
     }
     if is_absent(method, path) {
         // It does nothing but say why it does nothing.
-        return Some((if path.contains("{app}") { VIEW } else { Need::Anybody }, Access::Read));
+        return Some((if path.contains("{app}") { VIEW } else { Need::Anybody }, Access::Read, Errand::Other));
     }
     None
 }
 
 /// Judges a request by what it needs and who asks.
-pub(crate) fn check(
-    (need, access): (Need, Access),
-    administrator: bool,
-    scopes: &[Scope],
-    permissions: Permissions,
-) -> Result<(), ApiError> {
-    match decide(need, access, &Standing { administrator, scopes, permissions }) {
+pub(crate) fn check((need, access, errand): (Need, Access, Errand), who: &Standing<'_>) -> Result<(), ApiError> {
+    match decide(need, access, errand, who) {
         Decision::Allow => Ok(()),
+        Decision::OutOfScope if who.scopes.iter().any(|scope| scope.is_for_one_app()) => Err(ApiError::forbidden(
+            "This token is for deploys of one app, and this request is not part of one. `berth tokens:create` makes \
+             others.",
+        )),
         Decision::OutOfScope => Err(ApiError::forbidden(
             "This token's scope does not cover this request. Use one with a wider scope: \
              `heroku authorizations:create --scope`.",
@@ -258,6 +276,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use domain::access::{Permissions, Scope};
+
     use super::*;
 
     /// The roles of the published table, the least first.
@@ -272,8 +292,8 @@ mod tests {
 
     fn may(rule: &Rule, administrator: bool, words: &[&str]) -> bool {
         let permissions = Permissions::parse(words.iter().copied()).unwrap_or(Permissions::NONE);
-        let who = Standing { administrator, scopes: &[Scope::Global], permissions };
-        decide(rule.need, rule.access, &who) == Decision::Allow
+        let who = Standing { administrator, scopes: &[Scope::Global], permissions, elsewhere: false };
+        decide(rule.need, rule.access, rule.errand, &who) == Decision::Allow
     }
 
     fn page() -> String {
@@ -287,7 +307,9 @@ mod tests {
              Routes that are not in the table are for administrators alone.\n\n\
              A token can be less than its account. `read` is good for the routes marked r, `write` for r and w, \
              `read-protected` for r and R, `write-protected` for all of these; only `global` is good for the account \
-             itself and for administration. R and W show or use secrets.\n\n\
+             itself and for administration. R and W show or use secrets.\n\
+             A token for one app is good for the routes marked d with that app, and for those marked p if it may \
+             promote; nothing else but who it is.\n\n\
              | route | scope | anyone | view | deploy | operate | manage | administrator |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
@@ -300,7 +322,12 @@ mod tests {
                 (_, Access::ReadProtected) => "R",
                 (_, Access::WriteProtected) => "W",
             };
-            page.push_str(&format!("| {} `{}` | {scope} |", rule.methods, rule.path));
+            let errand = match rule.errand {
+                Errand::Deploy => " d",
+                Errand::Promotion | Errand::PromotionTarget => " p",
+                Errand::Other => "",
+            };
+            page.push_str(&format!("| {} `{}` | {scope}{errand} |", rule.methods, rule.path));
             for (_role, administrator, words) in ROLES {
                 page.push_str(if may(rule, administrator, words) { " yes |" } else { " |" });
             }
@@ -357,9 +384,12 @@ mod tests {
     fn what_no_rule_names_is_for_administrators_alone() {
         assert_eq!(rule(&Method::GET, "/berth/new"), None);
         assert_eq!(rule(&Method::PUT, "/apps/{app}"), None);
-        let (need, access) = UNKNOWN;
-        let who = |administrator| Standing { administrator, scopes: &[Scope::Global], permissions: Permissions::EVERY };
-        assert_eq!(decide(need, access, &who(true)), Decision::Allow);
-        assert_eq!(decide(need, access, &who(false)), Decision::NotAdministrator);
+        let (need, access, errand) = UNKNOWN;
+        let ask = |administrator| {
+            let (scopes, permissions) = (&[Scope::Global], Permissions::EVERY);
+            decide(need, access, errand, &Standing { administrator, scopes, permissions, elsewhere: false })
+        };
+        assert_eq!(ask(true), Decision::Allow);
+        assert_eq!(ask(false), Decision::NotAdministrator);
     }
 }

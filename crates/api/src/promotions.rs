@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use domain::access::Permission;
+use domain::access::{Errand, Permission};
 use domain::id::{AppId, PromotionId};
 use domain::release::ReleaseState;
 use http::StatusCode;
@@ -19,6 +19,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::Body;
 use crate::pipelines;
 use crate::present;
+use crate::protection;
 use crate::state::ApiState;
 
 /// Apps that one promotion may reach.
@@ -30,18 +31,19 @@ pub(crate) async fn create(
     Body(body): Body<shapes::PromotionCreate>,
 ) -> ApiResult<(StatusCode, Json<shapes::Promotion>)> {
     let pipeline = pipelines::find(&state, body.pipeline.as_str())?;
-    let in_pipeline = |reference: &shapes::Reference| -> ApiResult<App> {
+    let in_pipeline = |reference: &shapes::Reference, errand: Errand| -> ApiResult<App> {
         let app = state.store.find_app(reference.as_str())?.ok_or_else(|| ApiError::not_found("app"))?;
-        actor.must(&state, &app, Permission::View)?;
+        actor.must(&state, &app, Permission::View, errand)?;
         let coupled = pipelines::coupling_of(&state, app.id)?.is_some_and(|coupling| coupling.pipeline == pipeline.id);
         let outside = || ApiError::invalid(format!("{} is not in the pipeline {}.", app.name, pipeline.name));
         if coupled { Ok(app) } else { Err(outside()) }
     };
-    let source = in_pipeline(&body.source.app)?;
-    let targets = body.targets.iter().map(|target| in_pipeline(&target.app)).collect::<ApiResult<Vec<App>>>()?;
-    actor.must(&state, &source, Permission::Deploy)?;
+    let source = in_pipeline(&body.source.app, Errand::Promotion)?;
+    let targets = body.targets.iter().map(|target| in_pipeline(&target.app, Errand::PromotionTarget));
+    let targets = targets.collect::<ApiResult<Vec<App>>>()?;
+    actor.must(&state, &source, Permission::Deploy, Errand::Promotion)?;
     for target in &targets {
-        actor.must(&state, target, Permission::Deploy)?;
+        actor.must(&state, target, Permission::Deploy, Errand::PromotionTarget)?;
     }
     if targets.is_empty() || targets.len() > TARGETS_MAX {
         return Err(ApiError::invalid(format!("Name from 1 to {TARGETS_MAX} apps to promote to.")));
@@ -50,6 +52,9 @@ pub(crate) async fn create(
     let distinct: BTreeSet<AppId> = ids.iter().copied().collect();
     if distinct.contains(&source.id) || distinct.len() != ids.len() {
         return Err(ApiError::invalid("An app cannot be promoted to itself, and to another one only once."));
+    }
+    for target in &targets {
+        protection::check(&state, &actor, target)?;
     }
     let live = state.store.live_releases(source.id)?;
     let serving = live.iter().rev().find(|release| release.state == ReleaseState::Serving);
@@ -95,7 +100,7 @@ fn find(state: &ApiState, actor: &Actor, wanted: &str) -> ApiResult<Promotion> {
     let missing = || ApiError::not_found("pipeline promotion");
     let promotion = state.store.promotion(PromotionId::parse(wanted).ok_or_else(missing)?)?.ok_or_else(missing)?;
     let visible = match state.store.app(promotion.source_app)? {
-        Some(app) => actor.may(state, &app, Permission::View)?,
+        Some(app) => actor.must(state, &app, Permission::View, Errand::Promotion).is_ok(),
         None => actor.account.administrator,
     };
     if visible { Ok(promotion) } else { Err(missing()) }

@@ -16,6 +16,7 @@ use crate::error::ApiResult;
 use crate::extract::{Body, TheApp};
 use crate::origin::Origin;
 use crate::present;
+use crate::protection;
 use crate::releases::{self, find_release};
 use crate::state::ApiState;
 
@@ -27,6 +28,7 @@ pub(crate) async fn roll_back(
     Path((_app, to)): Path<(String, String)>,
     Body(body): Body<ours::Rollback>,
 ) -> ApiResult<(StatusCode, Json<heroku::Release>)> {
+    protection::check(&state, &actor, &app)?;
     let to = find_release(&state, app.id, &to)?;
     let release = state.store.roll_back(app.id, to.id, actor.id(), body.release_phase, state.now()).await?;
     releases::log_created(&state, &actor, &release);

@@ -18,6 +18,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::origin::Origin;
 use crate::present;
+use crate::protection;
 use crate::range::page;
 use crate::state::ApiState;
 
@@ -49,6 +50,7 @@ pub(crate) async fn create(
     TheApp(app): TheApp,
     Body(body): Body<heroku::ReleaseCreate>,
 ) -> ApiResult<(StatusCode, Json<heroku::Release>)> {
+    protection::check(&state, &actor, &app)?;
     let release = match (&body.release, &body.slug) {
         (Some(to), _) => {
             let to = find_release(&state, app.id, to)?;

@@ -17,11 +17,15 @@ mod cron_import;
 mod deploy;
 mod dns;
 mod domains;
+mod env_clone;
 mod git_access;
 mod health;
 mod heroku;
 mod logs;
+mod notify;
 mod people;
+mod pipelines;
+mod promote;
 mod ps;
 mod releases;
 mod routing;
@@ -51,6 +55,9 @@ pub enum Command {
     /// Destroy an app with everything in it
     #[command(name = "apps:destroy", visible_alias = "destroy", display_order = 1)]
     AppsDestroy(apps::Destroy),
+    /// Make a new app like another one
+    #[command(name = "env:clone", display_order = 1)]
+    EnvClone(env_clone::Clone),
     /// Open the app in a browser
     #[command(
         name = "open",
@@ -62,6 +69,21 @@ pub enum Command {
     /// Build and release a directory
     #[command(name = "deploy", display_order = 2)]
     Deploy(deploy::Deploy),
+    /// Release what an app serves in the next stage
+    #[command(name = "pipelines:promote", display_order = 2)]
+    PipelinesPromote(promote::Promote),
+    /// Show the stages of a pipeline side by side
+    #[command(name = "pipelines:compare", display_order = 2)]
+    PipelinesCompare(pipelines::Compare),
+    /// Show or say who may deploy to a stage, and when
+    #[command(name = "pipelines:protect", display_order = 2)]
+    PipelinesProtect(pipelines::Protect),
+    /// Let nothing be deployed to a stage, and say why
+    #[command(name = "pipelines:lock", display_order = 2)]
+    PipelinesLock(pipelines::Lock),
+    /// Take the lock off a stage
+    #[command(name = "pipelines:unlock", display_order = 2)]
+    PipelinesUnlock(pipelines::Unlock),
     /// Show the releases, newest first
     #[command(name = "releases", display_order = 2)]
     Releases(releases::List),
@@ -143,6 +165,15 @@ pub enum Command {
     /// Take over jobs from Heroku Scheduler, paused
     #[command(name = "cron:import", display_order = 5)]
     CronImport(cron_import::Import),
+    /// Show who is told about the app
+    #[command(name = "notify", after_help = "Example: berth notify -a shop", display_order = 5)]
+    Notify,
+    /// Send messages about the app to Slack or to a webhook
+    #[command(name = "notify:add", display_order = 5)]
+    NotifyAdd(notify::Add),
+    /// Send no more messages there
+    #[command(name = "notify:remove", display_order = 5)]
+    NotifyRemove(notify::Remove),
     /// Show whether maintenance mode is on
     #[command(name = "maintenance", after_help = "Example: berth maintenance -a shop", display_order = 5)]
     Maintenance,
@@ -294,6 +325,15 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Apps => apps::list(context)?,
         Command::AppsInfo => apps::info(context)?,
         Command::AppsDestroy(args) => apps::destroy(context, &args)?,
+        Command::EnvClone(args) => env_clone::clone(context, &args)?,
+        Command::PipelinesPromote(args) => promote::promote(context, &args)?,
+        Command::PipelinesCompare(args) => pipelines::compare(context, &args)?,
+        Command::PipelinesProtect(args) => pipelines::protect(context, &args)?,
+        Command::PipelinesLock(args) => pipelines::lock(context, &args)?,
+        Command::PipelinesUnlock(args) => pipelines::unlock(context, &args)?,
+        Command::Notify => notify::list(context)?,
+        Command::NotifyAdd(args) => notify::add(context, &args)?,
+        Command::NotifyRemove(args) => notify::remove(context, &args)?,
         Command::Open => apps::open(context)?,
         Command::Deploy(args) => deploy::deploy(context, &args)?,
         Command::Releases(args) => releases::list(context, &args)?,

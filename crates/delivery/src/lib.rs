@@ -1,4 +1,4 @@
-//! Sends what apps log, and what happens to them, to other people's servers: log drains and webhooks.
+//! Sends what apps log, and what happens to them, to other people's servers: log drains, webhooks, notifications.
 //!
 //! A task per drain follows the app's stream in the log store, sends what it reads, and writes down how far the
 //! receiver has got. Nobody waits for it: a receiver that is slow or away makes its own drain fall behind, and what the
@@ -8,7 +8,8 @@
 //!  store ─changes─► drains ─► drain_task ◄─follows── log store
 //!                                 │ frame, post | syslog
 //!                                 └─► connector ─► receiver
-//!  store ─deliveries─► webhooks ─ post ───┘
+//!  store ─deliveries─► webhooks ─ post ───┤
+//!  store ─messages─► notifier ─ post ─────┘
 //! ```
 
 mod connector;
@@ -16,6 +17,7 @@ mod cursor;
 mod drain_task;
 mod drains;
 mod frame;
+mod notifier;
 mod post;
 mod random;
 mod roots;
@@ -28,6 +30,7 @@ use std::path::PathBuf;
 use domain::ip_network::IpNetwork;
 
 pub use crate::drains::Drains;
+pub use crate::notifier::Notifier;
 pub use crate::roots::RootsError;
 pub use crate::webhooks::Webhooks;
 

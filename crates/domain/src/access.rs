@@ -97,18 +97,24 @@ pub enum Scope {
     /// With config vars.
     ReadProtected,
     WriteProtected,
+    /// What a deploy of one app takes. A token with this word or the next names the app.
+    Deploy,
+    /// Besides, what promoting from it takes.
+    Promote,
     /// To be exchanged for a token, once.
     Invitation,
 }
 
 impl Scope {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Global,
         Self::Identity,
         Self::Read,
         Self::Write,
         Self::ReadProtected,
         Self::WriteProtected,
+        Self::Deploy,
+        Self::Promote,
         Self::Invitation,
     ];
 
@@ -120,6 +126,8 @@ impl Scope {
             Self::Write => "write",
             Self::ReadProtected => "read-protected",
             Self::WriteProtected => "write-protected",
+            Self::Deploy => "deploy",
+            Self::Promote => "promote",
             Self::Invitation => "invitation",
         }
     }
@@ -128,8 +136,13 @@ impl Scope {
         Self::ALL.into_iter().find(|scope| scope.as_str() == text)
     }
 
+    /// Whether it is for one app alone, which the token names.
+    pub const fn is_for_one_app(self) -> bool {
+        matches!(self, Self::Deploy | Self::Promote)
+    }
+
     /// Whether it is good for something. Writing includes reading.
-    const fn covers(self, need: Need, access: Access) -> bool {
+    const fn covers(self, need: Need, access: Access, errand: Errand) -> bool {
         match need {
             Need::Identity => !matches!(self, Self::Invitation),
             Need::Login => matches!(self, Self::Global | Self::Invitation),
@@ -141,6 +154,8 @@ impl Scope {
                 (Self::Write, access) => matches!(access, Access::Read | Access::Write),
                 (Self::ReadProtected, access) => matches!(access, Access::Read | Access::ReadProtected),
                 (Self::WriteProtected, _) => true,
+                (Self::Deploy, _) => matches!(errand, Errand::Deploy),
+                (Self::Promote, _) => matches!(errand, Errand::Promotion | Errand::PromotionTarget),
             },
         }
     }
@@ -153,6 +168,17 @@ pub enum Access {
     Write,
     ReadProtected,
     WriteProtected,
+}
+
+/// What a request may be part of, for tokens that are for nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    Deploy,
+    /// From the app in question to others.
+    Promotion,
+    /// To the app in question, from another one.
+    PromotionTarget,
+    Other,
 }
 
 /// What an endpoint needs.
@@ -178,6 +204,8 @@ pub struct Standing<'a> {
     pub scopes: &'a [Scope],
     /// With the app in the path, if there is one.
     pub permissions: Permissions,
+    /// Whether the token is for one app, and the request is about another one.
+    pub elsewhere: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,8 +221,10 @@ pub enum Decision {
 }
 
 /// Decides about a request. Administrators have every permission with every app.
-pub fn decide(need: Need, access: Access, who: &Standing<'_>) -> Decision {
-    if !who.scopes.iter().any(|scope| scope.covers(need, access)) {
+pub fn decide(need: Need, access: Access, errand: Errand, who: &Standing<'_>) -> Decision {
+    let covered = who.scopes.iter().any(|scope| scope.covers(need, access, errand));
+    // The app that takes a promotion is always another one.
+    if !covered || who.elsewhere && errand != Errand::PromotionTarget {
         return Decision::OutOfScope;
     }
     match need {
@@ -213,7 +243,12 @@ mod tests {
     use super::*;
 
     fn ask(need: Need, access: Access, scope: Scope, permissions: Permissions) -> Decision {
-        decide(need, access, &Standing { administrator: false, scopes: &[scope], permissions })
+        decide(
+            need,
+            access,
+            Errand::Other,
+            &Standing { administrator: false, scopes: &[scope], permissions, elsewhere: false },
+        )
     }
 
     #[test]
@@ -227,11 +262,15 @@ mod tests {
 
     #[test]
     fn an_administrators_token_is_still_bound_by_its_scope() {
-        let who = |scope| Standing { administrator: true, scopes: scope, permissions: Permissions::NONE };
+        let ask = |need, scope| {
+            let who =
+                Standing { administrator: true, scopes: &[scope], permissions: Permissions::NONE, elsewhere: false };
+            decide(need, Access::Write, Errand::Other, &who)
+        };
         let need = Need::App(Permission::Manage);
-        assert_eq!(decide(need, Access::Write, &who(&[Scope::Global])), Decision::Allow);
-        assert_eq!(decide(need, Access::Write, &who(&[Scope::Read])), Decision::OutOfScope);
-        assert_eq!(decide(Need::Administrator, Access::Read, &who(&[Scope::WriteProtected])), Decision::OutOfScope);
+        assert_eq!(ask(need, Scope::Global), Decision::Allow);
+        assert_eq!(ask(need, Scope::Read), Decision::OutOfScope);
+        assert_eq!(ask(Need::Administrator, Scope::WriteProtected), Decision::OutOfScope);
     }
 
     #[test]
@@ -251,6 +290,29 @@ mod tests {
         assert_eq!(good_for(Scope::Invitation), [false; 4]);
         let own = |scope| ask(Need::Account, Access::Write, scope, Permissions::NONE);
         assert_eq!((own(Scope::WriteProtected), own(Scope::Global)), (Decision::OutOfScope, Decision::Allow));
+    }
+
+    #[test]
+    fn a_token_for_deploys_is_good_for_deploys_of_its_app_and_no_more_than_its_account() {
+        const BOTH: &[Scope] = &[Scope::Deploy, Scope::Promote];
+        let ask = |scopes, errand, permissions, elsewhere| {
+            let who = Standing { administrator: false, scopes, permissions, elsewhere };
+            decide(Need::App(Permission::Deploy), Access::Write, errand, &who)
+        };
+        let deployer = Permissions::parse(["deploy"]).unwrap();
+        assert_eq!(ask(&BOTH[..1], Errand::Deploy, deployer, false), Decision::Allow);
+        assert_eq!(ask(&BOTH[..1], Errand::Promotion, deployer, false), Decision::OutOfScope);
+        assert_eq!(ask(BOTH, Errand::Promotion, deployer, false), Decision::Allow);
+        let viewer = Permissions::parse(["view"]).unwrap();
+        assert_eq!(ask(BOTH, Errand::Deploy, viewer, false), Decision::Lacks(Permission::Deploy));
+        for errand in [Errand::Deploy, Errand::Promotion, Errand::Other] {
+            assert_eq!(ask(BOTH, errand, Permissions::EVERY, true), Decision::OutOfScope, "{errand:?}");
+        }
+        assert_eq!(ask(BOTH, Errand::Other, Permissions::EVERY, false), Decision::OutOfScope);
+        // Promotions go to other apps, as far as the account may.
+        assert_eq!(ask(BOTH, Errand::PromotionTarget, deployer, true), Decision::Allow);
+        assert_eq!(ask(BOTH, Errand::PromotionTarget, viewer, true), Decision::Lacks(Permission::Deploy));
+        assert_eq!(ask(&BOTH[..1], Errand::PromotionTarget, deployer, true), Decision::OutOfScope);
     }
 
     #[test]

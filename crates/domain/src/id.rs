@@ -58,6 +58,7 @@ typed_ids! {
     ManagedCertificateId, "managed-certificate";
     LogDrainId, "log-drain";
     LogSessionId, "log-session";
+    NotificationId, "notification";
     PipelineId, "pipeline";
     PipelineCouplingId, "pipeline-coupling";
     PromotionId, "promotion";

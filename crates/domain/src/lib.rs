@@ -30,6 +30,7 @@ pub mod outgoing_policy;
 pub mod outgoing_url;
 pub mod pipeline;
 pub mod procfile;
+pub mod protection;
 pub mod release;
 pub mod restart_policy;
 pub mod rollout;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
-use delivery::{DeliveryConfig, Drains, Webhooks};
+use delivery::{DeliveryConfig, Drains, Notifier, Webhooks};
 use domain::access::Scope;
 use domain::acme::ChallengeKind;
 use domain::id::AccountId;
@@ -91,6 +91,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         authorities: effective.settings.deliveries.ca_file.map(|file| data_dir.path.join(file)),
     };
     let webhooks = Webhooks::start(&deliveries, Arc::clone(&store), deliveries_stop.clone())?;
+    let notifier = Notifier::start(&deliveries, Arc::clone(&store), deliveries_stop.clone())?;
     let drains = Drains::start(deliveries, Arc::clone(&store), Arc::clone(&logs), deliveries_stop.clone())?;
     let platform = PlatformView {
         data_dir: data_dir.path.clone(),
@@ -147,6 +148,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     stop_deliveries.send_replace(true);
     events.await.context("the events ended early")?;
     webhooks.join().await;
+    notifier.join().await;
     drains.join().await;
     if mode == StopMode::Drain && rustix::process::geteuid().is_root() {
         // Shims are still removing what they made when their dynos have ended; nothing may be left that they miss.
@@ -235,7 +237,7 @@ async fn first_start(store: &Store, url: &str, data_dir: &Path) -> Result<()> {
 
 /// A token that is good for everything, for ever.
 pub(crate) fn new_token(account: AccountId, description: &str) -> NewToken {
-    NewToken { account, description: description.to_owned(), expires_at: None, scopes: vec![Scope::Global] }
+    NewToken { account, description: description.to_owned(), expires_at: None, scopes: vec![Scope::Global], app: None }
 }
 
 pub(crate) async fn first_account(store: &Store) -> Result<Account> {

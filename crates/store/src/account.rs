@@ -1,14 +1,14 @@
 //! Accounts and their tokens, invitations among them. A token is stored as its hash: it is shown once, when it is made.
 
 use domain::access::{INVITATION_PREFIX, Scope};
-use domain::id::{AccountId, TokenId};
+use domain::id::{AccountId, AppId, TokenId};
 use domain::secret::Secret;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, Row, params};
 
-use crate::row::{Micros, collect, first, optional_time, parsed, time};
+use crate::row::{Micros, collect, first, optional_time, parsed, parsed_optional, time};
 use crate::{Store, StoreError};
 
 /// How the text of a token begins.
@@ -34,6 +34,8 @@ pub struct Token {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub scopes: Vec<Scope>,
+    /// The one app that it is for.
+    pub app: Option<AppId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct NewToken {
     pub description: String,
     pub expires_at: Option<Timestamp>,
     pub scopes: Vec<Scope>,
+    /// The one app that it is for.
+    pub app: Option<AppId>,
 }
 
 /// Whom a token stands for.
@@ -50,6 +54,8 @@ pub struct Authenticated {
     pub account: Account,
     pub token: TokenId,
     pub scopes: Vec<Scope>,
+    /// The one app that it is for.
+    pub app: Option<AppId>,
 }
 
 impl Store {
@@ -145,13 +151,13 @@ impl Store {
         let prefix = if new.scopes.contains(&Scope::Invitation) { INVITATION_PREFIX } else { TOKEN_PREFIX };
         let text = random_token(prefix)?;
         let hash = token_hash(&text);
-        let NewToken { account, description, expires_at, scopes } = new;
-        let token = Token { id: TokenId::random(), account, description, created_at: now, expires_at, scopes };
+        let NewToken { account, description, expires_at, scopes, app } = new;
+        let token = Token { id: TokenId::random(), account, description, created_at: now, expires_at, scopes, app };
         let row = token.clone();
         self.write(move |db| {
             db.execute(
-                "INSERT INTO token (id, account_id, hash, description, created_at, expires_at, scope)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO token (id, account_id, hash, description, created_at, expires_at, scope, app_id)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     row.id.to_string(),
                     row.account.to_string(),
@@ -159,7 +165,8 @@ impl Store {
                     row.description,
                     Micros(row.created_at),
                     row.expires_at.map(Micros),
-                    row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",")
+                    row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(","),
+                    row.app.map(|app| app.to_string())
                 ],
             )?;
             Ok(())
@@ -173,14 +180,15 @@ impl Store {
         let hash = token_hash(token);
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT account.*, token.id AS token_id, token.scope AS scope
+                "SELECT account.*, token.id AS token_id, token.scope AS scope, token.app_id AS app_id
                  FROM token JOIN account ON account.id = token.account_id
                  WHERE token.hash = ?1 AND token.revoked_at IS NULL AND account.removed_at IS NULL
                    AND (token.expires_at IS NULL OR token.expires_at > ?2)",
             )?;
             first(statement.query(params![hash, Micros(now)])?, |row| {
                 let token = parsed(row, "token_id", TokenId::parse)?;
-                Ok(Authenticated { account: account(row)?, token, scopes: scopes(row)? })
+                let (scopes, app) = scopes(row)?;
+                Ok(Authenticated { account: account(row)?, token, scopes, app })
             })
         })
     }
@@ -191,13 +199,15 @@ impl Store {
                 "SELECT * FROM token WHERE account_id = ?1 AND revoked_at IS NULL ORDER BY created_at",
             )?;
             collect(statement.query([account.to_string()])?, |row| {
+                let (scopes, app) = scopes(row)?;
                 Ok(Token {
                     id: parsed(row, "id", TokenId::parse)?,
                     account,
                     description: row.get("description")?,
                     created_at: time(row, "created_at")?,
                     expires_at: optional_time(row, "expires_at")?,
-                    scopes: scopes(row)?,
+                    scopes,
+                    app,
                 })
             })
         })
@@ -264,8 +274,12 @@ fn account(row: &Row<'_>) -> Result<Account, StoreError> {
     })
 }
 
-fn scopes(row: &Row<'_>) -> Result<Vec<Scope>, StoreError> {
-    parsed(row, "scope", |text| text.split(',').map(Scope::parse).collect())
+/// A scope that does not fit is damage, never everything.
+fn scopes(row: &Row<'_>) -> Result<(Vec<Scope>, Option<AppId>), StoreError> {
+    let scopes: Vec<Scope> = parsed(row, "scope", |text| text.split(',').map(Scope::parse).collect())?;
+    let app = parsed_optional(row, "app_id", AppId::parse)?;
+    let fits = scopes.iter().all(|scope| scope.is_for_one_app() == app.is_some());
+    if fits { Ok((scopes, app)) } else { Err(StoreError::Damaged("scope")) }
 }
 
 fn refuse_without_administrator(db: &Connection) -> Result<(), StoreError> {
@@ -283,8 +297,11 @@ fn token_hash(token: &Secret<String>) -> Vec<u8> {
 
 /// 256 random bits, marked so that secret scanners and people recognise them.
 fn random_token(prefix: &str) -> Result<Secret<String>, StoreError> {
+    Ok(Secret::new(format!("{prefix}{}", random_hex()?)))
+}
+
+pub(crate) fn random_hex() -> Result<String, StoreError> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_no_entropy| StoreError::Damaged("random source"))?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Secret::new(format!("{prefix}{hex}")))
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

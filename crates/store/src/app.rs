@@ -5,12 +5,13 @@ use domain::id::{AccountId, AppId};
 use domain::name::AppName;
 use domain::release::ReleaseCause;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::release::{self, NewRelease, Release};
 use crate::row::{Micros, collect, first, lines, optional_time, parsed, time};
+use crate::sealed::MasterKey;
 use crate::setting::next_number;
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, formation};
 
 /// First uid of apps. Each app takes two: one for its dyno processes, the next for its builds.
 const FIRST_APP_UID: u32 = 400_000;
@@ -51,48 +52,55 @@ impl Store {
     /// Makes an app with its first release, `v1` "Initial release". A name in use is refused.
     pub async fn create_app(&self, name: AppName, owner: AccountId, now: Timestamp) -> Result<App, StoreError> {
         let key = self.key.clone();
+        self.write(move |db| insert(db, &key, name, owner, now)).await
+    }
+
+    /// Makes an app with another one's formation and buildpacks, and with these config vars, all together.
+    pub async fn clone_app(
+        &self,
+        source: AppId,
+        name: AppName,
+        owner: AccountId,
+        vars: ConfigVars,
+        now: Timestamp,
+    ) -> Result<App, StoreError> {
+        let key = self.key.clone();
         self.write(move |db| {
-            refuse_taken_name(db, &name)?;
-            let number = next_number(db, "apps_created", 1)?;
-            let app = App {
-                id: AppId::random(),
-                name,
-                owner,
-                uid: FIRST_APP_UID + 2 * number,
-                maintenance: false,
-                buildpacks: Vec::new(),
-                created_at: now,
-                updated_at: now,
-                released_at: Some(now),
-                destroyed_at: None,
-                acm: false,
-                acm_refreshed_at: None,
-                workers_hint: None,
-            };
+            let app = insert(db, &key, name, owner, now)?;
             db.execute(
-                "INSERT INTO app (id, name, owner_id, uid, config_sealed, created_at, updated_at, released_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?6)",
-                params![
-                    app.id.to_string(),
-                    app.name.as_str(),
-                    owner.to_string(),
-                    app.uid,
-                    key.seal_config(&ConfigVars::new())?,
-                    Micros(now)
-                ],
+                "UPDATE app SET config_sealed = ?2, buildpacks = (SELECT buildpacks FROM app WHERE id = ?3)
+                 WHERE id = ?1",
+                params![app.id.to_string(), key.seal_config(&vars)?, source.to_string()],
             )?;
-            let first = NewRelease {
-                app: app.id,
-                cause: ReleaseCause::Initial,
-                description: "Initial release".to_owned(),
-                slug: None,
-                account: owner,
-                config: ConfigVars::new(),
-                hold: false,
-                run_command: false,
-            };
-            release::insert(db, &key, &first, now)?;
-            Ok(app)
+            for row in formation::list(db, source)? {
+                formation::ensure(db, app.id, &row.entry.process_type, now)?;
+                db.execute(
+                    "UPDATE formation SET quantity = ?3, size = ?4, concurrency = ?5
+                     WHERE app_id = ?1 AND process_type = ?2",
+                    params![
+                        app.id.to_string(),
+                        row.entry.process_type.as_str(),
+                        row.entry.quantity,
+                        row.entry.size,
+                        row.entry.concurrency
+                    ],
+                )?;
+            }
+            if !vars.is_empty() {
+                let new = NewRelease {
+                    app: app.id,
+                    cause: ReleaseCause::ConfigChange,
+                    description: format!("Set {} config vars", vars.len()),
+                    slug: None,
+                    account: owner,
+                    config: vars,
+                    hold: false,
+                    run_command: false,
+                };
+                release::insert(db, &key, &new, now)?;
+            }
+            let mut statement = db.prepare_cached("SELECT * FROM app WHERE id = ?1")?;
+            first(statement.query([app.id.to_string()])?, self::app)?.ok_or(StoreError::NotFound("app"))
         })
         .await
     }
@@ -251,6 +259,56 @@ impl Store {
         })
         .await
     }
+}
+
+fn insert(
+    db: &Transaction<'_>,
+    key: &MasterKey,
+    name: AppName,
+    owner: AccountId,
+    now: Timestamp,
+) -> Result<App, StoreError> {
+    refuse_taken_name(db, &name)?;
+    let number = next_number(db, "apps_created", 1)?;
+    let app = App {
+        id: AppId::random(),
+        name,
+        owner,
+        uid: FIRST_APP_UID + 2 * number,
+        maintenance: false,
+        buildpacks: Vec::new(),
+        created_at: now,
+        updated_at: now,
+        released_at: Some(now),
+        destroyed_at: None,
+        acm: false,
+        acm_refreshed_at: None,
+        workers_hint: None,
+    };
+    db.execute(
+        "INSERT INTO app (id, name, owner_id, uid, config_sealed, created_at, updated_at, released_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?6)",
+        params![
+            app.id.to_string(),
+            app.name.as_str(),
+            owner.to_string(),
+            app.uid,
+            key.seal_config(&ConfigVars::new())?,
+            Micros(now)
+        ],
+    )?;
+    let first = NewRelease {
+        app: app.id,
+        cause: ReleaseCause::Initial,
+        description: "Initial release".to_owned(),
+        slug: None,
+        account: owner,
+        config: ConfigVars::new(),
+        hold: false,
+        run_command: false,
+    };
+    release::insert(db, key, &first, now)?;
+    Ok(app)
 }
 
 pub(crate) fn sealed_config(db: &Connection, app: AppId) -> Result<Vec<u8>, StoreError> {

@@ -6,6 +6,7 @@ use domain::release::ReleaseCause;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, params};
 
+use crate::event::{self, NewEvent};
 use crate::release::{self, NewRelease, Release};
 use crate::row::{Micros, collect, first, lines, parsed, parsed_optional, time};
 use crate::slug::{self, Slug};
@@ -181,10 +182,17 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(move |db| {
-            db.execute(
-                "UPDATE build SET status = ?2, failure = ?3, updated_at = ?4 WHERE id = ?1 AND status = 'pending'",
-                params![id.to_string(), status.as_str(), failure, Micros(now)],
+            let mut end = db.prepare_cached(
+                "UPDATE build SET status = ?2, failure = ?3, updated_at = ?4 WHERE id = ?1 AND status = 'pending'
+                 RETURNING app_id",
             )?;
+            let ended = first(end.query(params![id.to_string(), status.as_str(), failure, Micros(now)])?, |row| {
+                parsed(row, "app_id", AppId::parse)
+            })?;
+            if let Some(app) = ended.filter(|_app| status == BuildStatus::Failed) {
+                let text = format!("A build failed: {}", failure.lines().next().unwrap_or_default());
+                event::insert(db, &NewEvent { app, kind: "failure", subject: id.to_string(), text }, now)?;
+            }
             Ok(())
         })
         .await

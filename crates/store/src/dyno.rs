@@ -15,6 +15,7 @@ use domain::rollout::DynoRequest;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
+use crate::event::{self, NewEvent};
 use crate::row::{Micros, collect, first, optional_time, parsed, parsed_optional, time};
 use crate::sealed::MasterKey;
 use crate::setting::next_number;
@@ -280,6 +281,9 @@ fn advance(
     let Some(mut dyno) = find(db, id)? else { return Ok(None) };
     let Ok(next) = dyno.state.next(dyno.kind, event) else { return Ok(None) };
     if next == DynoState::Crashed {
+        if dyno.state == DynoState::Up {
+            event::insert(db, &crash(&dyno, exit), now)?;
+        }
         let was_up_for = std::time::Duration::try_from(now.duration_since(dyno.since)).unwrap_or_default();
         dyno.crashes = crashes_in_a_row(dyno.crashes, was_up_for);
     }
@@ -304,6 +308,18 @@ fn advance(
         ],
     )?;
     Ok(Some(dyno))
+}
+
+/// One that never came up is told of by its release.
+fn crash(dyno: &Dyno, exit: Option<&DynoExit>) -> NewEvent {
+    let how = match exit {
+        Some(DynoExit { reason, .. }) if reason == "out_of_memory" => "it ran out of memory".to_owned(),
+        Some(DynoExit { status: Some(status), .. }) => format!("status {status}"),
+        Some(_) | None => "nobody saw how".to_owned(),
+    };
+    let subject = dyno.name.to_string();
+    let text = format!("{subject} has ended by itself ({how}); another one is started");
+    NewEvent { app: dyno.app, kind: "crash", subject, text }
 }
 
 /// The next slot in turn that is free: an address is not used again while connections to its last owner may linger.

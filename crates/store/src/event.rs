@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
 use crate::row::{Micros, collect, parsed, time};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, notification};
 
 /// Events that are kept.
 const KEPT_MAX: i64 = 10_000;
@@ -51,13 +51,13 @@ impl Store {
     }
 }
 
-/// Records an event in the transaction of what it is about, and forgets the oldest.
-pub(crate) fn insert(db: &Transaction<'_>, event: &NewEvent, now: Timestamp) -> Result<i64, StoreError> {
+/// Records an event, with the messages about it, in the transaction of what it is about; forgets the oldest.
+pub(crate) fn insert(db: &Transaction<'_>, event: &NewEvent, now: Timestamp) -> Result<(), StoreError> {
     db.execute(
         "INSERT INTO event (at, app_id, kind, subject, text) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![Micros(now), event.app.to_string(), event.kind, event.subject, event.text],
     )?;
     let sequence = db.last_insert_rowid();
     db.execute("DELETE FROM event WHERE sequence <= ?1", [sequence - KEPT_MAX])?;
-    Ok(sequence)
+    notification::enqueue(db, event, sequence, now)
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction, params};
 use uuid::Uuid;
 
+use crate::event::{self, NewEvent};
 use crate::row::{Micros, collect, parsed, time};
 use crate::{Store, StoreError};
 
@@ -51,6 +52,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<Formation>, StoreError> {
         self.write(move |db| {
+            let before = list(db, app)?;
             for change in &changes {
                 ensure(db, app, &change.process_type, now)?;
                 db.execute(
@@ -67,7 +69,12 @@ impl Store {
                     ],
                 )?;
             }
-            list(db, app)
+            let after = list(db, app)?;
+            if let Some(text) = difference(&before, &after) {
+                let subject = "formation".to_owned();
+                event::insert(db, &NewEvent { app, kind: "scaling", subject, text }, now)?;
+            }
+            Ok(after)
         })
         .await
     }
@@ -98,6 +105,22 @@ pub(crate) fn list(db: &Connection, app: AppId) -> Result<Vec<Formation>, StoreE
     let mut statement =
         db.prepare_cached("SELECT * FROM formation WHERE app_id = ?1 ORDER BY process_type <> 'web', process_type")?;
     collect(statement.query([app.to_string()])?, formation)
+}
+
+/// `web: 1 to 3, worker: Basic to Standard-2X`; `None` if nothing is another.
+fn difference(before: &[Formation], after: &[Formation]) -> Option<String> {
+    let mut parts = Vec::new();
+    for Formation { entry: now, .. } in after {
+        let was = before.iter().map(|row| &row.entry).find(|was| was.process_type == now.process_type);
+        let quantity = was.map_or(0, |was| was.quantity);
+        if quantity != now.quantity {
+            parts.push(format!("{}: {quantity} to {}", now.process_type, now.quantity));
+        }
+        if let Some(was) = was.filter(|was| was.size != now.size) {
+            parts.push(format!("{}: {} to {}", now.process_type, was.size, now.size));
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Makes sure that a process type has a row, with the default quantity and size if it is new.

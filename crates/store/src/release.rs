@@ -6,6 +6,7 @@ use domain::release::{ReleaseCause, ReleaseEvent, ReleaseState};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
+use crate::event::{self, NewEvent};
 use crate::row::{Micros, collect, first, parsed, parsed_optional, time};
 use crate::sealed::MasterKey;
 use crate::{Store, StoreError, formation, slug};
@@ -164,10 +165,40 @@ impl Store {
                 "UPDATE release SET state = ?2, failure = COALESCE(?3, failure), updated_at = ?4 WHERE id = ?1",
                 params![id.to_string(), next.as_str(), failure, Micros(now)],
             )?;
+            if let Some(event) = told(&release, next, failure.as_deref()) {
+                event::insert(db, &event, now)?;
+            }
             Ok(true)
         })
         .await
     }
+}
+
+/// What others are told when a release has come to its end or to serve.
+fn told(release: &Release, next: ReleaseState, failure: Option<&str>) -> Option<NewEvent> {
+    let version = release.version;
+    let (kind, text) = match next {
+        ReleaseState::Serving => {
+            let kind = match release.cause {
+                ReleaseCause::Build => "deploy",
+                ReleaseCause::Promotion => "promotion",
+                ReleaseCause::Rollback => "rollback",
+                ReleaseCause::ConfigChange | ReleaseCause::AddonChange => "config",
+                ReleaseCause::Initial => return None,
+            };
+            (kind, format!("v{version} serves: {}", release.description))
+        }
+        ReleaseState::Failed => {
+            let reason = failure.and_then(|text| text.lines().next()).unwrap_or("it failed");
+            ("failure", format!("v{version} failed ({}): {reason}", release.description))
+        }
+        ReleaseState::Held
+        | ReleaseState::Pending
+        | ReleaseState::Preparing
+        | ReleaseState::RollingOut
+        | ReleaseState::Superseded => return None,
+    };
+    Some(NewEvent { app: release.app, kind, subject: format!("v{version}"), text })
 }
 
 /// Inserts a release with the next version number. Its process types get formation rows.

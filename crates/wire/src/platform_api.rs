@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod cron;
 pub mod dns;
 pub mod domains;
+pub mod environments;
 pub mod health;
 pub mod log_drains;
 pub mod pipelines;
@@ -426,6 +427,9 @@ pub struct AuthorizationCreate {
     pub expires_in: Option<Seconds>,
     #[serde(default)]
     pub scope: Option<Vec<String>>,
+    /// Name or id of the one app that it is for; with the scopes `deploy` and `promote`. Not Heroku's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

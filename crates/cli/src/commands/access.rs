@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
-use domain::access::INVITATION_PREFIX;
+use domain::access::{INVITATION_PREFIX, Scope};
 use domain::secret::Secret;
 use wire::platform_api::{Account, Authorization, AuthorizationCreate, Seconds};
 
@@ -67,7 +67,8 @@ fn entered(
     if !token.expose().starts_with(INVITATION_PREFIX) {
         return Ok((token, client));
     }
-    let body = AuthorizationCreate { description: Some("berth login".to_owned()), expires_in: None, scope: None };
+    let body =
+        AuthorizationCreate { description: Some("berth login".to_owned()), expires_in: None, scope: None, app: None };
     let made = second_factor::authorize(client, &body).map_err(|error| match error.downcast_ref() {
         Some(ApiClientError::Unauthorized) => {
             anyhow!("{url} does not accept this invitation (any more); ask for another: `berth people:add`")
@@ -110,7 +111,10 @@ pub(super) fn tokens(context: &Context) -> anyhow::Result<()> {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: berth tokens:create -d 'CI of the shop' --expires-in 90d\n\n\
+#[command(after_help = "Examples:\n  berth tokens:create -d laptop --expires-in 90d\n  \
+                  berth tokens:create -a shop --scope deploy --expires-in 90d      (for CI)\n\n\
+                  With the scope deploy it can deploy one app and do nothing else; with deploy,promote it can\n\
+                  promote from it, too.\n\
                   The token is printed once and cannot be shown again.")]
 pub struct Create {
     /// What it is for
@@ -119,16 +123,27 @@ pub struct Create {
     /// When it stops working: 90d, 12h, 30m, or seconds; never if absent
     #[arg(short, long, value_name = "TIME", value_parser = seconds)]
     expires_in: Option<i64>,
-    /// What it is good for: read, write, read-protected and write-protected (with config vars), identity, global
+    /// What it is good for: read, write, read-protected and write-protected (with config vars), identity, global; for
+    /// the app named by --app alone: deploy, or deploy,promote
     #[arg(short, long, value_name = "SCOPES", value_delimiter = ',')]
     scope: Option<Vec<String>>,
 }
 
 pub(super) fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
+    let is_for_one_app = |word: &String| Scope::parse(word).is_some_and(Scope::is_for_one_app);
+    // The app must be named: a directory's git remote is too easily another one.
+    let app = match context.named_app() {
+        _any if !args.scope.iter().flatten().any(is_for_one_app) => None,
+        Some(app) => Some(app.to_owned()),
+        None => {
+            return Err(UsageError("a token for deploys is for one app; name it with --app".to_owned()).into());
+        }
+    };
     let body = AuthorizationCreate {
         description: args.description.clone(),
         expires_in: args.expires_in.map(Seconds::Number),
         scope: args.scope.clone(),
+        app,
     };
     let made = second_factor::authorize(context.client()?, &body)?;
     if context.out.json {

@@ -8,9 +8,9 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 use wire::platform_api::berth::{BuildProgress, HeldBuildCreate};
-use wire::platform_api::{Build, BuildCreate, Source, SourceBlob};
+use wire::platform_api::{Build, BuildCreate, Release, Source, SourceBlob};
 
-use super::releases;
+use super::{promote, releases};
 use crate::api_client::{ApiClient, path};
 use crate::archive::{self, DEFAULT_TIME};
 use crate::context::Context;
@@ -19,7 +19,7 @@ use crate::{follow, git, output};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  berth deploy\n  berth deploy --hold     (build now; `berth releases:resume` serves it later)\n\n\
+    after_help = "Examples:\n  berth deploy\n  berth deploy --app shop-staging --wait --promote\n  berth deploy --hold     (build now; `berth releases:resume` serves it later)\n\n\
                   What .gitignore and .slugignore name stays here, and so does .git. Changes that are not committed\n\
                   are deployed. The exit code is 0 only when the new release serves."
 )]
@@ -33,6 +33,12 @@ pub struct Deploy {
     /// Return as soon as the build has been requested
     #[arg(long)]
     no_wait: bool,
+    /// Wait until the release serves; this is the default
+    #[arg(long, conflicts_with_all = ["no_wait", "hold"])]
+    wait: bool,
+    /// When it serves, promote it to the next stage of the pipeline and wait for that, too
+    #[arg(long, conflicts_with_all = ["no_wait", "hold"])]
+    promote: bool,
 }
 
 pub(super) fn deploy(context: &Context, args: &Deploy) -> anyhow::Result<()> {
@@ -74,10 +80,22 @@ pub(super) fn deploy(context: &Context, args: &Deploy) -> anyhow::Result<()> {
     } else {
         releases::until_serving(context, &client, &app, version)?;
     }
+    if args.promote {
+        promote_release(context, &client, &app, version)?;
+    }
     if context.out.json {
         context.out.json(&progress)?;
     }
     Ok(())
+}
+
+/// Promotes what was just deployed, and nothing else: another deploy may have come in between.
+fn promote_release(context: &Context, client: &ApiClient, app: &str, version: u64) -> anyhow::Result<()> {
+    let release: Release = client.get(&path(&["apps", app, "releases", &version.to_string()]))?;
+    if !release.current {
+        bail!("v{version} was replaced before it could be promoted; nothing was promoted")
+    }
+    promote::to_next_stage(context, client, app).map(|_targets| ())
 }
 
 fn failure(status: &str, reason: Option<&str>) -> String {

@@ -17,11 +17,19 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["create", "shop"], ""),
     (&["apps"], ""),
     (&["apps:info"], ""),
+    (&["env:clone", "shop", "shop-2"], ""),
     (&["apps:destroy", "shop", "--confirm", "shop"], ""),
     (&["open"], ""),
     (&["deploy"], ""),
     (&["deploy", "--no-wait"], ""),
     (&["deploy", "--hold"], ""),
+    (&["deploy", "--promote"], ""),
+    (&["pipelines:promote"], ""),
+    (&["pipelines:compare", "shop"], ""),
+    (&["pipelines:protect", "shop"], ""),
+    (&["pipelines:protect", "shop", "--by", "ann@example.com"], ""),
+    (&["pipelines:lock", "shop", "why"], ""),
+    (&["pipelines:unlock", "shop"], ""),
     (&["releases"], ""),
     (&["releases:info"], ""),
     (&["releases:output"], ""),
@@ -44,6 +52,9 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["ps:stop", "web.1"], ""),
     (&["run", "date"], ""),
     (&["logs"], ""),
+    (&["notify"], ""),
+    (&["notify:add", "https://example.com/hook"], ""),
+    (&["notify:remove", "1"], ""),
     (&["cron"], ""),
     (&["cron:add", "@daily", "bin/nightly"], ""),
     (&["cron:remove", "nightly"], ""),
@@ -81,6 +92,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["account"], ""),
     (&["tokens"], ""),
     (&["tokens:create"], ""),
+    (&["tokens:create", "-a", "shop", "--scope", "deploy"], ""),
     (&["tokens:revoke", "1"], ""),
     (&["certs:dns"], ""),
     (&["certs:dns:add", "example.com", "--provider", "cloudflare"], "a-token\n"),
@@ -208,6 +220,27 @@ fn server() -> Server {
         "target": "/apps/shop", "origin": "127.0.0.1"
     }]);
     let second_factor = json!({"enabled": true});
+    let coupling = json!({
+        "app": {"id": NIL}, "created_at": "x", "id": NIL, "pipeline": named, "stage": "staging", "updated_at": "x"
+    });
+    let mut production = coupling.clone();
+    production["stage"] = json!("production");
+    let promotion = json!({
+        "created_at": "x", "id": NIL, "pipeline": {"id": NIL},
+        "source": {"app": {"id": NIL}, "release": {"id": NIL}}, "status": "completed", "updated_at": "x"
+    });
+    let target = json!({
+        "app": {"id": NIL}, "error_message": null, "id": NIL, "pipeline_promotion": {"id": NIL}, "release": null,
+        "status": "succeeded"
+    });
+    let comparison = json!({"pipeline": "shop", "apps": [], "same_code": true, "config": [], "formation": []});
+    let protection = json!({
+        "pipeline": "shop", "stage": "production", "deployers": [], "windows": [], "zone": "UTC", "lock": null
+    });
+    let notification = json!({
+        "id": NIL, "format": "webhook", "host": "example.com", "events": ["deploy"], "delivered": 0, "pending": 0,
+        "given_up": 0, "last_error": null, "created_at": "x"
+    });
     for (route, answer) in [
         ("POST /berth/account/two-factor", &json!({"secret": "ABC", "url": "otpauth://totp/x"})),
         ("PUT /berth/account/two-factor", &second_factor),
@@ -223,6 +256,19 @@ fn server() -> Server {
         ("DELETE /berth/people/ada%40example.com", &person),
         ("GET /berth/audit", &audit),
         ("GET /berth/apps/shop/audit", &audit),
+        ("POST /berth/apps/shop/clone", &app),
+        ("GET /apps/shop/pipeline-couplings", &coupling),
+        ("GET /pipelines/00000000-0000-0000-0000-000000000000/pipeline-couplings", &json!([coupling, production])),
+        ("POST /pipeline-promotions", &promotion),
+        ("GET /pipeline-promotions/00000000-0000-0000-0000-000000000000/promotion-targets", &json!([target])),
+        ("GET /berth/pipelines/shop/compare", &comparison),
+        ("GET /berth/pipelines/shop/protections", &json!([protection])),
+        ("PUT /berth/pipelines/shop/protections/production", &protection),
+        ("PUT /berth/pipelines/shop/protections/production/lock", &protection),
+        ("DELETE /berth/pipelines/shop/protections/production/lock", &protection),
+        ("GET /berth/apps/shop/notifications", &json!([notification])),
+        ("POST /berth/apps/shop/notifications", &notification),
+        ("DELETE /berth/apps/shop/notifications/1", &notification),
         ("GET /berth/apps/shop/cron", &json!([job])),
         ("POST /berth/apps/shop/cron", &job),
         ("PATCH /berth/apps/shop/cron/nightly", &job),

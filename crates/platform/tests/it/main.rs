@@ -34,6 +34,7 @@ mod certificates;
 mod cron;
 mod deploys;
 mod development_mode;
+mod environments;
 mod examples;
 mod fuzz_api;
 mod git_push;

@@ -10,7 +10,7 @@ use crate::platform::TestPlatform;
 
 impl TestPlatform {
     /// Invites somebody and gives the token that they get for the invitation.
-    fn join(&self, email: &str) -> String {
+    pub(crate) fn join(&self, email: &str) -> String {
         let invited = self.ask("POST", "/berth/people", &json!({"email": email}));
         let invitation = invited["invitation"].as_str().unwrap();
         let (status, made) = self.ask_as(invitation, "POST", "/oauth/authorizations", &json!({}));
@@ -24,13 +24,13 @@ impl TestPlatform {
         self.api_raw(method, path, &[("Authorization", &bearer)], &body).unwrap()
     }
 
-    fn ask_as(&self, token: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn ask_as(&self, token: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let response = self.respond_to(token, method, path, body);
         (response.status, serde_json::from_slice(&response.body).unwrap_or(Value::Null))
     }
 
     /// The client of ours as somebody else.
-    fn berth_as(&self, token: &str, arguments: &[&str]) -> crate::heroku_cli::Ran {
+    pub(crate) fn berth_as(&self, token: &str, arguments: &[&str]) -> crate::heroku_cli::Ran {
         ran(self.client(self.scratch(), arguments).env("BERTH_API_KEY", token))
     }
 }
