@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::api::path_of;
 use crate::client::Ended;
 use crate::git_push::Repository;
 use crate::heroku_drains::LOCAL_RECEIVERS;
@@ -187,7 +188,11 @@ fn what_protects_a_stage_comes_on_top_of_permissions() {
         platform.must(&["access:add", email, "-p", permission, "-a", "shop"]);
     }
     let build = |token: &str| {
-        let body = json!({"source_blob": {"url": platform.upload(&Source::app("python-web").tar())}});
+        // Whoever builds has uploaded it: nobody sees the source of somebody else.
+        let (_status, source) = platform.ask_as(token, "POST", "/sources", &Value::Null);
+        let [put, get] = ["put_url", "get_url"].map(|url| source["source_blob"][url].as_str().unwrap().to_owned());
+        platform.api_raw("PUT", path_of(&put), &[], &Source::app("python-web").tar()).unwrap();
+        let body = json!({"source_blob": {"url": get}});
         let (status, answer) = platform.ask_as(token, "POST", "/apps/shop/builds", &body);
         (status, answer["message"].as_str().unwrap_or_default().to_owned())
     };

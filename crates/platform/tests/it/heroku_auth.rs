@@ -35,7 +35,7 @@ fn heroku_logs_in_with_a_token_as_password_and_out_again() {
     let Some(platform) = TestPlatform::for_heroku() else { return };
     let mut login = platform.heroku_command(&["login", "-i"]);
     login.env_remove("HEROKU_API_KEY").env("HEROKU_NETRC_WRITE", "true");
-    let entered = answered(&mut login, &format!("admin@localhost\n{}\n", platform.token));
+    let entered = answered(&mut login, &[("email", "admin@localhost"), ("password", &platform.token)]);
     entered.shows("Logged in as admin@localhost");
     let netrc = std::fs::read_to_string(platform.scratch().join("home/.netrc")).unwrap();
     assert!(netrc.contains(&format!("machine localhost:{}", platform.api_port)), "{netrc}");
@@ -51,7 +51,7 @@ fn heroku_logs_in_with_a_token_as_password_and_out_again() {
 
     let mut login = platform.heroku_command(&["login", "-i"]);
     login.env_remove("HEROKU_API_KEY").env("HEROKU_NETRC_WRITE", "true");
-    answered(&mut login, "admin@localhost\nwrong\n").shows("Invalid credentials");
+    answered(&mut login, &[("email", "admin@localhost"), ("password", "wrong")]).shows("Invalid credentials");
 }
 
 #[test]

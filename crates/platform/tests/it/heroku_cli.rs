@@ -145,11 +145,13 @@ pub(crate) fn installed() -> PathBuf {
     executable
 }
 
-/// Runs a command that asks questions, on a terminal, and answers them.
-pub(crate) fn answered(command: &mut Command, answers: &str) -> Ran {
+/// Runs a command that asks questions, on a terminal, and answers them: a word of each question, and the answer.
+pub(crate) fn answered(command: &mut Command, answers: &[(&str, &str)]) -> Ran {
     let mut terminal = Terminal::start(command);
-    for answer in answers.lines() {
-        terminal.settles();
+    let mut before = 0;
+    for (question, answer) in answers {
+        terminal.asks(question, before);
+        before = terminal.text().len();
         terminal.types(&format!("{answer}\r"));
     }
     terminal.ends()
@@ -159,6 +161,14 @@ pub(crate) fn answered(command: &mut Command, answers: &str) -> Ran {
 pub(crate) struct Running {
     child: Child,
     seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("The client said:\n{}", self.text());
+        }
+    }
 }
 
 impl Running {
@@ -237,16 +247,17 @@ impl Terminal {
         self.running.as_ref().unwrap().text()
     }
 
-    /// Waits until it has asked something since the last answer: new text that stays as it is for a moment.
-    fn settles(&self) {
-        let mut last = (self.text().len(), Instant::now());
-        let begin = last.0;
-        wait_until("a question", || {
-            let length = self.text().len();
-            if length != last.0 {
-                last = (length, Instant::now());
+    /// Waits for a question behind what was seen before, and until nothing follows it for a moment: what is typed before
+    /// the client reads is lost.
+    fn asks(&self, question: &str, before: usize) {
+        let mut last = (0, Instant::now());
+        wait_until(&format!("the question {question:?}"), || {
+            let text = self.text();
+            if text.len() != last.0 {
+                last = (text.len(), Instant::now());
             }
-            (length > begin || begin > 0) && length > 0 && last.1.elapsed() > Duration::from_millis(700)
+            let new = text.get(before..).unwrap_or("").to_lowercase();
+            !new.is_empty() && new.contains(question) && last.1.elapsed() > Duration::from_millis(700)
         });
     }
 

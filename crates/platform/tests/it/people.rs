@@ -295,7 +295,7 @@ fn a_second_factor_is_asked_for_where_a_token_is_made() {
     assert_eq!(with(&used), 403);
     let mut login = platform.heroku_command(&["login", "-i"]);
     login.env_remove("HEROKU_API_KEY").env("HEROKU_NETRC_WRITE", "true");
-    let typed = format!("admin@localhost\n{}\n{}\n", platform.token, code(text, 1));
+    let typed = [("email", "admin@localhost"), ("password", &platform.token), ("factor", &code(text, 1))];
     crate::heroku_cli::answered(&mut login, &typed).shows("Logged in as admin@localhost");
     for _guess in 0..5 {
         assert!(matches!(with("123456"), 403 | 429));
