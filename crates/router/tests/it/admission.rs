@@ -225,6 +225,9 @@ fn a_flood_of_one_app_takes_no_place_in_the_queue_of_another() {
     for client in &mut clients {
         assert_eq!(client.response().body, "done");
     }
+    // Whoever came after the first answer would be served, too.
+    let received = |router: &mut TestRouter| router.runtime.block_on(router.server.status()).unwrap().requests_total;
+    wait_until(|| received(&mut router) == 43, "all requests");
     wait_until(|| admission(&mut router).queued <= 4, "refusals");
     (0..flood.len()).for_each(|_request| go.send(()).unwrap());
     let answers: Vec<_> = flood.iter_mut().map(|client| client.response()).collect();
