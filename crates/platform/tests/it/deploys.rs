@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::platform::TestPlatform;
 use crate::source::Source;
+use crate::wait::wait_until;
 
 #[test]
 fn an_app_is_deployed_configured_deployed_again_and_rolled_back() {
@@ -85,10 +86,13 @@ fn a_one_off_runs_with_the_apps_environment_and_tells_its_exit_status() {
 fn apps_without_code_say_so() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("empty");
-    let response = platform.visit("empty", "/").unwrap();
-    assert_eq!(response.status, 503);
+    let shows = |code: &str| {
+        let response = platform.visit("empty", "/").unwrap();
+        response.status == 503 && response.text().contains(code)
+    };
+    wait_until("the app is known to have no code", || shows("H81"));
     platform.logged("empty", "code=H81");
     platform.serve("empty", &Source::procfile("worker: sleep 1000\n"));
-    assert_eq!(platform.visit("empty", "/").unwrap().status, 503);
+    wait_until("the app is known to have no web dyno", || shows("H14"));
     platform.logged("empty", "code=H14");
 }

@@ -94,6 +94,7 @@ fn the_last_dyno_serves_however_it_is_and_is_believed_when_it_is_well_again() {
     only_second(&platform);
 
     platform.scale_and_wait("shop", 1);
+    wait_until("only the first one is left", || platform.text("shop", "/").contains("dyno=web.1 "));
     assert!(platform.text("shop", "/cure").contains("dyno=web.1 "));
     platform.logged("shop", "heroku[web.1]: Healthy again after 2 passed checks");
     platform.must(&["health:off", "-a", "shop"]);
