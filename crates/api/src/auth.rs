@@ -156,24 +156,31 @@ pub(crate) fn authenticate(state: &ApiState, headers: &HeaderMap, peer: Option<&
         return Ok(Actor { account, token: None, scopes: vec![Scope::Global], only_app: None });
     }
     let token = token_of(headers).ok_or_else(ApiError::unauthorized)?;
-    if let Some(account) = account_of_push(state, &token) {
+    if let Some((account, app)) = push_of(state, &token) {
         let account = state.store.account(account)?.filter(|account| account.removed_at.is_none());
         let account = account.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None, scopes: vec![Scope::Write], only_app: None });
+        return Ok(Actor { account, token: None, scopes: vec![Scope::Deploy], only_app: Some(app) });
     }
     let found = state.store.authenticate(&token, state.now())?.ok_or_else(ApiError::unauthorized)?;
     Ok(Actor { account: found.account, token: Some(found.token), scopes: found.scopes, only_app: found.app })
 }
 
-/// A token for the hook of one push: `push:<account>:<expiry>.<signature>`.
-pub(crate) fn push_token(state: &ApiState, account: AccountId, valid_for: Duration) -> String {
-    format!("push:{account}:{}", state.signer.token(&format!("push/{account}"), valid_for, state.now()))
+/// A token for the hook of one push, which deploys one app and does nothing else, whatever token was pushed with:
+/// `push:<account>:<app>:<expiry>.<signature>`.
+pub(crate) fn push_token(state: &ApiState, account: AccountId, app: AppId, valid_for: Duration) -> String {
+    let signed = state.signer.token(&push_subject(account, app), valid_for, state.now());
+    format!("push:{account}:{app}:{signed}")
 }
 
-fn account_of_push(state: &ApiState, token: &Secret<String>) -> Option<AccountId> {
-    let (account, signed) = token.expose().strip_prefix("push:")?.split_once(':')?;
-    let account = AccountId::parse(account)?;
-    state.signer.check_token(&format!("push/{account}"), signed, state.now()).then_some(account)
+fn push_of(state: &ApiState, token: &Secret<String>) -> Option<(AccountId, AppId)> {
+    let (account, rest) = token.expose().strip_prefix("push:")?.split_once(':')?;
+    let (app, signed) = rest.split_once(':')?;
+    let (account, app) = (AccountId::parse(account)?, AppId::parse(app)?);
+    state.signer.check_token(&push_subject(account, app), signed, state.now()).then_some((account, app))
+}
+
+fn push_subject(account: AccountId, app: AppId) -> String {
+    format!("push/{account}/{app}")
 }
 
 /// `Bearer T`, or `Basic` with the token as password. Heroku's clients put an e-mail address, `heroku`, `_` or nothing
