@@ -40,8 +40,10 @@ fn an_ordinary_request_reaches_the_dyno_as_over_http1() {
         }
         let answer = ask(&client, post, Some(Bytes::from_static(b"body"))).await;
         let text = answer.text();
-        assert!(text.starts_with(&format!("POST /x?y HTTP/1.1\r\nhost: {HOST}\r\n")), "{text}");
+        assert!(text.starts_with("POST /x?y HTTP/1.1\r\n"), "{text}");
+        // In any order: a body that comes in a packet of its own takes the request to the full path.
         for line in [
+            &format!("host: {HOST}"),
             "cookie: a=1; b=2",
             "x-request-id: 8601b555-6a83-4c12-8269-97c8e32cdb22",
             "x-forwarded-for: 9.9.9.9, 127.0.0.1",
