@@ -4,11 +4,14 @@
 //! every dyno so many from then on.
 //! `overload clients PORT HOST NEW|KEPT SEED SECONDS:RATE…` sends requests at random times (Poisson) and prints, for
 //! each, when it began, how long it took and its status, in microseconds; 0 where none came within 5 s.
+//! `overload steady PORT HOST PATH CONNECTIONS SECONDS RATE` has a thread for each connection, which sends at random
+//! times, too, but waits for its answer: exact to some 50 microseconds, for answers that are fast. It prints how long
+//! each took, in microseconds.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::cell::{Cell, RefCell};
-use std::io::{BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,12 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((mode, rest)) = arguments.split_first()
+        && mode == "steady"
+    {
+        return steady(rest);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         match arguments.split_first() {
             Some((mode, rest)) if mode == "dynos" => dynos(rest).await,
             Some((mode, rest)) if mode == "clients" => clients(rest).await,
-            _other => println!("overload dynos|clients …"),
+            _other => println!("overload dynos|clients|steady …"),
         }
     });
 }
@@ -113,7 +121,7 @@ async fn clients(arguments: &[String]) {
         results: RefCell::default(),
         under_way: Cell::new(0),
     });
-    let mut chance = number::<u64>(Some(seed)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut chance = Chance::new(number(Some(seed)));
     let began = Instant::now();
     let mut next = began;
     let mut phase_end = began;
@@ -125,10 +133,7 @@ async fn clients(arguments: &[String]) {
             sleep_until(next).await;
             target.under_way.set(target.under_way.get() + 1);
             spawn_local(request(target.clone(), began, next));
-            chance ^= chance << 13;
-            chance ^= chance >> 7;
-            chance ^= chance << 17;
-            next += Duration::from_secs_f64(-unit(chance).ln() / rate);
+            next += chance.gap(rate);
         }
         next = phase_end;
     }
@@ -141,10 +146,22 @@ async fn clients(arguments: &[String]) {
     }
 }
 
-/// Above 0, at most 1.
-#[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-fn unit(bits: u64) -> f64 {
-    ((bits >> 11) + 1) as f64 / (1_u64 << 53) as f64
+struct Chance(u64);
+
+impl Chance {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Until the next of `rate` requests per second that do not know of each other.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    fn gap(&mut self, rate: f64) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let unit = ((self.0 >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+        Duration::from_secs_f64(-unit.ln() / rate)
+    }
 }
 
 /// Times count from when the request was due, so that a generator that is late does not flatter anybody.
@@ -184,4 +201,68 @@ async fn exchange(target: &Target) -> Option<u16> {
         target.idle.borrow_mut().push(stream);
     }
     Some(status)
+}
+
+// Fast answers at a steady rate
+
+fn steady(arguments: &[String]) {
+    let [port, host, path, connections, seconds, rate] = arguments else { return };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, number(Some(port))));
+    let connections: u32 = number(Some(connections));
+    let rate = number::<f64>(Some(rate)) / f64::from(connections);
+    let end = std::time::Instant::now() + Duration::from_secs_f64(number(Some(seconds)));
+    let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let threads = (1..=connections).map(|seed| {
+            let head = head.as_bytes();
+            scope.spawn(move || one_by_one(address, head, rate, Chance::new(seed.into()), end).expect("answers"))
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a result")).collect()
+    });
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for time in times {
+        writeln!(out, "{}", time.as_nanos() / 1000).expect("a reader");
+    }
+}
+
+fn one_by_one(
+    address: SocketAddr,
+    request: &[u8],
+    rate: f64,
+    mut chance: Chance,
+    end: std::time::Instant,
+) -> std::io::Result<Vec<Duration>> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut times = Vec::new();
+    let mut due = std::time::Instant::now();
+    loop {
+        due += chance.gap(rate);
+        if due >= end {
+            return Ok(times);
+        }
+        std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
+        // From when it left, not from when it was due: an answer before it that was late is counted once.
+        let sent = std::time::Instant::now();
+        stream.write_all(request)?;
+        let mut length = 0;
+        let mut line = String::new();
+        let mut is_first = true;
+        while reader.read_line(&mut line)? > 2 {
+            let text = line.to_ascii_lowercase();
+            if is_first && !text.contains(" 200") {
+                return Err(std::io::Error::other(line));
+            }
+            is_first = false;
+            if let Some(value) = text.strip_prefix("content-length:") {
+                length = number(Some(value.trim()));
+            }
+            line.clear();
+        }
+        std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+        times.push(sent.elapsed());
+    }
 }

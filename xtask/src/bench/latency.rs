@@ -1,36 +1,37 @@
 //! What a proxy adds to an answer's time at half the load that it could carry, beside its peers.
 //!
-//! h2load sends requests at a steady rate and writes down each one's time. The origin alone is measured with the same
-//! rate; what is above its time is the proxy's.
+//! `crates/router/examples/overload.rs` sends requests at random times of a steady rate and writes down each one's
+//! time. The origin alone is measured with the same rate; what is above its time is the proxy's.
 
-use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::overload::generator;
 use super::router::{Bench, LOAD_CORE, NAMES, pinned};
 
 const CONNECTIONS: u32 = 64;
-const SECONDS: &str = "3";
+const SECONDS: u32 = 3;
 const ROUNDS: usize = 5;
 /// So much of what the slowest of the three can carry.
 const SHARE: f64 = 0.5;
 
 pub(super) fn run() -> Result<()> {
+    let generator = generator()?;
     let bench = Bench::start()?;
     let mut capacity = f64::INFINITY;
     for proxy in 0..NAMES.len() {
         capacity = capacity.min(throughput(bench.plain_port(proxy))?);
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred requests per second")]
-    let rate = ((capacity * SHARE / f64::from(CONNECTIONS)) as u32).max(1);
-    println!("{CONNECTIONS} connections x {rate} requests/s: half of {capacity:.0} requests/s");
+    let rate = capacity * SHARE;
+    println!("{CONNECTIONS} connections, {rate:.0} requests/s: half of {capacity:.0} requests/s");
     let mut added: [Vec<[f64; 2]>; NAMES.len()] = Default::default();
     for round in 0..ROUNDS {
-        let origin = times(&bench, bench.origin_port(), rate)?;
+        let origin = times(&generator, bench.origin_port(), rate)?;
         for step in 0..NAMES.len() {
             let proxy = (round + step) % NAMES.len();
-            let through = times(&bench, bench.plain_port(proxy), rate)?;
+            let through = times(&generator, bench.plain_port(proxy), rate)?;
             added[proxy].push([50, 99].map(|percent| at(&through, percent) - at(&origin, percent)));
         }
     }
@@ -64,27 +65,16 @@ fn throughput(port: u16) -> Result<f64> {
 }
 
 /// Microseconds of each answer, sorted.
-fn times(bench: &Bench, port: u16, rate: u32) -> Result<Vec<f64>> {
-    let log = bench.scratch().join("times.tsv");
-    fs::write(&log, "")?;
-    let status = pinned(LOAD_CORE, "h2load")
-        .args(["--h1", "-t1", &format!("-c{CONNECTIONS}"), &format!("--rps={rate}"), "-D", SECONDS])
-        .arg(format!("--log-file={}", log.display()))
-        .args(["-H", "Host: bench.example", &format!("http://127.0.0.1:{port}/200")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
-    if !status.success() {
-        bail!("h2load: {status}");
-    }
-    let mut times = Vec::new();
-    for line in fs::read_to_string(&log)?.lines() {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let (Some(&"200"), Some(time)) = (fields.get(1), fields.get(2)) else { bail!("h2load wrote {line:?}") };
-        times.push(time.parse()?);
-    }
-    if times.is_empty() {
-        bail!("no request was answered");
+fn times(generator: &Path, port: u16, rate: f64) -> Result<Vec<f64>> {
+    let output = pinned(LOAD_CORE, &generator.display().to_string())
+        .args(["steady", &port.to_string(), "bench.example", "/200"])
+        .args([CONNECTIONS.to_string(), SECONDS.to_string(), rate.to_string()])
+        .stderr(Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut times: Vec<f64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
+    if !output.status.success() || times.is_empty() {
+        bail!("the generator: {}", output.status);
     }
     times.sort_by(f64::total_cmp);
     Ok(times)

@@ -183,6 +183,19 @@ struct Programs {
     ends: PathBuf,
 }
 
+/// Builds both ends of the benchmark.
+pub(super) fn generator() -> Result<PathBuf> {
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--locked", "--quiet", "--package", "router", "--example", "overload"])
+        .current_dir(root())
+        .status()?;
+    if !built.success() {
+        bail!("the build of the load generator failed");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(root().join(target).join("release/examples/overload"))
+}
+
 impl Programs {
     fn find() -> Result<Self> {
         for program in ["nginx", "haproxy"] {
@@ -193,15 +206,7 @@ impl Programs {
             }
         }
         let berth = release_build()?;
-        let built = Command::new("cargo")
-            .args(["build", "--release", "--locked", "--quiet", "--package", "router", "--example", "overload"])
-            .current_dir(root())
-            .status()?;
-        if !built.success() {
-            bail!("the build of the load generator failed");
-        }
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        Ok(Self { berth, ends: root().join(target).join("release/examples/overload") })
+        Ok(Self { berth, ends: generator()? })
     }
 
     fn cell(&self, proxy: &str, fleet: &Fleet, kept: &str, load: f64) -> Result<String> {

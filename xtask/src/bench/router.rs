@@ -223,10 +223,6 @@ impl Bench {
         self.origin_port
     }
 
-    pub(super) fn scratch(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// Starts a router with a table of so many apps, and waits until it answers.
     pub(super) fn router(&self, name: &str, apps: usize, cores: &str) -> Result<Router> {
         let (plain, tls) = (free_port()?, free_port()?);
