@@ -83,6 +83,9 @@ const LEND_SECONDS: (f64, f64) = (0.1, 1.0);
 const LEND_SECONDS_KNOWN: f64 = 2.0;
 const LEND_LATENCIES_KNOWN: f64 = 20.0;
 
+/// After a stall, what piled up in it is refused for so long at most.
+const AFTERMATH_MAX: Duration = Duration::from_secs(3);
+
 /// So sure must rejected trials upwards be, all together, that it is evidence.
 const PROOF: f64 = 6.0;
 
@@ -121,6 +124,8 @@ pub struct Learner {
     loan: Loan,
     /// How sure the trials upwards are that were rejected since one was not.
     against: f64,
+    /// The last stall was at this time, and what piled up in it still waits.
+    stalled: Option<Duration>,
     /// What is known was not measured at the base limit.
     doubtful: bool,
     /// When a dyno was last at a limit of which it is known that more would bring no more.
@@ -197,6 +202,7 @@ impl Learner {
             seconds: None,
             pulse: Pulse::default(),
             against: 0.0,
+            stalled: None,
             doubtful: false,
             loan: Loan::default(),
             evidence: None,
@@ -232,9 +238,9 @@ impl Learner {
     }
 
     /// Whether a request that waits for too long should be refused: more in flight would bring no more answers, or none
-    /// come at all. Anything else would be to refuse out of ignorance.
+    /// come at all, or what piled up while none came still waits. Anything else would be to refuse out of ignorance.
     pub fn sheds(&self) -> bool {
-        self.evidence.is_some() || (self.loan.times > 0 && self.pulse.is_stalled())
+        self.evidence.is_some() || self.stalled.is_some()
     }
 
     /// What another learner should begin with for the same dynos.
@@ -278,6 +284,7 @@ impl Learner {
         self.pulse.look(now, answers, in_flight);
         let in_flight_max = counts.iter().map(|count| count.in_flight).max().unwrap_or_default();
         self.lend(now, answers, in_flight_max, waiting.is_some());
+        self.note_stall(now, waiting.is_some());
         self.evidence = self.evidence.map(|at| if binding { now } else { at });
         if self.evidence.is_some_and(|at| now.saturating_sub(at) >= EVIDENCE_LASTS) {
             self.evidence = None;
@@ -294,6 +301,16 @@ impl Learner {
             if binding && now >= self.next_trial {
                 self.begin_trial(now, counts);
             }
+        }
+    }
+
+    /// Before a stall nobody had to wait for long at this limit; so, once it is over, whoever comes then is served in
+    /// time if those who came in the stall are not served first.
+    fn note_stall(&mut self, now: Duration, waiting: bool) {
+        if self.loan.times > 0 && self.pulse.is_stalled() {
+            self.stalled = Some(now);
+        } else if !waiting || self.stalled.is_some_and(|at| now.saturating_sub(at) >= AFTERMATH_MAX) {
+            self.stalled = None;
         }
     }
 

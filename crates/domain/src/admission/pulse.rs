@@ -20,6 +20,8 @@ pub(crate) struct Pulse {
     /// Answers, and requests times the seconds that they were in flight, fading.
     answers: f64,
     in_flight_seconds: f64,
+    /// The same since the last answer.
+    silent_in_flight_seconds: f64,
     looked: Duration,
     /// The last answer, or the last time that none was to come.
     heard: Duration,
@@ -34,11 +36,11 @@ impl Pulse {
             self.heard = now;
             return;
         }
-        // Requests that are not answered for long are no stall if there are very many: those are long polls.
-        self.in_flight_seconds += in_flight * seconds;
-        // A stall must not wear off because it lasts.
+        self.silent_in_flight_seconds += in_flight * seconds;
+        // A stall must not wear off because it lasts, nor because ever more requests are caught in it.
         if answers > 0.0 || in_flight <= 0.0 {
             self.heard = now;
+            self.in_flight_seconds += std::mem::take(&mut self.silent_in_flight_seconds);
             let kept = (-seconds / MEMORY_SECONDS).exp();
             self.answers = self.answers * kept + answers;
             self.in_flight_seconds *= kept;
@@ -52,16 +54,21 @@ impl Pulse {
     /// Answers that always came do not come any more: whatever they wait for, more requests would only wait with them.
     pub(crate) fn is_stalled(&self) -> bool {
         let silent = self.silent_seconds();
-        silent >= STALL_SECONDS_MIN.max(STALL_LATENCIES_MIN * self.latency()) && self.missed() >= MISSED
+        silent >= STALL_SECONDS_MIN.max(STALL_LATENCIES_MIN * self.usual_latency()) && self.missed() >= MISSED
     }
 
     /// It looks as if it were about to stall.
     pub(crate) fn is_faint(&self) -> bool {
-        2.0 * self.silent_seconds() >= STALL_LATENCIES_MIN * self.latency() && 2.0 * self.missed() >= MISSED
+        2.0 * self.silent_seconds() >= STALL_LATENCIES_MIN * self.usual_latency() && 2.0 * self.missed() >= MISSED
     }
 
-    /// Mean seconds from request to answer.
+    /// Mean seconds from request to answer, those that are in flight now included.
     pub(crate) fn latency(&self) -> f64 {
+        (self.in_flight_seconds + self.silent_in_flight_seconds) / self.answers.max(1.0)
+    }
+
+    /// The same as it was at the last answer.
+    fn usual_latency(&self) -> f64 {
         self.in_flight_seconds / self.answers.max(1.0)
     }
 
