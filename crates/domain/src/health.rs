@@ -194,12 +194,16 @@ pub fn gets_requests(dyno: &CheckedDyno, all_up: &[CheckedDyno]) -> bool {
     dyno.unhealthy_since.is_none() || all_up.iter().all(|other| other.unhealthy_since.is_some())
 }
 
+/// Whether all of them serve and none is about to end: replacing one now leaves the others.
+pub fn all_stand_still(dynos: &[CheckedDyno]) -> bool {
+    dynos.iter().all(|dyno| dyno.state == DynoState::Up && dyno.request == DynoRequest::None)
+}
+
 /// The dyno to replace now, if any: the one that has been unhealthy for longest, once everything else stands still.
 ///
 /// Never one that is healthy or that never passed a check; never a second one while the first is being replaced.
 pub fn replace(dynos: &[CheckedDyno], check: &HealthCheck, now: Timestamp) -> Option<DynoId> {
-    let stands = |dyno: &CheckedDyno| dyno.state == DynoState::Up && dyno.request == DynoRequest::None;
-    if !dynos.iter().all(stands) {
+    if !all_stand_still(dynos) {
         return None;
     }
     let due = |since: &Timestamp| {

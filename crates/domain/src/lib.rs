@@ -41,3 +41,4 @@ pub mod time_limits;
 pub mod totp;
 pub mod upstream;
 pub mod webhook;
+pub mod wedge;

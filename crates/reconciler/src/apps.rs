@@ -39,6 +39,7 @@ impl MainLoop {
         let target = self.target(world)?;
         self.act(world, &target, router, now).await?;
         self.replace_unhealthy(world, now).await?;
+        self.replace_wedged(world, router).await?;
         self.stop_one_offs(world, now).await
     }
 

@@ -36,6 +36,7 @@ mod router_link;
 mod routes;
 mod shutdown;
 mod slug_import;
+mod wedged;
 mod world;
 
 pub use crate::acme::AcmeConfig;

@@ -13,7 +13,7 @@ use domain::error_code::ErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
-use wire::routes::{AdmissionSettings, AppAdmission, Availability, EdgeSettings, RequestLimits};
+use wire::routes::{AdmissionSettings, AppAdmission, Availability, EdgeSettings, RequestLimits, StuckDyno};
 
 use crate::active_apps::ActiveApps;
 use crate::admission::{Admission, Refusal, WaitFor, admit};
@@ -353,6 +353,13 @@ impl App {
             workers: state.learner.as_ref().filter(|_learner| latency.is_some()).map(Learner::hint),
             latency_ms: latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)),
         })
+    }
+
+    /// Its dynos with requests that have no answer after twice the time that clients wait for one, and no client.
+    pub(crate) fn stuck(&self) -> Vec<StuckDyno> {
+        let view = self.view.load();
+        let age = 2 * Duration::from_millis(view.limits.first_byte_ms);
+        view.dynos.iter().filter_map(|dyno| dyno.stuck(age)).collect()
     }
 
     /// Gives every dyno the limit that is learned or declared for it.

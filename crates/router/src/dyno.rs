@@ -9,10 +9,11 @@ use domain::admission::choice::{DynoLoad, Standing, WEIGHT_FULL};
 use domain::admission::learner::{DynoCount, WORKERS_START};
 use tokio::sync::watch;
 use uuid::Uuid;
-use wire::routes::DynoRoute;
+use wire::routes::{DynoRoute, StuckDyno};
 
 use crate::app::App;
 use crate::clock;
+use crate::orphans::Orphans;
 
 /// Set in [`Dyno::state`] once the dyno has left the table.
 ///
@@ -58,6 +59,7 @@ pub(crate) struct Dyno {
     ramp_ends_us: AtomicU64,
     /// True once its upgraded connections shall end.
     closing: watch::Sender<bool>,
+    pub(crate) orphans: Arc<Orphans>,
 }
 
 impl Dyno {
@@ -81,6 +83,7 @@ impl Dyno {
             failures: AtomicU32::new(0),
             ramp_ends_us: AtomicU64::new(clock::micros(clock::now() + RAMP)),
             closing: watch::Sender::new(false),
+            orphans: Arc::default(),
         }
     }
 
@@ -134,6 +137,12 @@ impl Dyno {
             answers: self.answers.load(Ordering::Relaxed),
             in_flight: self.in_flight().saturating_sub(self.conversations.load(Ordering::Relaxed)),
         }
+    }
+
+    /// What it has been at work on for longer than `age` though nobody waits for it, if there is anything.
+    pub(crate) fn stuck(&self, age: Duration) -> Option<StuckDyno> {
+        let (held, requests) = self.orphans.older_than(age);
+        (held > 0).then(|| StuckDyno { dyno: self.id, held, limit: self.limit.load(Ordering::Relaxed), requests })
     }
 
     fn limit(&self) -> u32 {

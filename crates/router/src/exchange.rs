@@ -70,6 +70,9 @@ struct Pending {
     response: Option<ResponseFuture>,
     connection: Option<DynoConnection>,
     slot: Arc<Slot>,
+    method: Method,
+    uri: Uri,
+    sent_at: Instant,
 }
 
 impl Drop for Pending {
@@ -78,10 +81,12 @@ impl Drop for Pending {
             && tokio::runtime::Handle::try_current().is_ok()
         {
             let (connection, slot) = (self.connection.take(), self.slot.clone());
+            let orphaned = slot.dyno.orphans.add(self.method.as_str(), self.uri.path(), self.sent_at);
             spawn_local(async move {
                 drop(response.await);
                 drop(connection);
                 drop(slot);
+                drop(orphaned);
             });
         }
     }
@@ -172,7 +177,14 @@ impl Exchange {
         let response = connection.send(request);
         let line = connection.line.clone();
         let reused = connection.reused;
-        let mut pending = Pending { response: Some(response), connection: Some(connection), slot: slot.clone() };
+        let mut pending = Pending {
+            response: Some(response),
+            connection: Some(connection),
+            slot: slot.clone(),
+            method: self.outgoing.method.clone(),
+            uri: self.outgoing.uri.clone(),
+            sent_at: Instant::now(),
+        };
         let outcome = self.wait(&mut pending, &progress).await?;
         pending.response = None;
         let connection = pending.connection.take();

@@ -39,6 +39,7 @@ mod head;
 mod head_clock;
 mod head_guard;
 mod local_executor;
+mod orphans;
 mod pace;
 mod places;
 mod proxy;

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
-use wire::routes::{AdmissionSettings, AppAdmission, AppRoute, Availability, DynoRoute, RouteTable, TableUpdate};
+use wire::routes::{
+    AdmissionSettings, AppAdmission, AppRoute, Availability, DynoRoute, RouteTable, StuckDyno, TableUpdate,
+};
 
 use crate::active_apps::ActiveApps;
 use crate::app::{App, AppView, Gauges};
@@ -69,6 +71,12 @@ impl Table {
     /// What is known of the apps' requests.
     pub(crate) fn admission(&self) -> Vec<AppAdmission> {
         self.lock().apps.values().filter_map(|app| app.admission()).collect()
+    }
+
+    /// The dynos with requests that are long without an answer and without a client.
+    pub(crate) fn stuck(&self) -> Vec<StuckDyno> {
+        let apps: Vec<Arc<App>> = self.lock().apps.values().cloned().collect();
+        apps.iter().flat_map(|app| app.stuck()).collect()
     }
 
     /// `host` in lower case, without port.

@@ -91,6 +91,7 @@ impl Shared {
             requests_total: self.requests_total.load(Ordering::Relaxed),
             log_lines_dropped_total: self.log.dropped_total(),
             admission: self.table.admission(),
+            stuck: self.table.stuck(),
         }
     }
 

@@ -417,6 +417,39 @@ pub struct RouterStatus {
     /// Apps with requests that wait, or whose dynos have been at their limit.
     #[serde(default)]
     pub admission: Vec<AppAdmission>,
+    /// Dynos in the table with requests that their clients have given up longer ago than twice the app's first-byte
+    /// timeout, and that have no answer yet.
+    #[serde(default)]
+    pub stuck: Vec<StuckDyno>,
+}
+
+/// A dyno that works on what nobody waits for any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StuckDyno {
+    pub dyno: Uuid,
+    /// Places that are held for such requests.
+    pub held: u32,
+    /// Requests that it may have at once.
+    pub limit: u32,
+    /// The oldest of them, oldest first.
+    pub requests: Vec<StuckRequest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StuckRequest {
+    pub method: String,
+    /// Without its query, cut if long.
+    pub path: String,
+    /// Since it was sent.
+    pub seconds: u64,
+}
+
+impl StuckRequest {
+    /// How many of a dyno are told of.
+    pub const TOLD_MAX: usize = 10;
+    pub const PATH_CHARS_MAX: usize = 200;
 }
 
 /// What the router knows of one app's requests.

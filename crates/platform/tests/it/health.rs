@@ -131,3 +131,36 @@ fn a_check_that_the_app_refuses_is_explained_and_replaces_nobody() {
     let audit = platform.get("/berth/audit").to_string();
     assert!(audit.contains("PATCH /berth/apps/{app}/health"), "{audit}");
 }
+
+#[test]
+fn a_wedged_dyno_is_replaced_one_at_a_time_and_the_log_says_what_held_it() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    platform.must(&["ps:concurrency", "web=2", "-a", "shop"]);
+    platform.must(&["routing:set", "timeout=1s", "-a", "shop"]);
+    platform.scale_and_wait("shop", 2);
+    let first: Vec<Value> = ["web.1", "web.2"].map(|name| platform.id_of(name)).to_vec();
+    // As many as there are places: every worker of both dynos hangs, and nobody waits for them.
+    for _place in 0..4 {
+        let answer = platform.request("GET", "shop.localhost", "/slow?seconds=3600", &[], &[]);
+        assert_eq!(answer.status, 503);
+    }
+    for name in ["web.1", "web.2"] {
+        let line = platform.logged("shop", &format!("heroku[{name}]: Wedged: "));
+        assert!(line.contains("(GET /slow for ") && line.ends_with("); replacing it"), "{line}");
+    }
+    wait_until("both have successors that answer", || {
+        let up = platform.dynos("shop").iter().filter(|dyno| dyno["state"] == "up").count() == 2;
+        up && ["web.1", "web.2"].iter().all(|name| !first.contains(&platform.id_of(name)))
+    });
+    wait_until("requests are answered", || platform.text("shop", "/").contains("version="));
+    let logs = platform.logs("shop");
+    let at = |text: &str| logs.iter().position(|line| line.contains(text));
+    let wedged = logs.iter().enumerate().filter(|(_place, line)| line.contains("]: Wedged: "));
+    let wedged: Vec<usize> = wedged.map(|(place, _line)| place).collect();
+    assert_eq!(wedged.len(), 2, "{logs:?}");
+    let second = if logs[wedged[0]].contains("web.1") { "heroku[web.1]: " } else { "heroku[web.2]: " };
+    let up_again = logs[wedged[0]..].iter().position(|line| line.contains(second) && line.contains("to up"));
+    assert!(up_again.is_some_and(|place| wedged[0] + place < wedged[1]), "one at a time: {logs:?}");
+    assert!(at("code=H12").is_some());
+}

@@ -14,7 +14,14 @@ use crate::wait::wait_until;
 
 impl TestPlatform {
     /// A request for a host, on a connection of its own.
-    fn request(&self, method: &str, host: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         let all = [&[("Host", host), ("Connection", "close")], headers].concat();
         Connection::open(self.http_port).unwrap().request(method, path, &all, body).unwrap()
     }

@@ -18,6 +18,7 @@ use super::recipient::{Left, Recipient};
 use super::transfer::Transfer;
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, open_stream};
+use crate::orphans::Orphaned;
 use crate::reach::{Connector, Journey, local_failure, reach};
 use crate::reply::Problem;
 use crate::worker::Worker;
@@ -91,10 +92,12 @@ pub(super) async fn carry<R: Recipient>(
                 slot = Some(held);
                 continue;
             }
-            Fault::Left => spawn_local(see_out(stream, held)),
-            Fault::Problem(problem) if problem.code == Some(ErrorCode::H12) => spawn_local(see_out(stream, held)),
-            Fault::Problem(_) | Fault::BrokenOff(_) => return Err(fault),
-        };
+            Fault::Problem(problem) if problem.code != Some(ErrorCode::H12) => return Err(fault),
+            Fault::BrokenOff(_) => return Err(fault),
+            Fault::Left | Fault::Problem(_) => {}
+        }
+        let orphaned = held.dyno.orphans.add(outgoing.method(), outgoing.target(), sending_at);
+        spawn_local(see_out(stream, held, orphaned));
         return Err(fault);
     }
 }
@@ -176,7 +179,7 @@ fn give_back<R: Recipient>(worker: &Worker, slot: &Slot, transfer: &mut Transfer
 
 /// Keeps a slot until the dyno has answered or closed: a worker that is still busy with a request that nobody waits
 /// for is busy all the same.
-async fn see_out(stream: TcpStream, slot: Slot) {
+async fn see_out(stream: TcpStream, slot: Slot, orphaned: Orphaned) {
     while stream.readable().await.is_ok() {
         match stream.try_read(&mut [0]) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -185,4 +188,5 @@ async fn see_out(stream: TcpStream, slot: Slot) {
     }
     drop(stream);
     drop(slot);
+    drop(orphaned);
 }

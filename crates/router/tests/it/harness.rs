@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 use wire::routes::{
     AdmissionSettings, AppRoute, Availability, CertificateRoute, DynoRoute, EdgeSettings, FrontPolicy, RequestLimits,
-    RouteTable,
+    RouteTable, StuckDyno,
 };
 use wire::segment::SegmentReader;
 
@@ -109,6 +109,10 @@ impl TestRouter {
     pub(crate) fn in_flight(&mut self, dyno: Uuid) -> u32 {
         let all = self.runtime.block_on(self.server.in_flight()).unwrap();
         all.into_iter().find(|(id, _count)| *id == dyno).map_or(0, |(_id, count)| count)
+    }
+
+    pub(crate) fn stuck(&mut self) -> Vec<StuckDyno> {
+        self.runtime.block_on(self.server.status()).unwrap().stuck
     }
 
     pub(crate) fn wait_for_in_flight(&mut self, dyno: Uuid, expect: u32) {

@@ -22,6 +22,7 @@ mod shutdown;
 mod slow_clients;
 mod smuggling;
 mod strictness;
+mod stuck;
 mod table;
 mod takeover;
 mod tls;
