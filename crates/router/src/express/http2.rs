@@ -40,6 +40,7 @@ pub(crate) use self::request_body::StreamBody;
 use self::session::{End, Rules, Session};
 use crate::client_io::{ClientStream, see_off};
 use crate::config::{Bounds, ClientPace};
+use crate::head_clock::HeadClock;
 use crate::pace::Pace;
 use crate::timer::Timer;
 use crate::worker::{Origin, Stage, Worker};
@@ -94,6 +95,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: Ori
     let pace = Pace::default();
     let mut socket = Socket { stream, flushed: true, stalled_since: None, pace, least: bounds.client_pace };
     let mut clock = Clock { heard_at: now, busy_at: now, pinged: false, last_at: None, timer: Timer::default() };
+    let mut head_clock: Option<Box<HeadClock>> = None;
     let mut exchanges = FuturesUnordered::new();
     let mut stage = worker.stage.clone();
     let mut ending = pin!(stage.wait_for(|stage| *stage > Stage::Serving));
@@ -123,12 +125,21 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: Ori
             match socket.poll_read(cx, worker, &session, now) {
                 Poll::Ready(Ok(())) => {
                     (clock.heard_at, clock.pinged) = (now, false);
+                    if session.borrow().is_mid_head() {
+                        let new = || Box::new(HeadClock::new(origin.peer.ip(), &worker.shared.slow_heads, bounds));
+                        head_clock.get_or_insert_with(new).begin();
+                    } else {
+                        head_clock = None;
+                    }
                     while let Some(id) = session.borrow_mut().next_opened() {
                         clock.busy_at = now;
                         exchanges.push(exchange::exchange(worker, &origin, &session, id));
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if head_clock.as_mut().is_some_and(|clock| clock.poll(cx).is_ready()) => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
                 Poll::Pending => match clock.poll(cx, &mut session.borrow_mut(), &socket, idle, bounds.client_idle) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -5,11 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use router::client::TableUpdate;
 use router::{Bounds, ClientPace};
 use wire::routes::{FrontPolicy, FrontRoute};
 
 use crate::harness::{Client, HOST, PATIENCE, TestDyno, TestRouter, app, bounds, ok, read_request, wait_until};
+use crate::http2_peer::{plain, request, send, whole};
 
 /// What both ways through the router get: the lane's own requests, and those that it hands over.
 const EXPRESS: &str = "";
@@ -64,6 +66,39 @@ fn a_head_has_a_limit_as_a_whole_on_both_ways() {
         client.send(&format!("{HOST}\r\n{way}\r\n"));
         assert_eq!(client.response().body, "/slowly");
     }
+    router.drain();
+}
+
+#[test]
+fn over_http2_a_head_has_the_same_limit_and_neither_bodies_nor_idleness_count() {
+    let dyno = TestDyno::http(|request| ok(&request.body.len().to_string()));
+    let head = Duration::from_millis(400);
+    let mut router = TestRouter::start_with(Bounds { head, ..bounds() });
+    router.route(app(&[&dyno]));
+    let settings = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    let cut = |at: usize| settings[..at].to_vec();
+    // A request's block without its end: more is to come in CONTINUATION frames.
+    let block = [&settings[..], &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]].concat();
+    let frame = [&settings[..], &[0, 0, 9, 1, 4, 0, 0, 0, 1, 0x82]].concat();
+    for begun in [cut(20), cut(24), block, frame] {
+        let mut client = router.connect();
+        let started = Instant::now();
+        client.stream.write_all(&begun).unwrap();
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The router's own settings, and then the end.
+        client.stream.read_to_end(&mut Vec::new()).ok();
+        assert!((head..PATIENCE).contains(&started.elapsed()), "{begun:?}: {:?}", started.elapsed());
+    }
+    router.runtime.block_on(async {
+        let client = plain(router.address).await;
+        tokio::time::sleep(head * 2).await;
+        let (response, mut upload) = send(&client, request("POST", "/"), false).await;
+        for last in [false, false, true] {
+            tokio::time::sleep(head).await;
+            upload.send_data(Bytes::from_static(b"piece"), last).unwrap();
+        }
+        assert_eq!(whole(response.await.unwrap()).await.text(), "15");
+    });
     router.drain();
 }
 

@@ -2,6 +2,9 @@
 
 pub(super) const HEADER_BYTES: usize = 9;
 
+/// Where in the header the kind stands.
+pub(super) const KIND_AT: usize = 3;
+
 /// What both sides may rely on without asking, and all that the router takes or sends.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 16_384;
 

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::allowance::{Allowances, Flood};
 use super::frame::{
-    self, Fault, Frame, FrameHead, HEADER_BYTES, MAX_31_BITS, PAYLOAD_BYTES_MAX, PREFACE, Reason, flag, kind, setting,
+    self, Fault, Frame, FrameHead, HEADER_BYTES, KIND_AT, MAX_31_BITS, PAYLOAD_BYTES_MAX, PREFACE, Reason, flag, kind,
+    setting,
 };
 use super::header_list::HeaderList;
 use super::hpack::{self, Decoder};
@@ -204,6 +205,13 @@ impl Session {
         };
         self.end_with(reason);
         result
+    }
+
+    /// Whether some of a head has come and the rest has not: of the beginning of the connection, of a request, or of any
+    /// frame that is no piece of a body.
+    pub(super) fn is_mid_head(&self) -> bool {
+        let mid_frame = !self.partial.is_empty() && self.partial.get(KIND_AT) != Some(&kind::DATA);
+        self.block.is_some() || !self.has_settings || mid_frame
     }
 
     /// Takes whole frames and says how many bytes they had.
