@@ -306,6 +306,13 @@ impl App {
         self.waiting.load(Ordering::SeqCst) > 0 && !self.is_active.swap(true, Ordering::SeqCst)
     }
 
+    /// The router stood still until now.
+    pub(crate) fn note_standstill(&self) {
+        if let Some(learner) = &mut self.lock().learner {
+            learner.note_standstill(clock::now());
+        }
+    }
+
     /// A dyno has reached its limit.
     pub(crate) fn note_full(self: &Arc<Self>) {
         self.full_at_us.store(clock::now_us(), Ordering::Relaxed);

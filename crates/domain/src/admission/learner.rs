@@ -83,7 +83,8 @@ const LEND_SECONDS: (f64, f64) = (0.1, 1.0);
 const LEND_SECONDS_KNOWN: f64 = 2.0;
 const LEND_LATENCIES_KNOWN: f64 = 20.0;
 
-/// After a stall, what piled up in it is refused for so long at most.
+/// After a stall, what piled up in it is refused until nobody waits any more, but for so long at least and at most.
+const AFTERMATH_MIN: Duration = Duration::from_millis(500);
 const AFTERMATH_MAX: Duration = Duration::from_secs(3);
 
 /// So sure must rejected trials upwards be, all together, that it is evidence.
@@ -309,9 +310,15 @@ impl Learner {
     fn note_stall(&mut self, now: Duration, waiting: bool) {
         if self.loan.times > 0 && self.pulse.is_stalled() {
             self.stalled = Some(now);
-        } else if !waiting || self.stalled.is_some_and(|at| now.saturating_sub(at) >= AFTERMATH_MAX) {
-            self.stalled = None;
+            return;
         }
+        let least = if waiting { AFTERMATH_MAX } else { AFTERMATH_MIN };
+        self.stalled = self.stalled.filter(|at| now.saturating_sub(*at) < least);
+    }
+
+    /// The router itself stood still until now: what piled up in front of it is like what piles up in a stall.
+    pub fn note_standstill(&mut self, now: Duration) {
+        self.stalled = Some(now);
     }
 
     fn lend(&mut self, now: Duration, answers: f64, in_flight_max: u32, waiting: bool) {
