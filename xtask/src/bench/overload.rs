@@ -150,7 +150,8 @@ pub(super) fn stutters() -> Result<()> {
 pub(super) fn neighbour() -> Result<()> {
     let programs = Programs::find()?;
     let fleet = Fleet::even(2, 50);
-    let ours = programs.start("berth", &fleet)?;
+    let both = Fleet { workers: 2, service_ms: vec![50; 8] };
+    let ours = programs.start("berth", &both)?;
     let quiet = |name: &str, with: &mut dyn FnMut() -> Result<Option<Child>>| -> Result<f64> {
         let mut other = with()?;
         let mut load = ours.clients("b.example", "NEW", &[(10.0, 0.5 * fleet.capacity())])?;
@@ -166,7 +167,7 @@ pub(super) fn neighbour() -> Result<()> {
     println!("app B at half its capacity");
     quiet("alone", &mut || Ok(None))?;
     // As much CPU as the flood costs, but not through this router.
-    let elsewhere = programs.start("berth", &fleet)?;
+    let elsewhere = programs.start("berth", &both)?;
     let hog = quiet("beside the same flood through another router", &mut || {
         Ok(Some(elsewhere.load("NEW", &[(10.0, 10.0 * fleet.capacity())])?))
     })?;
@@ -247,7 +248,7 @@ impl Programs {
         Ok(running)
     }
 
-    /// A router of our own that serves two apps from the same dynos.
+    /// A router of our own that serves an app from the first four dynos, and another one from the others.
     fn router(&self, dir: &Path, port: u16, dynos: &[u16]) -> Result<Child> {
         fs::create_dir_all(dir.join("router"))?;
         let app = |number: u32, host: &str, ports: &[u16]| {
@@ -265,8 +266,8 @@ impl Programs {
                 dynos.join(",")
             )
         };
-        let half = dynos.len() / 2;
-        let (a, b) = (app(1, HOST, dynos), app(2, "b.example", &dynos[half..]));
+        let (first, others) = dynos.split_at(dynos.len().min(4));
+        let (a, b) = (app(1, HOST, first), app(2, "b.example", others));
         fs::write(dir.join("router/table.json"), format!("{{\"generation\":1,\"apps\":[{a},{b}]}}"))?;
         let child = Command::new(&self.berth)
             .args(["router", "--http-port", &port.to_string(), "--data-dir"])
