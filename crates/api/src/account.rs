@@ -13,9 +13,6 @@ use crate::error::{ApiError, ApiResult};
 use crate::present;
 use crate::state::ApiState;
 
-/// Heroku's hourly budget. Requests are not limited yet; the answer says that the whole budget is left.
-pub(crate) const RATE_LIMIT: u32 = 4500;
-
 pub(crate) async fn info(State(state): State<Arc<ApiState>>, actor: Actor) -> ApiResult<Json<heroku::Account>> {
     Ok(Json(shown(&state, &actor.account)?))
 }
@@ -44,6 +41,7 @@ pub(crate) async fn delinquency(_actor: Actor) -> Json<Value> {
     Json(json!({"scheduled_deletion_time": null, "scheduled_suspension_time": null}))
 }
 
-pub(crate) async fn rate_limits() -> Json<heroku::RateLimit> {
-    Json(heroku::RateLimit { remaining: RATE_LIMIT })
+/// Asking for it takes nothing from it.
+pub(crate) async fn rate_limits(State(state): State<Arc<ApiState>>, actor: Actor) -> Json<heroku::RateLimit> {
+    Json(heroku::RateLimit { remaining: state.requests.remaining(&actor.id(), state.now()) })
 }

@@ -84,27 +84,53 @@ impl<S: Sync> FromRequestParts<S> for Actor {
 #[derive(Debug, Clone)]
 pub(crate) struct ReachedApp(pub(crate) App);
 
-/// Lets a request pass if it carries a valid token, or comes from root over the local socket, and the policy allows
-/// it. Mutations are recorded.
+/// What is left of the asker's rate limit, on an answer's way out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remaining(pub(crate) u32);
+
+/// The one request that takes nothing from the rate limit: it asks for it.
+const FREE_ROUTE: &str = "/account/rate-limits";
+
+/// Lets a request pass if it carries a valid token, or comes from root over the local socket, and neither the rate
+/// limit nor the policy stands against it. Mutations are recorded.
 pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let acting = match admit(&state, &mut parts).await {
-        Ok(acting) => acting,
+    let actor = match authenticate(&state, request.headers(), request.extensions().get()) {
+        Ok(actor) => actor,
         Err(error) => return error.into_response(),
     };
-    let response = acting.run(next.run(Request::from_parts(parts, body))).await;
-    if let Some(entry) = acting.unrecorded().filter(|_entry| response.status().is_success())
-        && let Err(error) = state.store.record(entry).await
-    {
-        return ApiError::from(error).into_response();
-    }
+    let account = actor.id();
+    let mut response = match count(&state, &actor, &request) {
+        Ok(()) => act(&state, actor, request, next).await.unwrap_or_else(ApiError::into_response),
+        Err(error) => error.into_response(),
+    };
+    response.extensions_mut().insert(Remaining(state.requests.remaining(&account, state.now())));
     response
 }
 
+/// Takes a request from the asker's rate limit. Root on the machine and the hooks of pushes have none.
+fn count(state: &ApiState, actor: &Actor, request: &Request) -> ApiResult<()> {
+    let is_free = request.extensions().get::<MatchedPath>().is_some_and(|route| route.as_str() == FREE_ROUTE);
+    if actor.token.is_none() || is_free {
+        return Ok(());
+    }
+    // Compat: Heroku's words.
+    let text = "Your account reached the API rate limit\nPlease wait a few minutes before making new requests";
+    state.requests.take(&actor.id(), state.now()).map_err(|wait| ApiError::rate_limited(text).after(wait))
+}
+
+async fn act(state: &Arc<ApiState>, actor: Actor, request: Request, next: Next) -> ApiResult<Response> {
+    let (mut parts, body) = request.into_parts();
+    let acting = admit(state, actor, &mut parts).await?;
+    let response = acting.run(next.run(Request::from_parts(parts, body))).await;
+    if let Some(entry) = acting.unrecorded().filter(|_entry| response.status().is_success()) {
+        state.store.record(entry).await?;
+    }
+    Ok(response)
+}
+
 /// The one place where it is decided who may do what. Puts the [`Actor`] and the app into the request.
-async fn admit(state: &Arc<ApiState>, parts: &mut Parts) -> ApiResult<Acting> {
+async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiResult<Acting> {
     let peer = parts.extensions.get::<Peer>().cloned();
-    let actor = authenticate(state, &parts.headers, peer.as_ref())?;
     let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
     let path = RawPathParams::from_request_parts(parts, state).await;
     let name = path.as_ref().ok().and_then(|path| path.iter().find(|(key, _value)| *key == "app"));

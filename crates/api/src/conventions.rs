@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::account::RATE_LIMIT;
+use crate::auth::Remaining;
 use crate::error::{ApiError, ApiResult};
 use crate::present;
 
@@ -59,7 +59,9 @@ pub(crate) async fn apply(request: Request, next: Next) -> Result<Response, ApiE
         }
         body = Body::from(bytes);
     }
-    parts.headers.insert(HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(RATE_LIMIT));
+    if let Some(Remaining(remaining)) = parts.extensions.get() {
+        parts.headers.insert(HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(*remaining));
+    }
     Ok(Response::from_parts(parts, body))
 }
 

@@ -1,5 +1,7 @@
 //! Error answers in Heroku's form. The one place where failures become HTTP statuses and Heroku's error ids.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
@@ -18,13 +20,15 @@ pub struct ApiError {
     pub id: &'static str,
     pub message: String,
     pub resource: Option<&'static str>,
+    /// After which the same request may be granted.
+    pub retry_after: Option<Duration>,
 }
 
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
     fn new(status: StatusCode, id: &'static str, message: impl Into<String>) -> Self {
-        Self { status, id, message: message.into(), resource: None }
+        Self { status, id, message: message.into(), resource: None, retry_after: None }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -79,6 +83,12 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit", message)
     }
 
+    /// Says when it is worth trying again.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     pub fn disk_full() -> Self {
         Self::new(
             StatusCode::INSUFFICIENT_STORAGE,
@@ -111,6 +121,10 @@ impl IntoResponse for ApiError {
             // Git sends credentials only after it was asked for them (RFC 9110, 11.6.1 asks for it of everybody).
             let challenge = HeaderValue::from_static("Basic realm=\"Berth\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

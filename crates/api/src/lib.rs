@@ -7,6 +7,7 @@ pub mod error;
 pub mod git;
 pub mod listen;
 pub mod policy;
+pub mod rate_limiter;
 pub mod refused;
 pub mod state;
 pub mod tls;

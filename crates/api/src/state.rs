@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::dyno_size::DynoSize;
-use domain::id::AppId;
+use domain::id::{AccountId, AppId};
 use jiff::Timestamp;
 use store::Store;
 use telemetry::log_store::LogStore;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use wire::platform_api::berth::{GarbageReport, RouterHealth};
 use wire::routes::AppAdmission;
 
+use crate::rate_limiter::RateLimiter;
 use crate::url_signer::UrlSigner;
 
 /// The installation as the API needs to know it.
@@ -69,6 +70,8 @@ pub struct ApiState {
     pub logs: Arc<LogStore>,
     pub config: ApiConfig,
     pub signer: UrlSigner,
+    /// Requests of each account.
+    pub requests: RateLimiter<AccountId>,
     pub platform: Arc<dyn Platform>,
 }
 

@@ -31,6 +31,7 @@ pub mod outgoing_url;
 pub mod pipeline;
 pub mod procfile;
 pub mod protection;
+pub mod rate_limit;
 pub mod release;
 pub mod restart_policy;
 pub mod rollout;

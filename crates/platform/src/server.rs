@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use api::rate_limiter::RateLimiter;
 use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
@@ -117,6 +118,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             acme_terms_agreed: terms_agreed,
         },
         signer: UrlSigner::new(&url_secret(&master_key)),
+        requests: RateLimiter::new(effective.rate_limit),
         platform: Arc::new(platform),
     });
     let network = listen(options.api_port).await?;
@@ -182,7 +184,7 @@ impl Signals {
     }
 }
 
-/// Loopback only: this port has no rate limits and may speak plain HTTP.
+/// Loopback only: this port may speak plain HTTP.
 async fn listen(port: u16) -> Result<Vec<TcpListener>> {
     let bind = async |address: SocketAddr| {
         TcpListener::bind(address)

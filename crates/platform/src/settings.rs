@@ -1,5 +1,6 @@
 //! Reads `settings.toml` and lays it over the defaults.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use builder::build::BuildLimits;
 use domain::dyno_size::{ByteCount, DynoSize, default_sizes, find};
 use domain::ip_network::IpNetwork;
+use domain::rate_limit::RateLimit;
 use domain::time_limits::TimeLimits;
 use reconciler::AcmeConfig;
 use router::Bounds;
@@ -32,6 +34,8 @@ pub(crate) struct Effective {
     pub(crate) settings: Settings,
     pub(crate) push_bytes_max: u64,
     pub(crate) acme: AcmeConfig,
+    /// Of one account's requests to the API.
+    pub(crate) rate_limit: Option<RateLimit>,
 }
 
 pub(crate) fn read(data_dir: &Path) -> Result<Effective> {
@@ -107,6 +111,10 @@ fn effective(settings: Settings) -> Result<Effective> {
         fronts: fronts::policy(&settings.router)?,
         acme: acme::config(&settings.acme, &router_role::system_bundle())?,
         push_bytes_max: given.push_mib.unwrap_or(1024) * MIB,
+        rate_limit: match settings.api.requests_per_hour {
+            None => Some(RateLimit::default()),
+            Some(requests) => NonZeroU32::new(requests).map(RateLimit::per_hour),
+        },
         settings,
     })
 }
@@ -122,6 +130,14 @@ mod tests {
         assert_eq!(effective.limits, TimeLimits { boot: Duration::from_millis(2500), ..TimeLimits::default() });
         assert_eq!(find(&effective.sizes, "Standard-1X").unwrap().memory, ByteCount::mebibytes(64));
         assert_eq!(find(&effective.sizes, "Standard-2X").unwrap().memory, ByteCount::mebibytes(1024));
+    }
+
+    #[test]
+    fn accounts_have_herokus_rate_limit_unless_another_one_is_set() {
+        let limit = |text: &str| effective(toml::from_str(text).unwrap()).unwrap().rate_limit;
+        assert_eq!(limit(""), Some(RateLimit::DEFAULT));
+        assert_eq!(limit("[api]\nrequests_per_hour = 9000"), NonZeroU32::new(9000).map(RateLimit::per_hour));
+        assert_eq!(limit("[api]\nrequests_per_hour = 0"), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub struct Settings {
     pub router: RouterSettings,
     pub acme: AcmeSettings,
     pub deliveries: DeliverySettings,
+    pub api: ApiSettings,
 }
 
 /// Time limits in seconds, fractions allowed.
@@ -131,6 +132,14 @@ pub struct AcmeSettings {
     pub ca_file: Option<std::path::PathBuf>,
     /// Ways to show that a host leads here, in the order in which they are tried: `http-01`, `tls-alpn-01`.
     pub challenges: Option<Vec<String>>,
+}
+
+/// The Platform API: `[api]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiSettings {
+    /// Requests of one account, both at once and in an hour; 0 is no limit.
+    pub requests_per_hour: Option<u32>,
 }
 
 /// Log drains: what the server sends to other people's servers.

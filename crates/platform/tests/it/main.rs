@@ -55,6 +55,7 @@ mod people;
 mod platform_api;
 mod platform_links;
 mod platform_shapes;
+mod rate_limits;
 mod real_software;
 mod releases;
 mod replacement;

@@ -18,6 +18,9 @@ pub(crate) const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 /// Drain, grace period of the dynos, and the end of the server.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Tests ask again and again where people wait.
+const NO_RATE_LIMIT: &str = "[api]\nrequests_per_hour = 0\n";
+
 /// Limits that tests need not wait for. A test that is about one of them sets it itself.
 const SHORT_LIMITS: &str = "exit_seconds = 5\ndrain_seconds = 10\n";
 
@@ -70,7 +73,8 @@ impl TestPlatform {
             .filter(|line| !limits.contains(line.split(' ').next().unwrap()))
             .collect::<Vec<_>>()
             .join("\n");
-        let settings = format!("[network]\nrange = \"{}\"\n[limits]\n{keep}\n{limits}\n", turn.network());
+        let api = if limits.contains("[api]") { "" } else { NO_RATE_LIMIT };
+        let settings = format!("{api}[network]\nrange = \"{}\"\n[limits]\n{keep}\n{limits}\n", turn.network());
         fs::write(data.join("settings.toml"), settings).unwrap();
         let disk = disk_mebibytes.map(|_size| data);
         let mut platform =
