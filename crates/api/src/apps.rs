@@ -110,7 +110,7 @@ pub(crate) async fn update(
     if let Some(stack) = &body.build_stack {
         check_stack(stack)?;
     }
-    let change = AppChange { name, maintenance: body.maintenance, ..AppChange::default() };
+    let change = AppChange { name, maintenance: body.maintenance.map(heroku::Switch::is_on), ..AppChange::default() };
     let app = state.store.update_app(app.id, change, state.now()).await?;
     Ok(Json(present::app(&state, &origin, &app)?))
 }
@@ -133,7 +133,8 @@ fn check_stack(wanted: &str) -> ApiResult<()> {
             "The container stack is not available yet: deploy the source with `git push` or `berth deploy`.",
         ));
     }
-    if wanted == own.name || wanted == own.id.to_string() || STACK_ALIASES.contains(&wanted) {
+    // Compat: the library `heroku3` asks for `cedar` where nobody names a stack.
+    if wanted == "cedar" || wanted == own.name || wanted == own.id.to_string() || STACK_ALIASES.contains(&wanted) {
         return Ok(());
     }
     Err(ApiError::invalid(format!(

@@ -38,10 +38,11 @@ pub(crate) async fn update(
     Body(body): Body<FeatureUpdate>,
 ) -> ApiResult<Json<Feature>> {
     find(&state, &app, &wanted)?;
-    let change = move |settings: &mut RoutingSettings| settings.session_affinity = body.enabled;
+    let enabled = body.enabled.is_on();
+    let change = move |settings: &mut RoutingSettings| settings.session_affinity = enabled;
     let (before, after) = state.store.change_routing(app.id, change, state.now()).await?;
     if before != after {
-        let word = if body.enabled { "Enable" } else { "Disable" };
+        let word = if enabled { "Enable" } else { "Disable" };
         state.log_api(app.id, &format!("{word} {SESSION_AFFINITY} feature by user {}", actor.account.email));
     }
     Ok(Json(session_affinity(&app, &after)))

@@ -69,7 +69,9 @@ fn parse(text: &str, field: &str) -> ApiResult<ListRange> {
     let mut parts = text.split([';', ',']).map(str::trim).filter(|part| !part.is_empty());
     let Some(bounds) = parts.next() else { return Ok(range) };
     let (name, span) = bounds.split_once(' ').unwrap_or((bounds, ".."));
-    if name != field && name != "id" {
+    // Compat: the library `heroku3` names the domains' field so.
+    let is_alias = field == "id" && name == "domain";
+    if name != field && name != "id" && !is_alias {
         return Err(ApiError::range(format!("This list can be ranged by {field} only, not by {name:?}.")));
     }
     let Some((start, end)) = span.trim().split_once("..") else {

@@ -122,7 +122,7 @@ pub struct AppUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_stack: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maintenance: Option<bool>,
+    pub maintenance: Option<Switch>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -398,6 +398,23 @@ pub struct AuthorizationUser {
     pub email: String,
     pub full_name: Option<String>,
     pub id: Uuid,
+}
+
+/// Yes or no; the library `heroku3` sends 0 for no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Switch {
+    Word(bool),
+    Number(u8),
+}
+
+impl Switch {
+    pub const fn is_on(self) -> bool {
+        match self {
+            Self::Word(on) => on,
+            Self::Number(number) => number != 0,
+        }
+    }
 }
 
 /// A number of seconds; the `heroku` CLI sends it as text.

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
-use wire::platform_api::{App, AppCreate, AppUpdate};
+use wire::platform_api::{App, AppCreate, AppUpdate, Switch};
 
 use crate::api_client::path;
 use crate::app_selection::REMOTE_NAME;
@@ -147,7 +147,7 @@ pub(super) fn maintenance(context: &Context) -> anyhow::Result<()> {
 
 pub(super) fn set_maintenance(context: &Context, on: bool) -> anyhow::Result<()> {
     let (client, app) = context.app()?;
-    let update = AppUpdate { maintenance: Some(on), ..AppUpdate::default() };
+    let update = AppUpdate { maintenance: Some(Switch::Word(on)), ..AppUpdate::default() };
     let app: App = client.patch(&path(&["apps", &app]), &update)?;
     if context.out.json {
         return Ok(context.out.json(&app)?);

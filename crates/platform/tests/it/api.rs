@@ -49,10 +49,9 @@ impl TestPlatform {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
-        let mut all = vec![("Host", "localhost"), ("Content-Type", "application/json"), ("Connection", "close")];
-        if !headers.iter().any(|(name, _value)| *name == "Accept") {
-            all.push(("Accept", Form::Three.accept()));
-        }
+        let usual = [("Content-Type", "application/json"), ("Accept", Form::Three.accept())];
+        let mut all = vec![("Host", "localhost"), ("Connection", "close")];
+        all.extend(usual.iter().filter(|(usual, _value)| !headers.iter().any(|(name, _value)| name == usual)));
         all.extend(headers);
         Connection::open(self.api_port)?.request(method, path, &all, body)
     }

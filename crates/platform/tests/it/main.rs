@@ -31,6 +31,7 @@ mod app_faults;
 mod bad_input;
 mod builds;
 mod certificates;
+mod client_libraries;
 mod cron;
 mod deploys;
 mod development_mode;

@@ -52,7 +52,7 @@ pub struct Feature {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureUpdate {
-    pub enabled: bool,
+    pub enabled: super::Switch,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
