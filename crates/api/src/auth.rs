@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use domain::access::{Access, Errand, Need, Permission, Permissions, Scope, Standing};
+use domain::access::{Access, Errand, Need, Permission, Permissions, Scope, Standing, needs_second_factor};
 use domain::id::{AccountId, AppId, TokenId};
 use domain::secret::Secret;
 use http::request::Parts;
@@ -22,6 +22,7 @@ use store::audit::AuditEntry;
 use crate::error::{ApiError, ApiResult, no_such_route_error};
 use crate::listen::Peer;
 use crate::policy;
+use crate::pre_authorizations;
 use crate::state::ApiState;
 
 /// The authenticated account behind a request.
@@ -62,7 +63,22 @@ impl Actor {
     pub(crate) fn must(&self, state: &ApiState, app: &App, permission: Permission, errand: Errand) -> ApiResult<()> {
         let permissions = state.store.permissions(self.id(), app)?;
         let access = if permission == Permission::View { Access::Read } else { Access::Write };
-        policy::check((Need::App(permission), access, errand), &self.standing(permissions, Some(Some(app.id))))
+        let need = Need::App(permission);
+        policy::check((need, access, errand), &self.standing(permissions, Some(Some(app.id))))?;
+        if needs_second_factor(need, access, &self.scopes) {
+            pre_authorizations::check(state, self, app)?;
+        }
+        Ok(())
+    }
+
+    /// An invitation has done its work once there is a token.
+    pub(crate) async fn use_invitation_up(&self, state: &ApiState) -> ApiResult<()> {
+        if self.scopes.contains(&Scope::Invitation)
+            && let Some(invitation) = self.token
+        {
+            state.store.revoke_token(self.id(), invitation, state.now()).await?;
+        }
+        Ok(())
     }
 
     /// `app` is the one that a request is about, if it is about one; `None` in it is one that is not there.
@@ -147,6 +163,17 @@ async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiRes
         return Ok(enter(state, parts, peer.as_ref(), &route, actor, app));
     };
     policy::check(rule, &standing)?;
+    if let Some(app) = &app {
+        let (need, access, _errand) = rule;
+        pre_authorizations::require(
+            state,
+            &actor,
+            app,
+            needs_second_factor(need, access, &actor.scopes),
+            &parts.headers,
+        )
+        .await?;
+    }
     Ok(enter(state, parts, peer.as_ref(), &route, actor, app))
 }
 
@@ -207,6 +234,12 @@ fn push_of(state: &ApiState, token: &Secret<String>) -> Option<(AccountId, AppId
 
 fn push_subject(account: AccountId, app: AppId) -> String {
     format!("push/{account}/{app}")
+}
+
+/// `Bearer T`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<Secret<String>> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim().to_owned()))
 }
 
 /// `Bearer T`, or `Basic` with the token as password. Heroku's clients put an e-mail address, `heroku`, `_` or nothing

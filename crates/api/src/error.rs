@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, header};
 use store::StoreError;
 use telemetry::log_store::LogStoreError;
 use tracing::error;
-use wire::platform_api::ApiErrorBody;
+use wire::platform_api::{ApiErrorBody, NameOnly};
 
 /// An answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +22,15 @@ pub struct ApiError {
     pub resource: Option<&'static str>,
     /// After which the same request may be granted.
     pub retry_after: Option<Duration>,
+    /// The app that a code of a second factor is for.
+    pub app: Option<String>,
 }
 
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
     fn new(status: StatusCode, id: &'static str, message: impl Into<String>) -> Self {
-        Self { status, id, message: message.into(), resource: None, retry_after: None }
+        Self { status, id, message: message.into(), resource: None, retry_after: None, app: None }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -65,6 +67,11 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not_supported", reason)
     }
 
+    /// Somebody is not who they say they are, in a browser: nothing is asked for again by the browser itself.
+    pub(crate) fn refused_login(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "unauthorized", message)
+    }
+
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_params", message)
     }
@@ -77,6 +84,13 @@ impl ApiError {
     pub fn two_factor() -> Self {
         let message = "A code of your authenticator app is needed (again), in the header Heroku-Two-Factor-Code.";
         Self::new(StatusCode::FORBIDDEN, "two_factor", message)
+    }
+
+    /// A code is missing that this app asks for. Clients show one to `PUT /apps/:app/pre-authorizations`, and ask again.
+    pub fn two_factor_of_app(app: &str) -> Self {
+        let message =
+            format!("Changes of {app} take a code of your authenticator app: `berth 2fa:authorize --app {app}`.");
+        Self { app: Some(app.to_owned()), ..Self::new(StatusCode::FORBIDDEN, "two_factor", message) }
     }
 
     pub fn rate_limited(message: impl Into<String>) -> Self {
@@ -115,6 +129,7 @@ impl IntoResponse for ApiError {
             message: self.message,
             resource: self.resource.map(str::to_owned),
             url: None,
+            app: self.app.map(|name| NameOnly { name }),
         };
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use domain::access::{Errand, Permission};
 use domain::routing::RoutingSettings;
 use jiff::Timestamp;
-use store::app::App;
+use store::app::{App, AppChange};
 use wire::platform_api::catalogue::{Feature, FeatureUpdate};
 
 use crate::auth::Actor;
@@ -14,12 +15,16 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::present;
 use crate::state::ApiState;
+use crate::two_factor;
 
 /// Compat: Heroku's name.
 const SESSION_AFFINITY: &str = "http-session-affinity";
 
+/// Ours: who changes the app shows a code first.
+const SECOND_FACTOR: &str = "second-factor";
+
 pub(crate) async fn list(State(state): State<Arc<ApiState>>, TheApp(app): TheApp) -> ApiResult<Json<Vec<Feature>>> {
-    Ok(Json(vec![session_affinity(&app, &state.store.routing(app.id)?)]))
+    Ok(Json(all(&app, &state.store.routing(app.id)?)))
 }
 
 pub(crate) async fn info(
@@ -37,34 +42,69 @@ pub(crate) async fn update(
     Path((_app, wanted)): Path<(String, String)>,
     Body(body): Body<FeatureUpdate>,
 ) -> ApiResult<Json<Feature>> {
-    find(&state, &app, &wanted)?;
+    let feature = find(&state, &app, &wanted)?;
     let enabled = body.enabled.is_on();
-    let change = move |settings: &mut RoutingSettings| settings.session_affinity = enabled;
-    let (before, after) = state.store.change_routing(app.id, change, state.now()).await?;
-    if before != after {
+    let app = if feature.name == SECOND_FACTOR {
+        ask_for_second_factors(&state, &actor, &app, enabled).await?
+    } else {
+        let change = move |settings: &mut RoutingSettings| settings.session_affinity = enabled;
+        state.store.change_routing(app.id, change, state.now()).await?;
+        app
+    };
+    if feature.enabled != enabled {
         let word = if enabled { "Enable" } else { "Disable" };
-        state.log_api(app.id, &format!("{word} {SESSION_AFFINITY} feature by user {}", actor.account.email));
+        state.log_api(app.id, &format!("{word} {} feature by user {}", feature.name, actor.account.email));
     }
-    Ok(Json(session_affinity(&app, &after)))
+    find(&state, &app, &feature.name).map(Json)
+}
+
+async fn ask_for_second_factors(state: &ApiState, actor: &Actor, app: &App, enabled: bool) -> ApiResult<App> {
+    actor.must(state, app, Permission::Manage, Errand::Other)?;
+    if enabled && !two_factor::is_enabled(state, actor.id())? {
+        return Err(ApiError::invalid("You would shut yourself out: begin with `berth 2fa:enable`."));
+    }
+    let change = AppChange { second_factor: Some(enabled), ..AppChange::default() };
+    Ok(state.store.update_app(app.id, change, state.now()).await?)
 }
 
 fn find(state: &ApiState, app: &App, wanted: &str) -> ApiResult<Feature> {
-    let feature = session_affinity(app, &state.store.routing(app.id)?);
-    let found = feature.name == wanted || feature.id.to_string() == wanted;
-    if found { Ok(feature) } else { Err(ApiError::not_found("feature")) }
+    let mut features = all(app, &state.store.routing(app.id)?).into_iter();
+    let found = features.find(|feature| feature.name == wanted || feature.id.to_string() == wanted);
+    found.ok_or_else(|| ApiError::not_found("feature"))
 }
 
-fn session_affinity(app: &App, settings: &RoutingSettings) -> Feature {
+fn all(app: &App, routing: &RoutingSettings) -> Vec<Feature> {
+    vec![
+        feature(
+            app,
+            SESSION_AFFINITY,
+            "Session affinity",
+            "Lead each visitor's requests to the dyno that answered the first one, while it has room.",
+            routing.session_affinity,
+        ),
+        feature(
+            app,
+            SECOND_FACTOR,
+            "Second factor",
+            "Ask whoever changes the app, or reads its config vars, for a code of their authenticator app.",
+            app.second_factor,
+        ),
+    ]
+}
+
+fn feature(app: &App, name: &str, display_name: &str, description: &str, enabled: bool) -> Feature {
     Feature {
         created_at: present::time(Timestamp::UNIX_EPOCH),
-        description: "Lead each visitor's requests to the dyno that answered the first one, while it has room."
-            .to_owned(),
-        display_name: "Session affinity".to_owned(),
-        doc_url: "https://devcenter.heroku.com/articles/session-affinity".to_owned(),
-        enabled: settings.session_affinity,
+        description: description.to_owned(),
+        display_name: display_name.to_owned(),
+        doc_url: match name {
+            SESSION_AFFINITY => "https://devcenter.heroku.com/articles/session-affinity".to_owned(),
+            _ours => String::new(),
+        },
+        enabled,
         feedback_email: String::new(),
-        id: present::named_id("feature", SESSION_AFFINITY),
-        name: SESSION_AFFINITY.to_owned(),
+        id: present::named_id("feature", name),
+        name: name.to_owned(),
         state: "general".to_owned(),
         updated_at: present::time(app.updated_at),
     }

@@ -3,8 +3,10 @@
 //! Handlers authenticate, check, write desired state in one transaction, and answer. They never act on the world: the
 //! reconciler does, and this crate does not know it. One file per resource of the API.
 
+pub mod browser_login;
 pub mod error;
 pub mod git;
+pub mod grants;
 pub mod listen;
 pub mod policy;
 pub mod rate_limiter;
@@ -27,6 +29,7 @@ mod collaborators;
 mod comparison;
 mod concurrency;
 mod config_vars;
+mod consent;
 mod conventions;
 mod cron;
 mod discard;
@@ -40,12 +43,16 @@ mod health;
 mod keys;
 mod log_drains;
 mod log_sessions;
+mod login_page;
 mod managed_certificates;
 mod marker_guard;
 mod notifications;
+mod oauth_clients;
+mod oauth_tokens;
 mod origin;
 mod people;
 mod pipelines;
+mod pre_authorizations;
 mod present;
 mod promotions;
 mod protection;
@@ -55,6 +62,7 @@ mod releases;
 mod rendezvous;
 mod replayed;
 mod routing;
+mod sessions;
 mod slugs;
 mod sni_endpoints;
 mod sources;
@@ -74,6 +82,9 @@ use crate::state::ApiState;
 
 /// Largest JSON body in bytes. Uploads have limits of their own.
 const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Largest form or JSON body that is read before anybody has logged in, in bytes.
+const FORM_BYTES_MAX: usize = 16 * 1024;
 
 /// Every route. Those in the first block need a token; the rest are guarded by what they themselves carry.
 pub fn routes(state: Arc<ApiState>) -> Router {
@@ -166,9 +177,15 @@ pub fn routes(state: Arc<ApiState>) -> Router {
             get(authorizations::info).patch(authorizations::update).delete(authorizations::revoke),
         )
         .route("/oauth/authorizations/{id}/actions/regenerate-tokens", post(authorizations::regenerate))
-        .route("/oauth/clients/{client}", get(refused::no_oauth_client).delete(refused::no_oauth_client))
-        .route("/oauth/sessions", get(catalogue::nothing))
-        .route("/oauth/sessions/{session}", delete(refused::no_session))
+        .route("/oauth/clients", get(oauth_clients::list).post(oauth_clients::create))
+        .route(
+            "/oauth/clients/{client}",
+            get(oauth_clients::info).patch(oauth_clients::update).delete(oauth_clients::remove),
+        )
+        .route("/oauth/clients/{client}/actions/rotate-credentials", post(oauth_clients::rotate_credentials))
+        .route("/oauth/sessions", get(sessions::list))
+        .route("/oauth/sessions/{session}", delete(sessions::remove))
+        .route("/apps/{app}/pre-authorizations", put(pre_authorizations::create))
         // Paths of Heroku's other hosts, which its client is led here for.
         .route("/apps/{app}/formation/{kind}/metrics/errors", get(catalogue::no_error_counts))
         .route("/apps/{app}/router-metrics/errors", get(catalogue::no_error_counts))
@@ -221,7 +238,15 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/streams/{stream}", get(streams::output))
         .route("/berth/logs/{app}", get(log_sessions::stream))
         .layer(DefaultBodyLimit::disable());
-    let public = Router::new().route("/api/v4/current-status", get(catalogue::current_status));
+    let public = Router::new()
+        .route("/api/v4/current-status", get(catalogue::current_status))
+        .route("/auth", post(browser_login::create))
+        .route("/auth/cli/{login}", get(browser_login::wait))
+        .route("/auth/browser/{login}", get(browser_login::show).post(browser_login::log_in))
+        .route("/oauth/authorize", get(consent::show).post(consent::agree))
+        .route("/oauth/token", post(oauth_tokens::create_by_form))
+        .route("/oauth/tokens", post(oauth_tokens::create))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX));
     let git = Router::new()
         .route("/{repository}/info/refs", get(git::info_refs))
         .route("/{repository}/git-upload-pack", post(git::upload_pack))

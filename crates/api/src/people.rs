@@ -39,6 +39,7 @@ pub(crate) async fn invite(
         expires_at,
         scopes: vec![Scope::Invitation],
         app: None,
+        session: false,
     };
     let (_token, text) = state.store.create_token(token, state.now()).await?;
     let invitation = ours::Invitation {

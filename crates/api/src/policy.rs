@@ -112,6 +112,8 @@ pub const RULES: &[Rule] = &[
     reads("/apps/{app}/router-metrics/errors", VIEW),
     reads("/apps/{app}/dynos", VIEW),
     reads("/apps/{app}/dynos/{dyno}", VIEW),
+    // A code of one's own: what it opens is judged where it is used.
+    Rule { methods: "PUT", ..reads("/apps/{app}/pre-authorizations", VIEW) },
     // A shell shows every config var.
     secret("POST", "/apps/{app}/dynos", OPERATE),
     writes("DELETE", "/apps/{app}/dynos", OPERATE),
@@ -169,8 +171,11 @@ pub const RULES: &[Rule] = &[
     reads("/oauth/authorizations/{id}", Need::Account),
     writes("PATCH DELETE", "/oauth/authorizations/{id}", Need::Account),
     writes("POST", "/oauth/authorizations/{id}/actions/regenerate-tokens", Need::Account),
-    reads("/oauth/clients/{client}", Need::Account),
-    writes("DELETE", "/oauth/clients/{client}", Need::Account),
+    secret("GET", "/oauth/clients", Need::Account),
+    secret("GET", "/oauth/clients/{client}", Need::Account),
+    secret("POST", "/oauth/clients", Need::Account),
+    secret("PATCH DELETE", "/oauth/clients/{client}", Need::Account),
+    secret("POST", "/oauth/clients/{client}/actions/rotate-credentials", Need::Account),
     reads("/oauth/sessions", Need::Account),
     writes("DELETE", "/oauth/sessions/{session}", Need::Account),
     reads("/berth/status", Need::Administrator),

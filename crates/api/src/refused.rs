@@ -222,18 +222,14 @@ pub const TOPICS: &[Topic] = &[
         missing: &[("/app-setups/{setup}", "app_setup")],
     },
     Topic {
-        title: "OAuth clients",
-        reason: "There are no OAuth clients: make a token with `heroku authorizations:create`.",
+        title: "Tokens by other ways",
+        reason: "A token is ended by `heroku authorizations:revoke`, a login by `heroku sessions:destroy`; there are no gateways.",
         refused: &[
-            ("POST", "/oauth/clients"),
-            ("PATCH", "/oauth/clients/{client}"),
-            ("POST", "/oauth/clients/{client}/actions/rotate-credentials"),
-            ("POST", "/oauth/tokens"),
             ("DELETE", "/oauth/tokens/{token}"),
             ("POST", "/users/~/gateway-tokens"),
             ("POST", "/users/~/gateway-tokens/oauth-authorization"),
         ],
-        empty: &["/oauth/clients"],
+        empty: &[],
         missing: &[],
     },
     Topic {
@@ -288,9 +284,9 @@ pub const TOPICS: &[Topic] = &[
         missing: &[("/users/{account}/preferences", "preferences")],
     },
     Topic {
-        title: "Two-factor codes",
-        reason: "A second factor is asked for where a token is made, and for nothing else: `berth 2fa:enable`.",
-        refused: &[("PUT", "/apps/{app}/pre-authorizations"), ("POST", "/users/{account}/sms-number/actions/{action}")],
+        title: "Codes by telephone",
+        reason: "Codes come from an authenticator app, not by telephone: `berth 2fa:enable`.",
+        refused: &[("POST", "/users/{account}/sms-number/actions/{action}")],
         empty: &[],
         missing: &[("/users/{account}/sms-number", "sms_number")],
     },
@@ -409,12 +405,4 @@ pub(crate) async fn no_add_on() -> ApiError {
 
 pub(crate) async fn no_attachment() -> ApiError {
     ApiError::not_found("add_on attachment")
-}
-
-pub(crate) async fn no_session() -> ApiError {
-    ApiError::not_found("session")
-}
-
-pub(crate) async fn no_oauth_client() -> ApiError {
-    ApiError::not_found("client")
 }

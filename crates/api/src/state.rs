@@ -1,5 +1,6 @@
 //! What handlers share.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use uuid::Uuid;
 use wire::platform_api::berth::{GarbageReport, RouterHealth};
 use wire::routes::AppAdmission;
 
+use crate::browser_login::BrowserLogins;
+use crate::grants::Grants;
 use crate::rate_limiter::RateLimiter;
 use crate::url_signer::UrlSigner;
 
@@ -72,6 +75,10 @@ pub struct ApiState {
     pub signer: UrlSigner,
     /// Requests of each account.
     pub requests: RateLimiter<AccountId>,
+    /// Attempts to log in by browser, of each address.
+    pub logins: RateLimiter<Option<IpAddr>>,
+    pub browser_logins: BrowserLogins,
+    pub grants: Grants,
     pub platform: Arc<dyn Platform>,
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use domain::id::AccountId;
 use domain::secret::Secret;
 use domain::totp;
 use http::{HeaderMap, StatusCode};
@@ -59,8 +60,20 @@ pub(crate) async fn disable(
 
 /// Lets pass who has no second factor, or sends a code of it.
 pub(crate) async fn ask_for_code(state: &ApiState, actor: &Actor, headers: &HeaderMap) -> ApiResult<()> {
+    check_code(state, actor, code_in(headers)).await
+}
+
+pub(crate) fn code_in(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CODE).and_then(|value| value.to_str().ok())
+}
+
+/// Whether an account has a second factor that is asked for.
+pub(crate) fn is_enabled(state: &ApiState, account: AccountId) -> ApiResult<bool> {
+    Ok(state.store.two_factor(account)?.is_some_and(|factor| factor.confirmed))
+}
+
+pub(crate) async fn check_code(state: &ApiState, actor: &Actor, code: Option<&str>) -> ApiResult<()> {
     let Some(factor) = state.store.two_factor(actor.id())?.filter(|factor| factor.confirmed) else { return Ok(()) };
-    let code = headers.get(CODE).and_then(|value| value.to_str().ok());
     use_code(state, actor, &factor, code.ok_or_else(ApiError::two_factor)?).await
 }
 

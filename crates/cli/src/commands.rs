@@ -275,6 +275,9 @@ pub enum Command {
     /// Ask for codes no longer
     #[command(name = "2fa:disable", after_help = "Example: berth 2fa:disable", display_order = 7)]
     TwoFactorDisable,
+    /// Show a code for an app that asks for one: this token may change it for ten minutes
+    #[command(name = "2fa:authorize", after_help = "Example: berth 2fa:authorize -a shop", display_order = 7)]
+    TwoFactorAuthorize,
     /// Show who may do what with an app
     #[command(name = "access", after_help = "Example: berth access -a shop", display_order = 7)]
     Access,
@@ -395,6 +398,7 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::TwoFactor => second_factor::show(context)?,
         Command::TwoFactorEnable => second_factor::enable(context)?,
         Command::TwoFactorDisable => second_factor::disable(context)?,
+        Command::TwoFactorAuthorize => second_factor::authorize_for_app(context)?,
         Command::Access => people::access(context)?,
         Command::AccessAdd(args) => people::access_add(context, &args)?,
         Command::AccessUpdate(args) => people::access_update(context, &args)?,

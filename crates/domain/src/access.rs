@@ -238,6 +238,14 @@ pub fn decide(need: Need, access: Access, errand: Errand, who: &Standing<'_>) ->
     }
 }
 
+/// Whether a request takes a code of the asker's second factor where the app asks for one.
+///
+/// That is whatever changes the app or shows its secrets. Tokens for one app are let through: they are good for deploys
+/// alone, and were made with a code.
+pub fn needs_second_factor(need: Need, access: Access, scopes: &[Scope]) -> bool {
+    matches!(need, Need::App(_)) && access != Access::Read && !scopes.iter().any(|scope| scope.is_for_one_app())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +321,17 @@ mod tests {
         assert_eq!(ask(BOTH, Errand::PromotionTarget, deployer, true), Decision::Allow);
         assert_eq!(ask(BOTH, Errand::PromotionTarget, viewer, true), Decision::Lacks(Permission::Deploy));
         assert_eq!(ask(&BOTH[..1], Errand::PromotionTarget, deployer, true), Decision::OutOfScope);
+    }
+
+    #[test]
+    fn a_second_factor_is_for_changes_and_secrets_of_apps() {
+        let needs = |need, access, scope| needs_second_factor(need, access, &[scope]);
+        let app = Need::App(Permission::Operate);
+        assert!(needs(app, Access::Write, Scope::Global));
+        assert!(needs(app, Access::ReadProtected, Scope::ReadProtected));
+        assert!(!needs(app, Access::Read, Scope::Global));
+        assert!(!needs(app, Access::Write, Scope::Deploy));
+        assert!(!needs(Need::Account, Access::Write, Scope::Global));
     }
 
     #[test]

@@ -59,6 +59,7 @@ typed_ids! {
     LogDrainId, "log-drain";
     LogSessionId, "log-session";
     NotificationId, "notification";
+    OauthClientId, "oauth-client";
     PipelineId, "pipeline";
     PipelineCouplingId, "pipeline-coupling";
     PromotionId, "promotion";

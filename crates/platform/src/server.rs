@@ -3,10 +3,13 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use api::browser_login::BrowserLogins;
+use api::grants::Grants;
 use api::rate_limiter::RateLimiter;
 use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
@@ -15,6 +18,7 @@ use delivery::{DeliveryConfig, Drains, Notifier, Webhooks};
 use domain::access::Scope;
 use domain::acme::ChallengeKind;
 use domain::id::AccountId;
+use domain::rate_limit::RateLimit;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use reconciler::{DynoNetwork, Reconciler, ReconcilerConfig, StopMode};
@@ -34,6 +38,9 @@ use crate::{dns_role, network, settings};
 
 /// Where the store keeps the range of the dynos' network: living dynos have addresses in it.
 const DYNO_RANGE: &str = "dyno_network_range";
+
+/// Attempts to log in by browser from one address, in an hour. Who came through a tunnel shares one.
+const LOGINS: RateLimit = RateLimit::per_hour(NonZeroU32::new(120).expect("a positive number"));
 
 pub(crate) fn run(options: &PlatformOptions) -> Result<()> {
     log_to_stderr();
@@ -119,6 +126,9 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         },
         signer: UrlSigner::new(&url_secret(&master_key)),
         requests: RateLimiter::new(effective.rate_limit),
+        logins: RateLimiter::new(Some(LOGINS)),
+        browser_logins: BrowserLogins::default(),
+        grants: Grants::default(),
         platform: Arc::new(platform),
     });
     let network = listen(options.api_port).await?;
@@ -239,7 +249,14 @@ async fn first_start(store: &Store, url: &str, data_dir: &Path) -> Result<()> {
 
 /// A token that is good for everything, for ever.
 pub(crate) fn new_token(account: AccountId, description: &str) -> NewToken {
-    NewToken { account, description: description.to_owned(), expires_at: None, scopes: vec![Scope::Global], app: None }
+    NewToken {
+        account,
+        description: description.to_owned(),
+        expires_at: None,
+        scopes: vec![Scope::Global],
+        app: None,
+        session: false,
+    }
 }
 
 pub(crate) async fn first_account(store: &Store) -> Result<Account> {

@@ -1,7 +1,7 @@
 //! Accounts and their tokens, invitations among them. A token is stored as its hash: it is shown once, when it is made.
 
 use domain::access::{INVITATION_PREFIX, Scope};
-use domain::id::{AccountId, AppId, TokenId};
+use domain::id::{AccountId, AppId, OauthClientId, TokenId};
 use domain::secret::Secret;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
@@ -12,7 +12,7 @@ use crate::row::{Micros, collect, first, optional_time, parsed, parsed_optional,
 use crate::{Store, StoreError};
 
 /// How the text of a token begins.
-const TOKEN_PREFIX: &str = "berth-";
+pub(crate) const TOKEN_PREFIX: &str = "berth-";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -36,6 +36,10 @@ pub struct Token {
     pub scopes: Vec<Scope>,
     /// The one app that it is for.
     pub app: Option<AppId>,
+    /// A login by browser, rather than a token that somebody made.
+    pub session: bool,
+    /// The program that it was given to.
+    pub client: Option<OauthClientId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,20 @@ pub struct NewToken {
     pub scopes: Vec<Scope>,
     /// The one app that it is for.
     pub app: Option<AppId>,
+    /// A login by browser.
+    pub session: bool,
+}
+
+impl NewToken {
+    pub(crate) fn prefix(&self) -> &'static str {
+        if self.scopes.contains(&Scope::Invitation) { INVITATION_PREFIX } else { TOKEN_PREFIX }
+    }
+
+    pub(crate) fn into_token(self, now: Timestamp) -> Token {
+        let Self { account, description, expires_at, scopes, app, session } = self;
+        let id = TokenId::random();
+        Token { id, account, description, created_at: now, expires_at, scopes, app, session, client: None }
+    }
 }
 
 /// Whom a token stands for.
@@ -148,30 +166,11 @@ impl Store {
 
     /// Makes a token and gives its text, which exists nowhere else from then on.
     pub async fn create_token(&self, new: NewToken, now: Timestamp) -> Result<(Token, Secret<String>), StoreError> {
-        let prefix = if new.scopes.contains(&Scope::Invitation) { INVITATION_PREFIX } else { TOKEN_PREFIX };
-        let text = random_token(prefix)?;
+        let text = random_token(new.prefix())?;
         let hash = token_hash(&text);
-        let NewToken { account, description, expires_at, scopes, app } = new;
-        let token = Token { id: TokenId::random(), account, description, created_at: now, expires_at, scopes, app };
+        let token = new.into_token(now);
         let row = token.clone();
-        self.write(move |db| {
-            db.execute(
-                "INSERT INTO token (id, account_id, hash, description, created_at, expires_at, scope, app_id)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![
-                    row.id.to_string(),
-                    row.account.to_string(),
-                    hash,
-                    row.description,
-                    Micros(row.created_at),
-                    row.expires_at.map(Micros),
-                    row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(","),
-                    row.app.map(|app| app.to_string())
-                ],
-            )?;
-            Ok(())
-        })
-        .await?;
+        self.write(move |db| insert_token(db, &row, &hash)).await?;
         Ok((token, text))
     }
 
@@ -208,6 +207,8 @@ impl Store {
                     expires_at: optional_time(row, "expires_at")?,
                     scopes,
                     app,
+                    session: row.get("session")?,
+                    client: parsed_optional(row, "client_id", OauthClientId::parse)?,
                 })
             })
         })
@@ -264,6 +265,26 @@ impl Store {
     }
 }
 
+pub(crate) fn insert_token(db: &Connection, token: &Token, hash: &[u8]) -> Result<(), StoreError> {
+    db.execute(
+        "INSERT INTO token (id, account_id, hash, description, created_at, expires_at, scope, app_id, session, client_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![
+            token.id.to_string(),
+            token.account.to_string(),
+            hash,
+            token.description,
+            Micros(token.created_at),
+            token.expires_at.map(Micros),
+            token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(","),
+            token.app.map(|app| app.to_string()),
+            token.session,
+            token.client.map(|client| client.to_string())
+        ],
+    )?;
+    Ok(())
+}
+
 fn account(row: &Row<'_>) -> Result<Account, StoreError> {
     Ok(Account {
         id: parsed(row, "id", AccountId::parse)?,
@@ -291,16 +312,17 @@ fn refuse_without_administrator(db: &Connection) -> Result<(), StoreError> {
     if any { Ok(()) } else { Err(last()) }
 }
 
-fn token_hash(token: &Secret<String>) -> Vec<u8> {
+pub(crate) fn token_hash(token: &Secret<String>) -> Vec<u8> {
     digest(&SHA256, token.expose().as_bytes()).as_ref().to_vec()
 }
 
 /// 256 random bits, marked so that secret scanners and people recognise them.
-fn random_token(prefix: &str) -> Result<Secret<String>, StoreError> {
+pub(crate) fn random_token(prefix: &str) -> Result<Secret<String>, StoreError> {
     Ok(Secret::new(format!("{prefix}{}", random_hex()?)))
 }
 
-pub(crate) fn random_hex() -> Result<String, StoreError> {
+/// 256 random bits.
+pub fn random_hex() -> Result<String, StoreError> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_no_entropy| StoreError::Damaged("random source"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -36,6 +36,8 @@ pub struct App {
     pub acm_refreshed_at: Option<Timestamp>,
     /// Requests that one of its dynos works on at once, as far as was learned.
     pub workers_hint: Option<u32>,
+    /// Changes take a code of whoever's second factor.
+    pub second_factor: bool,
 }
 
 /// What an update of an app changes.
@@ -46,6 +48,7 @@ pub struct AppChange {
     pub buildpacks: Option<Vec<String>>,
     pub acm: Option<bool>,
     pub acm_refreshed_at: Option<Timestamp>,
+    pub second_factor: Option<bool>,
 }
 
 impl Store {
@@ -142,10 +145,11 @@ impl Store {
             app.buildpacks = change.buildpacks.unwrap_or(app.buildpacks);
             app.acm = change.acm.unwrap_or(app.acm);
             app.acm_refreshed_at = change.acm_refreshed_at.or(app.acm_refreshed_at);
+            app.second_factor = change.second_factor.unwrap_or(app.second_factor);
             app.updated_at = now;
             db.execute(
                 "UPDATE app SET name = ?2, maintenance = ?3, buildpacks = ?4, updated_at = ?5, acm = ?6,
-                   acm_refreshed_at = ?7
+                   acm_refreshed_at = ?7, second_factor = ?8
                  WHERE id = ?1",
                 params![
                     id.to_string(),
@@ -154,7 +158,8 @@ impl Store {
                     app.buildpacks.join("\n"),
                     Micros(now),
                     app.acm,
-                    app.acm_refreshed_at.map(Micros)
+                    app.acm_refreshed_at.map(Micros),
+                    app.second_factor
                 ],
             )?;
             Ok(app)
@@ -284,6 +289,7 @@ fn insert(
         acm: false,
         acm_refreshed_at: None,
         workers_hint: None,
+        second_factor: false,
     };
     db.execute(
         "INSERT INTO app (id, name, owner_id, uid, config_sealed, created_at, updated_at, released_at)
@@ -340,5 +346,6 @@ pub(crate) fn app(row: &Row<'_>) -> Result<App, StoreError> {
         acm: row.get("acm")?,
         acm_refreshed_at: optional_time(row, "acm_refreshed_at")?,
         workers_hint: row.get("workers_hint")?,
+        second_factor: row.get("second_factor")?,
     })
 }

@@ -22,8 +22,10 @@ pub mod health_check;
 pub mod log_drain;
 pub mod managed_certificate;
 pub mod notification;
+pub mod oauth_client;
 pub mod pause;
 pub mod pipeline;
+pub mod pre_authorization;
 pub mod promotion;
 pub mod protection;
 pub mod release;
@@ -50,7 +52,7 @@ use tokio::sync::{oneshot, watch};
 use crate::acting::Acting;
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/0001_control_plane.sql"),
     include_str!("../migrations/0002_account.sql"),
     include_str!("../migrations/0003_one_off.sql"),
@@ -62,6 +64,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/0009_environments.sql"),
     include_str!("../migrations/0010_drains.sql"),
     include_str!("../migrations/0011_people.sql"),
+    include_str!("../migrations/0013_long_tail.sql"),
 ];
 
 /// Read connections kept open; more may exist for a moment.

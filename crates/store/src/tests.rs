@@ -412,7 +412,14 @@ async fn the_credentials_of_a_dns_zone_come_back_and_are_sealed() {
 }
 
 fn token(account: AccountId, expires_at: Option<Timestamp>) -> NewToken {
-    NewToken { account, description: "ci".to_owned(), expires_at, scopes: vec![Scope::Global], app: None }
+    NewToken {
+        account,
+        description: "ci".to_owned(),
+        expires_at,
+        scopes: vec![Scope::Global],
+        app: None,
+        session: false,
+    }
 }
 
 #[tokio::test]

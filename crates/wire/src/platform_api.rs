@@ -16,6 +16,7 @@ pub mod domains;
 pub mod environments;
 pub mod health;
 pub mod log_drains;
+pub mod oauth;
 pub mod pipelines;
 pub mod routing;
 pub mod webhooks;
@@ -32,6 +33,14 @@ pub struct ApiErrorBody {
     pub resource: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// The app that a code of a second factor is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<NameOnly>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameOnly {
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -366,12 +375,12 @@ pub struct LogSession {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Authorization {
     pub access_token: Option<AccessToken>,
-    pub client: Option<serde_json::Value>,
+    pub client: Option<oauth::ClientRef>,
     pub created_at: String,
     pub description: String,
-    pub grant: Option<serde_json::Value>,
+    pub grant: Option<oauth::Grant>,
     pub id: Uuid,
-    pub refresh_token: Option<serde_json::Value>,
+    pub refresh_token: Option<AccessToken>,
     pub scope: Vec<String>,
     pub session: Option<serde_json::Value>,
     pub updated_at: String,
@@ -447,6 +456,9 @@ pub struct AuthorizationCreate {
     /// Name or id of the one app that it is for; with the scopes `deploy` and `promote`. Not Heroku's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
+    /// Id of a program that may fetch the token with a code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,13 @@ pub(crate) fn serialize<S: Serializer>(secret: &Secret<String>, serializer: S) -
     serializer.serialize_str(secret.expose())
 }
 
+/// The same where there need not be one.
+pub(crate) fn deserialize_optional<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Secret<String>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(|text| text.map(Secret::new))
+}
+
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<String>, D::Error> {
     String::deserialize(deserializer).map(Secret::new)
 }

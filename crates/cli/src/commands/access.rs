@@ -68,7 +68,7 @@ fn entered(
         return Ok((token, client));
     }
     let body =
-        AuthorizationCreate { description: Some("berth login".to_owned()), expires_in: None, scope: None, app: None };
+        AuthorizationCreate { description: Some("berth login".to_owned()), ..AuthorizationCreate::default() };
     let made = second_factor::authorize(client, &body).map_err(|error| match error.downcast_ref() {
         Some(ApiClientError::Unauthorized) => {
             anyhow!("{url} does not accept this invitation (any more); ask for another: `berth people:add`")
@@ -144,6 +144,7 @@ pub(super) fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
         expires_in: args.expires_in.map(Seconds::Number),
         scope: args.scope.clone(),
         app,
+        client: None,
     };
     let made = second_factor::authorize(context.client()?, &body)?;
     if context.out.json {

@@ -3,10 +3,10 @@
 use anyhow::{Context as _, bail};
 use domain::secret::Secret;
 use serde_json::json;
-use wire::platform_api::berth::{TwoFactorSecret, TwoFactorState};
+use wire::platform_api::berth::{PreAuthorization, TwoFactorSecret, TwoFactorState};
 use wire::platform_api::{Account, Authorization, AuthorizationCreate};
 
-use crate::api_client::{ApiClient, ApiClientError};
+use crate::api_client::{ApiClient, ApiClientError, path};
 use crate::context::Context;
 use crate::prompt;
 
@@ -31,6 +31,17 @@ pub(super) fn enable(context: &Context) -> anyhow::Result<()> {
 pub(super) fn disable(context: &Context) -> anyhow::Result<()> {
     let state: TwoFactorState = context.client()?.with_code(asked()?).delete(ROUTE)?;
     told(context, state.enabled)
+}
+
+/// Shows a code for an app, so that this token may change it for a while.
+pub(super) fn authorize_for_app(context: &Context) -> anyhow::Result<()> {
+    let (client, app) = context.app()?;
+    let shown: PreAuthorization =
+        client.with_code(asked()?).put(&path(&["apps", &app, "pre-authorizations"]), &json!({}))?;
+    if context.out.json {
+        return Ok(context.out.json(&shown)?);
+    }
+    Ok(context.out.line(format_args!("You may change {app} until {}.", shown.expires_at))?)
 }
 
 /// Makes a token. Asks for a code if the account has a second factor.

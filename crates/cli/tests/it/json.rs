@@ -101,6 +101,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["2fa"], ""),
     (&["2fa:enable"], "123456\n"),
     (&["2fa:disable"], "123456\n"),
+    (&["2fa:authorize", "-a", "shop"], "123456\n"),
     (&["access"], ""),
     (&["access:add", "ada@example.com", "-p", "view,deploy"], ""),
     (&["access:update", "ada@example.com", "-p", "view"], ""),
@@ -245,6 +246,10 @@ fn server() -> Server {
         ("POST /berth/account/two-factor", &json!({"secret": "ABC", "url": "otpauth://totp/x"})),
         ("PUT /berth/account/two-factor", &second_factor),
         ("DELETE /berth/account/two-factor", &second_factor),
+        (
+            "PUT /apps/shop/pre-authorizations",
+            &json!({"app": {"id": NIL, "name": "shop"}, "created_at": "x", "expires_at": "y"}),
+        ),
         ("GET /apps/shop/collaborators", &json!([collaborator])),
         ("POST /apps/shop/collaborators", &collaborator),
         ("PATCH /berth/apps/shop/collaborators/ada%40example.com", &collaborator),

@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod chromium;
 mod client;
 mod cloudflare;
 mod conformance;
@@ -29,6 +30,7 @@ mod wait;
 mod adoption;
 mod app_faults;
 mod bad_input;
+mod browser_login;
 mod builds;
 mod certificates;
 mod client_libraries;
@@ -52,6 +54,7 @@ mod heroku_webhooks;
 mod isolation;
 mod limits;
 mod managed_certificates;
+mod oauth_clients;
 mod people;
 mod platform_api;
 mod platform_links;
@@ -61,5 +64,6 @@ mod real_software;
 mod releases;
 mod replacement;
 mod routing;
+mod second_factor;
 mod traffic;
 mod zero_downtime;

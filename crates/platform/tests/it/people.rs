@@ -18,6 +18,14 @@ impl TestPlatform {
         made["access_token"]["token"].as_str().unwrap().to_owned()
     }
 
+    /// Gives the administrator a second factor, with the code of a step; its secret.
+    pub(crate) fn enable_second_factor(&self, step: i64) -> String {
+        let made = self.ask("POST", "/berth/account/two-factor", &Value::Null);
+        let secret = made["secret"].as_str().unwrap().to_owned();
+        self.ask("PUT", "/berth/account/two-factor", &json!({"code": code(&secret, step)}));
+        secret
+    }
+
     fn respond_to(&self, token: &str, method: &str, path: &str, body: &Value) -> Response {
         let bearer = format!("Bearer {token}");
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
@@ -256,13 +264,14 @@ fn every_change_is_in_the_audit_log_with_who_when_and_from_where() {
 }
 
 /// The six digits that an authenticator app shows so many steps from now.
-fn code(secret: &str, steps: u64) -> String {
+pub(crate) fn code(secret: &str, steps: i64) -> String {
     let bits = |digit: char| "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(digit).unwrap();
     let number = secret.chars().flat_map(|digit| (0..5).rev().map(move |at| bits(digit) >> at & 1)).collect::<Vec<_>>();
     let byte = |bits: &[usize]| u8::try_from(bits.iter().fold(0, |value, bit| value << 1 | bit)).unwrap();
     let key: Vec<u8> = number.chunks_exact(8).map(byte).collect();
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key);
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 30 + steps;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 30;
+    let now = now.checked_add_signed(steps).unwrap();
     let mac = ring::hmac::sign(&key, &now.to_be_bytes());
     let mac = mac.as_ref();
     let at = usize::from(mac[19] & 0xf);

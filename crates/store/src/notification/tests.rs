@@ -91,6 +91,7 @@ async fn a_token_of_an_app_carries_its_scope_and_goes_with_the_app() {
         expires_at: None,
         scopes: scopes.to_vec(),
         app,
+        session: false,
     };
     let both = [Scope::Deploy, Scope::Promote];
     let (_token, text) = store.create_token(new(&both, Some(app)), at(0)).await.unwrap();

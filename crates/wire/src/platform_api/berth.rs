@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BuildCreate, ConfigVarsUpdate, Dyno, DynoCreate};
+use super::{BuildCreate, ConfigVarsUpdate, Dyno, DynoCreate, IdName};
 
 /// `GET /berth/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -194,6 +194,14 @@ pub struct AuditEntry {
     pub action: String,
     pub target: String,
     pub origin: String,
+}
+
+/// A code was shown for an app: until then the token that showed it may change the app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreAuthorization {
+    pub app: IdName,
+    pub created_at: String,
+    pub expires_at: String,
 }
 
 /// What an authenticator app is given, once. Without the secret where it is printed for debugging.
