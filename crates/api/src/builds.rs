@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use domain::id::{AppId, BuildId, SourceId};
 use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
 use store::app::App;
 use store::build::{Build, BuildStatus, NewBuild, REPLACED, SourceLocation};
 use wire::platform_api as heroku;
@@ -119,6 +120,17 @@ pub(crate) async fn cancel(
     }
     let ended = find_build(&state, app.id, &build.id.to_string())?;
     Ok((StatusCode::ACCEPTED, Json(present::build(&state, &origin, &ended)?)))
+}
+
+/// The next build begins from scratch. A build that is under way goes on with what it found.
+pub(crate) async fn empty_cache(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    TheApp(app): TheApp,
+) -> ApiResult<(StatusCode, Json<Value>)> {
+    state.store.request_empty_cache(app.id).await?;
+    state.log_api(app.id, &format!("Build cache emptied by user {}", actor.account.email));
+    Ok((StatusCode::ACCEPTED, Json(json!({}))))
 }
 
 pub(crate) fn find_build(state: &ApiState, app: AppId, text: &str) -> ApiResult<Build> {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use domain::dyno_size::{self, DynoSize};
+use domain::dyno_size::{self, DEFAULT_SIZE_NAME, DynoSize};
 use domain::formation::scaled;
 use domain::name::ProcessType;
 use store::app::App;
 use store::formation::FormationChange;
+use store::slug::Slug;
 use uuid::Uuid;
 use wire::platform_api as heroku;
 
@@ -75,13 +76,31 @@ pub(crate) async fn size(
     found.map(|size| Json(shown_size(size))).ok_or_else(|| ApiError::not_found("dyno size"))
 }
 
-/// The rows whose process type the current code has.
+/// The rows whose process type the current code has, and its release phase.
 fn shown(state: &ApiState, app: &App) -> ApiResult<Vec<heroku::Formation>> {
     let slug = present::current_slug(state, app.id)?;
     let rows = state.store.formation(app.id)?;
     let has = |kind: &ProcessType| slug.as_ref().is_some_and(|slug| slug.command(kind).is_some());
     let existing = rows.iter().filter(|row| has(&row.entry.process_type));
-    Ok(existing.map(|row| present::formation(app, slug.as_ref(), row)).collect())
+    let mut all: Vec<_> = existing.map(|row| present::formation(app, slug.as_ref(), row)).collect();
+    all.extend(slug.as_ref().and_then(|slug| release_phase(app, slug)));
+    Ok(all)
+}
+
+/// Compat: the client looks for this before it runs a release phase once more. Nobody scales it.
+fn release_phase(app: &App, slug: &Slug) -> Option<heroku::Formation> {
+    let process_type = ProcessType::parse("release").ok()?;
+    Some(heroku::Formation {
+        app: present::app_ref(app),
+        command: slug.command(&process_type)?.to_owned(),
+        created_at: present::time(app.created_at),
+        dyno_size: heroku::IdName { id: present::size_id(DEFAULT_SIZE_NAME), name: DEFAULT_SIZE_NAME.to_owned() },
+        id: present::named_id("formation", &format!("{} release", app.id)),
+        quantity: 0,
+        size: DEFAULT_SIZE_NAME.to_owned(),
+        process_type: process_type.to_string(),
+        updated_at: present::time(app.updated_at),
+    })
 }
 
 async fn scale(state: &ApiState, actor: &Actor, app: &App, updates: &[heroku::FormationUpdate]) -> ApiResult<()> {
@@ -97,6 +116,10 @@ async fn scale(state: &ApiState, actor: &Actor, app: &App, updates: &[heroku::Fo
         };
         if slug.as_ref().is_none_or(|slug| slug.command(&kind).is_none()) {
             return Err(no_such_type(&kind, slug.as_ref()));
+        }
+        if kind.is_release() && update.quantity.is_none() {
+            // Compat: the client gives every type of the formation its size at once. This one's is the default.
+            continue;
         }
         if kind.is_release() {
             return Err(ApiError::invalid("The release process type runs once per release and cannot be scaled."));

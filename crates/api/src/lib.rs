@@ -46,6 +46,7 @@ mod log_sessions;
 mod login_page;
 mod managed_certificates;
 mod marker_guard;
+mod monitors;
 mod notifications;
 mod oauth_clients;
 mod oauth_tokens;
@@ -154,6 +155,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/sources", post(sources::create))
         .route("/apps/{app}/sources", post(sources::create_for_app))
         .route("/apps/{app}/builds", get(builds::list).post(builds::create))
+        .route("/apps/{app}/build-cache", delete(builds::empty_cache))
         .route("/apps/{app}/builds/{build}", get(builds::info).delete(builds::cancel))
         .route("/apps/{app}/slugs", post(slugs::create))
         .route("/apps/{app}/slugs/{slug}", get(slugs::info))
@@ -187,6 +189,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/oauth/sessions/{session}", delete(sessions::remove))
         .route("/apps/{app}/pre-authorizations", put(pre_authorizations::create))
         // Paths of Heroku's other hosts, which its client is led here for.
+        .route("/apps/{app}/formation/{kind}/monitors", get(monitors::list).post(monitors::create))
+        .route("/apps/{app}/formation/{kind}/monitors/{monitor}", patch(monitors::update))
         .route("/apps/{app}/formation/{kind}/metrics/errors", get(catalogue::no_error_counts))
         .route("/apps/{app}/router-metrics/errors", get(catalogue::no_error_counts))
         .merge(refused::routes())

@@ -108,6 +108,9 @@ pub const RULES: &[Rule] = &[
     reads("/apps/{app}/formation/{kind}", VIEW),
     writes("PATCH", "/apps/{app}/formation", OPERATE),
     writes("PATCH", "/apps/{app}/formation/{kind}", OPERATE),
+    reads("/apps/{app}/formation/{kind}/monitors", VIEW),
+    writes("POST", "/apps/{app}/formation/{kind}/monitors", OPERATE),
+    writes("PATCH", "/apps/{app}/formation/{kind}/monitors/{monitor}", OPERATE),
     reads("/apps/{app}/formation/{kind}/metrics/errors", VIEW),
     reads("/apps/{app}/router-metrics/errors", VIEW),
     reads("/apps/{app}/dynos", VIEW),
@@ -127,6 +130,7 @@ pub const RULES: &[Rule] = &[
     reads("/apps/{app}/builds/{build}", VIEW).part_of(Errand::Deploy),
     writes("POST", "/apps/{app}/builds", DEPLOY).part_of(Errand::Deploy),
     writes("DELETE", "/apps/{app}/builds/{build}", DEPLOY).part_of(Errand::Deploy),
+    writes("DELETE", "/apps/{app}/build-cache", DEPLOY),
     // The answer holds the URL of the whole code.
     reads("/apps/{app}/slugs/{slug}", DEPLOY),
     writes("POST", "/apps/{app}/slugs", DEPLOY),

@@ -240,13 +240,6 @@ pub const TOPICS: &[Topic] = &[
         missing: &[("/apps/{app}/oci-images/{image}", "oci_image"), ("/apps/{app}/build-metadata", "build_metadata")],
     },
     Topic {
-        title: "The build cache",
-        reason: "A build's cache cannot be emptied through the API yet. A change of the stack or of the dependencies' lock file begins a new one.",
-        refused: &[("DELETE", "/apps/{app}/build-cache")],
-        empty: &[],
-        missing: &[],
-    },
-    Topic {
         title: "Telemetry drains",
         reason: "Telemetry drains are not available yet: `heroku logs --tail` follows the logs.",
         refused: &[
@@ -341,16 +334,6 @@ pub const TOPICS: &[Topic] = &[
         reason: "Commands inside a running dyno are not available yet: `heroku run` starts a one-off dyno with the same code and config.",
         refused: &[("POST", "/apps/{app}/dynos/{dyno}")],
         empty: &[],
-        missing: &[],
-    },
-    Topic {
-        title: "Autoscaling",
-        reason: "Autoscaling is not available yet: set the number of dynos with `heroku ps:scale`.",
-        refused: &[
-            ("POST", "/apps/{app}/formation/{kind}/monitors"),
-            ("PATCH", "/apps/{app}/formation/{kind}/monitors/{monitor}"),
-        ],
-        empty: &["/apps/{app}/formation/{kind}/monitors"],
         missing: &[],
     },
     Topic {

@@ -58,6 +58,7 @@ typed_ids! {
     ManagedCertificateId, "managed-certificate";
     LogDrainId, "log-drain";
     LogSessionId, "log-session";
+    MonitorId, "monitor";
     NotificationId, "notification";
     OauthClientId, "oauth-client";
     PipelineId, "pipeline";

@@ -7,6 +7,7 @@ pub mod access;
 pub mod acme;
 pub mod admission;
 pub mod attach;
+pub mod autoscale;
 pub mod config;
 pub mod cron;
 pub mod database_file;

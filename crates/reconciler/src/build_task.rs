@@ -77,6 +77,7 @@ impl BuildTask {
             Some(dyno) => dyno,
             None => {
                 say(&format!("-----> Building on {}", shim::host::stack()));
+                self.empty_cache().await?;
                 let prepared = self.prepare(self.source().await?).await?;
                 self.start(&prepared).await?
             }
@@ -126,6 +127,18 @@ impl BuildTask {
         }
         // The archive has served its purpose; a build that failed keeps it until the garbage collection.
         remove_tree(&self.source_path());
+        Ok(())
+    }
+
+    /// Removes what earlier builds left, if somebody asked for that. Builds of an app come one after another, so nobody
+    /// uses it now.
+    async fn empty_cache(&self) -> Result<(), String> {
+        if !self.store.wants_empty_cache(self.app.id).map_err(|error| display_chain(&error))? {
+            return Ok(());
+        }
+        remove_tree(&DataDirs::new(&self.config.data_dir).cache(self.app.id));
+        self.store.cache_emptied(self.app.id).await.map_err(|error| display_chain(&error))?;
+        self.log.output(self.build.id.uuid(), "       Without the cache of earlier builds");
         Ok(())
     }
 

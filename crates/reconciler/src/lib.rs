@@ -16,6 +16,7 @@
 
 mod acme;
 mod apps;
+mod autoscale;
 mod build_task;
 mod certificates;
 mod config;

@@ -24,6 +24,7 @@ use wire::routes::ROUTER_LOGS;
 use wire::shim::{Exit, ExitReason, Mechanism};
 
 use crate::acme::{ChallengeBoard, Manager};
+use crate::autoscale::Autoscaler;
 use crate::build_task::{BuildLaunch, BuildTask};
 use crate::certificates::CertificateRoutes;
 use crate::config::ReconcilerConfig;
@@ -118,6 +119,13 @@ impl Reconciler {
             };
             tokio::spawn(manager.run(stop.clone()));
         }
+        let autoscaler = Autoscaler {
+            data_dir: config.data_dir.clone(),
+            instance: config.instance.clone(),
+            store: Arc::clone(&store),
+            log: log.clone(),
+        };
+        tokio::spawn(autoscaler.run(stop.clone()));
         let main_loop = MainLoop {
             observer: Observer::new(Arc::clone(&store)),
             certificates: CertificateRoutes::new(Arc::clone(&store)),

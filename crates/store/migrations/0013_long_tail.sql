@@ -1,4 +1,4 @@
--- Who speaks for an account besides itself, and when it has to say so again.
+-- Who speaks for an account besides itself, and when it has to say so again; builds from scratch; autoscaling.
 
 -- Changes of this app take a code of the account's second factor. Written by the API alone.
 ALTER TABLE app ADD COLUMN second_factor INTEGER NOT NULL DEFAULT 0;
@@ -31,3 +31,20 @@ CREATE INDEX oauth_client_account ON oauth_client (account_id);
 ALTER TABLE token ADD COLUMN client_id TEXT REFERENCES oauth_client (id) ON DELETE CASCADE;
 ALTER TABLE token ADD COLUMN refresh_hash BLOB;
 CREATE UNIQUE INDEX token_refresh ON token (refresh_hash) WHERE refresh_hash IS NOT NULL;
+
+-- The next build begins without what earlier ones left. Set by the API, cleared by whoever builds.
+ALTER TABLE app ADD COLUMN empty_cache INTEGER NOT NULL DEFAULT 0;
+
+-- Autoscaling of a process type by the time of its answers. Written by the API alone.
+CREATE TABLE monitor (
+    id           TEXT PRIMARY KEY,
+    app_id       TEXT NOT NULL REFERENCES app (id) ON DELETE CASCADE,
+    process_type TEXT NOT NULL,
+    active       INTEGER NOT NULL,
+    min_quantity INTEGER NOT NULL,
+    max_quantity INTEGER NOT NULL,
+    p95_ms       INTEGER NOT NULL,
+    created_at   INTEGER NOT NULL,
+    updated_at   INTEGER NOT NULL,
+    UNIQUE (app_id, process_type)
+) STRICT;

@@ -167,6 +167,33 @@ impl Store {
         .await
     }
 
+    /// Has the next build begin without a cache.
+    pub async fn request_empty_cache(&self, id: AppId) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute("UPDATE app SET empty_cache = 1 WHERE id = ?1", [id.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether the next build is to begin without a cache.
+    pub fn wants_empty_cache(&self, id: AppId) -> Result<bool, StoreError> {
+        self.read(|db| {
+            let wants = db
+                .query_row("SELECT empty_cache FROM app WHERE id = ?1", [id.to_string()], |row| row.get(0))
+                .optional()?;
+            Ok(wants.unwrap_or(false))
+        })
+    }
+
+    pub async fn cache_emptied(&self, id: AppId) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute("UPDATE app SET empty_cache = 0 WHERE id = ?1", [id.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Marks an app as destroyed. Its name and its domains are free at once; the reconciler removes what is left of it.
     pub async fn destroy_app(&self, id: AppId, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |db| {

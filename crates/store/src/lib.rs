@@ -21,6 +21,7 @@ pub mod formation;
 pub mod health_check;
 pub mod log_drain;
 pub mod managed_certificate;
+pub mod monitor;
 pub mod notification;
 pub mod oauth_client;
 pub mod pause;

@@ -16,6 +16,7 @@ pub mod domains;
 pub mod environments;
 pub mod health;
 pub mod log_drains;
+pub mod monitors;
 pub mod oauth;
 pub mod pipelines;
 pub mod routing;

@@ -98,7 +98,7 @@ fn berth_leads_the_client_here_and_nothing_to_heroku() {
     heroku("apps:favorites");
     heroku("apps:favorites:add -a shop");
     heroku("apps:errors -a shop").shows("No errors");
-    heroku("ps:autoscale:enable --min 1 --max 5 -a shop");
+    heroku("ps:autoscale:disable -a shop").shows("does not have autoscale enabled");
     heroku("pipelines:connect shop -r ada/shop");
     heroku("buildpacks:search ruby");
     heroku("auth:token").shows("local-");
@@ -111,6 +111,37 @@ fn berth_leads_the_client_here_and_nothing_to_heroku() {
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
     let asked = outside.asked.lock().unwrap().clone();
     assert!(!asked.iter().any(|line| line.contains("heroku")), "{asked:?}");
+}
+
+#[test]
+fn heroku_switches_autoscaling_on_and_the_formation_follows() {
+    if crate::heroku_cli::no_heroku_cli() {
+        return;
+    }
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let outside = Outside::start();
+    let heroku = |line: &str| platform.berth_heroku(&outside, line);
+    heroku("ps:autoscale:enable --min 2 --max 3 -a shop").shows("only available with Performance");
+    heroku("ps:type web=performance-m -a shop");
+    heroku("ps:autoscale:enable --min 3 --max 2 -a shop").says("the maximum not below the minimum");
+    heroku("ps:autoscale:enable --min 2 --max 3 --p95 300 -a shop").shows("done");
+    platform.logged("shop", "Autoscaling of web from 2 to 3 dynos at p95 300 ms enabled by user admin@localhost");
+    // There was one.
+    platform.logged("shop", "Scaled to web@2:Performance-M by autoscaling: there were fewer than the minimum");
+    crate::wait::wait_until("two dynos are up", || {
+        let dynos = platform.dynos("shop");
+        dynos.len() == 2 && dynos.iter().all(|dyno| dyno["state"] == "up")
+    });
+    heroku("ps:autoscale:enable --min 1 --max 4 -a shop").shows("done");
+    let monitors = platform.get("/apps/shop/formation/web/monitors");
+    assert_eq!(monitors.as_array().unwrap().len(), 1);
+    let monitor = &monitors[0];
+    assert_eq!((&monitor["min_quantity"], &monitor["max_quantity"]), (&1.into(), &4.into()), "{monitor}");
+    assert_eq!((&monitor["value"], &monitor["is_active"]), (&300.into(), &true.into()), "the time is as before");
+    heroku("ps:autoscale:disable -a shop").shows("done");
+    assert_eq!(platform.get("/apps/shop/formation/web/monitors")[0]["is_active"], false);
+    platform.logged("shop", "Autoscaling of web disabled by user admin@localhost");
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod git_push;
 mod health;
 mod heroku_apps;
 mod heroku_auth;
+mod heroku_code;
 mod heroku_domains;
 mod heroku_drains;
 mod heroku_env;

@@ -151,6 +151,7 @@ fn the_code(client: &Client<'_>, app: &str) {
         (!build["release"].is_null()).then_some(build)
     });
     client.list(&of("/builds"));
+    client.ask("DELETE", &of("/build-cache"), &Value::Null);
     let release = of(&format!("/releases/{}", text(&built["release"], "id")));
     wait_for("the release serves", || (client.get(&release)["current"] == true).then_some(()));
     client.get(&of(&format!("/slugs/{}", text(&built["slug"], "id"))));

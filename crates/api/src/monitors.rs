@@ -1,0 +1,117 @@
+//! `ps:autoscale:*`: how many dynos there should be, by how long requests take. Heroku keeps it on another host.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use domain::autoscale::Bounds;
+use domain::name::ProcessType;
+use http::StatusCode;
+use store::app::App;
+use store::monitor::Monitor;
+use wire::platform_api::monitors as heroku;
+
+use crate::auth::Actor;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Body, TheApp};
+use crate::present;
+use crate::state::ApiState;
+
+/// Dynos of one process type that autoscaling may ask for (Heroku's).
+const QUANTITY_MAX: u32 = 100;
+
+/// What 95 of 100 requests should take where nobody says it, in milliseconds (the client's own).
+const P95_MS_DEFAULT: u64 = 1000;
+
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    TheApp(app): TheApp,
+    Path((_app, kind)): Path<(String, String)>,
+) -> ApiResult<Json<Vec<heroku::Monitor>>> {
+    let monitors = state.store.monitors(app.id)?;
+    Ok(Json(monitors.iter().filter(|monitor| monitor.process_type.as_str() == kind).map(shown).collect()))
+}
+
+pub(crate) async fn create(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    TheApp(app): TheApp,
+    Path((_app, kind)): Path<(String, String)>,
+    Body(body): Body<heroku::MonitorUpdate>,
+) -> ApiResult<(StatusCode, Json<heroku::Monitor>)> {
+    let monitor = keep(&state, &actor, &app, &kind, None, &body).await?;
+    Ok((StatusCode::CREATED, Json(monitor)))
+}
+
+pub(crate) async fn update(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    TheApp(app): TheApp,
+    Path((_app, kind, id)): Path<(String, String, String)>,
+    Body(body): Body<heroku::MonitorUpdate>,
+) -> ApiResult<Json<heroku::Monitor>> {
+    let is_it = |monitor: &Monitor| monitor.process_type.as_str() == kind && monitor.id.to_string() == id;
+    let before = state.store.monitors(app.id)?.into_iter().find(is_it).ok_or_else(|| ApiError::not_found("monitor"))?;
+    keep(&state, &actor, &app, &kind, Some(&before), &body).await.map(Json)
+}
+
+async fn keep(
+    state: &ApiState,
+    actor: &Actor,
+    app: &App,
+    kind: &str,
+    before: Option<&Monitor>,
+    body: &heroku::MonitorUpdate,
+) -> ApiResult<heroku::Monitor> {
+    if kind != "web" {
+        return Err(ApiError::invalid("Only web dynos are scaled by the time of their answers."));
+    }
+    if body.action_type.as_deref().is_some_and(|action| action != "scale") {
+        return Err(ApiError::invalid("action_type must be scale: alerts are messages, `berth notify:add`."));
+    }
+    let process_type = ProcessType::parse(kind).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let known = before.map(|monitor| monitor.bounds);
+    let missing = |name: &str| ApiError::invalid(format!("{name} is missing: how many dynos there may be."));
+    let min = body.min_quantity.or(known.map(|bounds| bounds.min)).ok_or_else(|| missing("min_quantity"))?;
+    let max = body.max_quantity.or(known.map(|bounds| bounds.max)).ok_or_else(|| missing("max_quantity"))?;
+    let p95_ms = body.value.or(known.map(|bounds| bounds.p95_ms)).unwrap_or(P95_MS_DEFAULT);
+    if !(1..=QUANTITY_MAX).contains(&min) || !(min..=QUANTITY_MAX).contains(&max) || p95_ms == 0 {
+        return Err(ApiError::invalid(format!(
+            "There can be 1 to {QUANTITY_MAX} dynos, the maximum not below the minimum, and the time must not be 0 ms."
+        )));
+    }
+    let active = body.is_active.or(before.map(|monitor| monitor.active)).unwrap_or(true);
+    let bounds = Bounds { min, max, p95_ms };
+    state.store.keep_monitor(app.id, process_type, active, bounds, state.now()).await?;
+    let by = &actor.account.email;
+    let what = if active {
+        format!("Autoscaling of {kind} from {min} to {max} dynos at p95 {p95_ms} ms enabled by user {by}")
+    } else {
+        format!("Autoscaling of {kind} disabled by user {by}")
+    };
+    state.log_api(app.id, &what);
+    let kept = state.store.monitors(app.id)?.into_iter().find(|monitor| monitor.process_type.as_str() == kind);
+    kept.as_ref().map(shown).ok_or_else(|| ApiError::not_found("monitor"))
+}
+
+fn shown(monitor: &Monitor) -> heroku::Monitor {
+    heroku::Monitor {
+        action_type: "scale".to_owned(),
+        app_id: monitor.app.uuid(),
+        created_at: present::time(monitor.created_at),
+        id: monitor.id.uuid(),
+        is_active: monitor.active,
+        max_quantity: monitor.bounds.max,
+        metric_uuid: present::named_id("metric", "latency-p95"),
+        min_quantity: monitor.bounds.min,
+        name: "LATENCY_SCALE".to_owned(),
+        notification_channels: Vec::new(),
+        notification_period: 1440,
+        op: "GREATER_OR_EQUAL".to_owned(),
+        period: 1,
+        process_type: monitor.process_type.to_string(),
+        state: "ok".to_owned(),
+        updated_at: present::time(monitor.updated_at),
+        value: monitor.bounds.p95_ms,
+    }
+}
