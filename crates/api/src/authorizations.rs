@@ -38,10 +38,7 @@ pub(crate) async fn create(
     Body(body): Body<heroku::AuthorizationCreate>,
 ) -> ApiResult<(StatusCode, Json<heroku::Authorization>)> {
     let now = state.now();
-    // The local socket is root's, who could read the secret itself.
-    if actor.token.is_some() {
-        two_factor::ask_for_code(&state, &actor, &headers).await?;
-    }
+    two_factor::ask_unless_root(&state, &actor, &headers).await?;
     let expires_at = match body.expires_in.as_ref().map(heroku::Seconds::get) {
         None => None,
         Some(Some(seconds)) if seconds > 0 => Some(

@@ -1,4 +1,7 @@
 //! The people of the server, for its administrators.
+//!
+//! Who has a second factor gives a code of it for whatever would make another administrator or take a second factor
+//! away: a token alone must not be able to outlive the loss of the token.
 
 use std::sync::Arc;
 
@@ -6,7 +9,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use domain::access::Scope;
 use domain::email;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::SignedDuration;
 use store::account::{Account, NewToken};
 use wire::platform_api::berth as ours;
@@ -16,6 +19,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::Body;
 use crate::present;
 use crate::state::ApiState;
+use crate::two_factor;
 
 /// How long an invitation may be accepted.
 const INVITATION_VALID: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -28,9 +32,12 @@ pub(crate) async fn list(State(state): State<Arc<ApiState>>) -> ApiResult<Json<V
 /// invitation, for somebody who has lost every token.
 pub(crate) async fn invite(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    headers: HeaderMap,
     Body(body): Body<ours::PersonInvite>,
 ) -> ApiResult<(StatusCode, Json<ours::Invitation>)> {
     let address = email::parse(&body.email).map_err(|error| ApiError::invalid(error.to_string()))?;
+    two_factor::ask_unless_root(&state, &actor, &headers).await?;
     let account = state.store.invite_account(address, body.administrator, state.now()).await?;
     let expires_at = state.now().checked_add(INVITATION_VALID).ok();
     let token = NewToken {
@@ -52,10 +59,15 @@ pub(crate) async fn invite(
 
 pub(crate) async fn update(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    headers: HeaderMap,
     Path(who): Path<String>,
     Body(body): Body<ours::PersonUpdate>,
 ) -> ApiResult<Json<ours::Person>> {
     let account = find(&state, &who)?;
+    if body.administrator {
+        two_factor::ask_unless_root(&state, &actor, &headers).await?;
+    }
     state.store.set_administrator(account.id, body.administrator).await?;
     Ok(Json(person(&find(&state, &account.id.to_string())?)))
 }
@@ -77,9 +89,12 @@ pub(crate) async fn remove(
 /// For somebody whose authenticator app is lost.
 pub(crate) async fn reset_two_factor(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    headers: HeaderMap,
     Path(who): Path<String>,
 ) -> ApiResult<Json<ours::Person>> {
     let account = find(&state, &who)?;
+    two_factor::ask_unless_root(&state, &actor, &headers).await?;
     state.store.remove_two_factor(account.id).await?;
     Ok(Json(person(&account)))
 }

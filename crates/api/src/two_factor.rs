@@ -77,6 +77,12 @@ pub(crate) async fn check_code(state: &ApiState, actor: &Actor, code: Option<&st
     use_code(state, actor, &factor, code.ok_or_else(ApiError::two_factor)?).await
 }
 
+/// The same for what a stolen token must not be enough for. Root on the machine needs no code: it is the way back in for
+/// an administrator who has lost theirs.
+pub(crate) async fn ask_unless_root(state: &ApiState, actor: &Actor, headers: &HeaderMap) -> ApiResult<()> {
+    if actor.token.is_none() { Ok(()) } else { ask_for_code(state, actor, headers).await }
+}
+
 async fn use_code(state: &ApiState, actor: &Actor, factor: &TwoFactor, code: &str) -> ApiResult<()> {
     let now = state.now();
     if factor.blocked_until.is_some_and(|until| until > now) {

@@ -17,6 +17,8 @@ pub(crate) fn reset(option: &DataDirOption, json: bool) -> Result<()> {
     runtime.block_on(async {
         let account = first_account(&store).await?;
         store.revoke_all_tokens(account.id, Timestamp::now()).await?;
+        // Whoever asks could read its secret: a lost telephone must not lock the owner of the machine out.
+        store.remove_two_factor(account.id).await?;
         let (_token, text) =
             store.create_token(new_token(account.id, "made by tokens:reset"), Timestamp::now()).await?;
         let url = store.setting("api_url")?.context("the server was never started with this data directory")?;
@@ -33,6 +35,8 @@ fn report(json: bool, url: &str, email: &str, file: &Path) {
         // Without the token itself: what is printed ends in logs.
         println!("{:#}", serde_json::json!({ "server": url, "account": email, "credentials_file": file }));
     } else {
-        println!("All tokens were revoked; a new one for {url} is in your credentials file.");
+        println!(
+            "All tokens were revoked and a second factor is forgotten; a new token for {url} is in your credentials file."
+        );
     }
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 use wire::platform_api::berth::{AuditEntry, Invitation, Person};
 use wire::platform_api::catalogue::Collaborator;
 
+use super::second_factor::with_code;
 use crate::api_client::path;
 use crate::context::Context;
 use crate::output;
@@ -111,7 +112,7 @@ pub struct PeopleAdd {
 
 pub(super) fn people_add(context: &Context, args: &PeopleAdd) -> anyhow::Result<()> {
     let body = json!({"email": args.email, "administrator": args.administrator});
-    let invited: Invitation = context.client()?.post("/berth/people", &body)?;
+    let invited: Invitation = with_code(context.client()?, |client| client.post("/berth/people", &body))?;
     if context.out.json {
         return Ok(context.out.json(&invited)?);
     }
@@ -131,7 +132,8 @@ pub struct PeopleUpdate {
 
 pub(super) fn people_update(context: &Context, args: &PeopleUpdate) -> anyhow::Result<()> {
     let route = path(&["berth", "people", &args.email]);
-    let person: Person = context.client()?.patch(&route, &json!({"administrator": args.administrator}))?;
+    let body = json!({"administrator": args.administrator});
+    let person: Person = with_code(context.client()?, |client| client.patch(&route, &body))?;
     if context.out.json {
         return Ok(context.out.json(&person)?);
     }
@@ -147,7 +149,8 @@ pub struct PeopleResetTwoFactor {
 }
 
 pub(super) fn people_reset_two_factor(context: &Context, args: &PeopleResetTwoFactor) -> anyhow::Result<()> {
-    let person: Person = context.client()?.delete(&path(&["berth", "people", &args.email, "two-factor"]))?;
+    let route = path(&["berth", "people", &args.email, "two-factor"]);
+    let person: Person = with_code(context.client()?, |client| client.delete(&route))?;
     if context.out.json {
         return Ok(context.out.json(&person)?);
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use wire::platform_api::berth::{PreAuthorization, TwoFactorSecret, TwoFactorState};
 use wire::platform_api::{Account, Authorization, AuthorizationCreate};
 
-use crate::api_client::{ApiClient, ApiClientError, path};
+use crate::api_client::{ApiClient, ApiClientError, ApiResult, path};
 use crate::context::Context;
 use crate::prompt;
 
@@ -46,10 +46,13 @@ pub(super) fn authorize_for_app(context: &Context) -> anyhow::Result<()> {
 
 /// Makes a token. Asks for a code if the account has a second factor.
 pub(super) fn authorize(client: ApiClient, body: &AuthorizationCreate) -> anyhow::Result<Authorization> {
-    match client.post("/oauth/authorizations", body) {
-        Err(ApiClientError::Refused { id, .. }) if id == "two_factor" => {
-            Ok(client.with_code(asked()?).post("/oauth/authorizations", body)?)
-        }
+    with_code(client, |client| client.post("/oauth/authorizations", body))
+}
+
+/// Sends a request, and once more with a code if the server wants one.
+pub(super) fn with_code<T>(client: ApiClient, send: impl Fn(&ApiClient) -> ApiResult<T>) -> anyhow::Result<T> {
+    match send(&client) {
+        Err(ApiClientError::Refused { id, .. }) if id == "two_factor" => Ok(send(&client.with_code(asked()?))?),
         other => Ok(other?),
     }
 }

@@ -79,7 +79,7 @@ impl TestPlatform {
         made["access_token"]["token"].as_str().unwrap().to_owned()
     }
 
-    fn local(&self, method: &str, path: &str, body: &Value) -> io::Result<Value> {
+    pub(crate) fn local(&self, method: &str, path: &str, body: &Value) -> io::Result<Value> {
         let mut stream = UnixStream::connect(self.data().join("run/api.sock"))?;
         let body = json_bytes(body);
         let head = format!(

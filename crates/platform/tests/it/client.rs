@@ -1,5 +1,6 @@
 //! The command line client, as a user of this platform starts it.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -37,6 +38,15 @@ impl TestPlatform {
 
     pub(crate) fn berth(&self, arguments: &[&str]) -> Ended {
         self.client(self.scratch(), arguments).output().unwrap().into()
+    }
+
+    /// The same with something on its standard input.
+    pub(crate) fn berth_with_input(&self, arguments: &[&str], input: &str) -> Ended {
+        let mut command = self.client(self.scratch(), arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One that wants to read nothing closes it.
+        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+        child.wait_with_output().unwrap().into()
     }
 
     /// The standard output of a command that must succeed.

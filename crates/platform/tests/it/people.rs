@@ -312,6 +312,43 @@ fn a_second_factor_is_asked_for_where_a_token_is_made() {
     assert_eq!(with(&code(text, 1)), 429, "nobody guesses on");
     // Root gets back in; other requests were never asked.
     assert_eq!(platform.get("/account")["two_factor_authentication"], true);
-    platform.must(&["people:reset-2fa", "admin@localhost"]);
+    platform.local("DELETE", "/berth/people/admin@localhost/two-factor", &Value::Null).unwrap();
     assert_eq!(with(""), 201);
+}
+
+#[test]
+fn an_administrators_token_alone_takes_no_second_factor_away() {
+    let Some(mut platform) = TestPlatform::start() else { return };
+    platform.ask("POST", "/berth/people", &json!({"email": "ada@example.com"}));
+    let enable = |platform: &TestPlatform| {
+        let secret = platform.ask("POST", "/berth/account/two-factor", &Value::Null)["secret"].clone();
+        let secret = secret.as_str().unwrap().to_owned();
+        platform.ask("PUT", "/berth/account/two-factor", &json!({"code": code(&secret, 0)}));
+        secret
+    };
+    let secret = enable(&platform);
+    let own = "/berth/people/admin@localhost/two-factor";
+    // Nor does it make somebody who could.
+    for (method, path, body) in [
+        ("DELETE", own, Value::Null),
+        ("DELETE", "/berth/people/ada@example.com/two-factor", Value::Null),
+        ("DELETE", "/berth/account/two-factor", Value::Null),
+        ("POST", "/berth/people", json!({"email": "eve@example.com", "administrator": true})),
+        ("PATCH", "/berth/people/ada@example.com", json!({"administrator": true})),
+    ] {
+        let (status, answer) = platform.api(method, path, &body).unwrap();
+        assert_eq!((status, &answer["id"]), (403, &json!("two_factor")), "{method} {path}: {answer}");
+    }
+    assert!(!platform.get("/berth/people").to_string().contains("eve@example.com"));
+    let enabled = |platform: &TestPlatform| platform.get("/account")["two_factor_authentication"] == true;
+    assert!(enabled(&platform));
+    let said = platform.berth_with_input(&["people:reset-2fa", "admin@localhost"], &format!("{}\n", code(&secret, 1)));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!enabled(&platform));
+    // Root on the machine has another way back in.
+    enable(&platform);
+    let data = platform.data();
+    platform.must(&["tokens:reset", "--data-dir", data.to_str().unwrap()]);
+    platform.token = platform.make_token();
+    assert!(!enabled(&platform));
 }
