@@ -85,6 +85,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             slug_bytes_max: effective.slug_bytes_max,
             dyno_disk_bytes: effective.dyno_disk_bytes,
             fronts: Arc::new(effective.fronts),
+            outgoing_networks: effective.delivery_networks.clone().into(),
             acme: terms_agreed.then(|| acme.clone()),
         },
         Arc::clone(&store),

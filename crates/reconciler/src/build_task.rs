@@ -2,9 +2,7 @@
 //!
 //! A build outlives its server: the next one finds its process, or the end of it, and goes on from there.
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use builder::archive::TopFolder;
@@ -31,9 +29,7 @@ use crate::launch_plan::{hostname, identity, network};
 use crate::log::PlatformLog;
 use crate::main_loop::Message;
 use crate::remove_tree::remove_tree;
-
-/// Largest source that is fetched from a URL, in bytes.
-const FETCH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+use crate::source_fetch::fetch;
 
 pub(crate) struct BuildTask {
     pub(crate) build: Build,
@@ -172,8 +168,8 @@ impl BuildTask {
     async fn source(&self) -> Result<PathBuf, String> {
         let path = self.source_path();
         if let SourceLocation::Url(url) = &self.build.source {
-            let (url, to) = (url.clone(), path.clone());
-            let fetched = tokio::task::spawn_blocking(move || fetch(&url, &to)).await;
+            let (url, to, allowed) = (url.clone(), path.clone(), Arc::clone(&self.config.outgoing_networks));
+            let fetched = tokio::task::spawn_blocking(move || fetch(&url, &to, &allowed)).await;
             fetched.map_err(|error| error.to_string())??;
         }
         Ok(path)
@@ -300,16 +296,6 @@ impl BuildTask {
         // The main loop outlives its builds, but for the moment in which the server stops.
         drop(self.messages.send(message));
     }
-}
-
-/// Downloads an archive, with a bound.
-fn fetch(url: &str, to: &Path) -> Result<(), String> {
-    let failed = |error: &dyn std::error::Error| format!("cannot fetch the source: {error}");
-    let mut response = ureq::get(url).call().map_err(|error| failed(&error))?;
-    let mut reader = response.body_mut().with_config().limit(FETCH_BYTES_MAX).reader();
-    let mut file = File::create(to).map_err(|error| failed(&error))?;
-    io::copy(&mut reader, &mut file).map_err(|error| failed(&error))?;
-    Ok(())
 }
 
 /// `15 minutes`, `90 seconds`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use builder::build::BuildLimits;
 use builder::host::Host;
 use domain::dyno_size::DynoSize;
+use domain::ip_network::IpNetwork;
 use domain::time_limits::TimeLimits;
 use wire::routes::FrontPolicy;
 
@@ -32,6 +33,8 @@ pub struct ReconcilerConfig {
     pub dyno_disk_bytes: u64,
     /// Who stands in front of the router.
     pub fronts: Arc<FrontPolicy>,
+    /// Networks that are not public and that sources may be fetched from.
+    pub outgoing_networks: Arc<[IpNetwork]>,
     /// Where certificates are ordered; `None` until its terms are agreed to.
     pub acme: Option<AcmeConfig>,
 }

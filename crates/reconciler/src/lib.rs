@@ -37,6 +37,7 @@ mod router_link;
 mod routes;
 mod shutdown;
 mod slug_import;
+mod source_fetch;
 mod wedged;
 mod world;
 

@@ -142,11 +142,11 @@ pub struct ApiSettings {
     pub requests_per_hour: Option<u32>,
 }
 
-/// Log drains: what the server sends to other people's servers.
+/// What the server sends to other people's servers, and fetches from them, for its users.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliverySettings {
-    /// Private networks that may be sent to, as `192.168.7.0/24`.
+    /// Private networks that may be connected to, as `192.168.7.0/24`.
     pub allowed_networks: Vec<String>,
     /// A PEM file with authorities of one's own; a relative path begins in the data directory.
     pub ca_file: Option<std::path::PathBuf>,

@@ -56,6 +56,20 @@ fn a_build_that_writes_too_much_is_stopped_with_its_cache_emptied() {
 }
 
 #[test]
+fn a_source_is_fetched_from_nowhere_that_drains_may_not_go() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let url = format!("https://127.0.0.1:{}/source.tgz", inside.local_addr().unwrap().port());
+    let build = platform.ask("POST", "/berth/apps/shop/builds", &json!({"source_blob": {"url": url}, "hold": false}));
+    let ended = platform.follow("shop", &build);
+    assert!(ended.failure.contains("127.0.0.1 is not on the internet"), "{ended:?}");
+    assert!(ended.failure.contains("[deliveries] allowed_networks"), "it says what to do: {ended:?}");
+    assert_eq!(inside.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody has connected");
+}
+
+#[test]
 fn the_apps_own_buildpacks_decide_how_it_is_built() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("shop");
