@@ -67,8 +67,7 @@ fn entered(
     if !token.expose().starts_with(INVITATION_PREFIX) {
         return Ok((token, client));
     }
-    let body =
-        AuthorizationCreate { description: Some("berth login".to_owned()), ..AuthorizationCreate::default() };
+    let body = AuthorizationCreate { description: Some("berth login".to_owned()), ..AuthorizationCreate::default() };
     let made = second_factor::authorize(client, &body).map_err(|error| match error.downcast_ref() {
         Some(ApiClientError::Unauthorized) => {
             anyhow!("{url} does not accept this invitation (any more); ask for another: `berth people:add`")

@@ -15,6 +15,9 @@ const DRIFT_PRIOR: f64 = 4.0;
 /// is chance: a variance of a quarter of a wave squared, for each dyno.
 const PHASE: f64 = 0.25;
 
+/// Of fewer waves, or mean times of an answer, nothing is known.
+const CYCLES_MIN: f64 = 0.75;
+
 /// Answers that come with a larger dispersion say too little to refuse anybody for it.
 const UNEVEN: f64 = 4.0;
 
@@ -87,7 +90,8 @@ impl Trial {
         if now.saturating_sub(self.settled).as_secs_f64() < 1.25 * mean_latency {
             return Verdict::Open;
         }
-        let usual = |serial: &u64| known.get(serial).map(Span::tally).filter(|t| t.completions >= 2.0)?.rate();
+        let is_past = |past: &Tally| past.completions >= 2.0 && past.full_seconds >= CYCLES_MIN * mean_latency;
+        let usual = |serial: &u64| known.get(serial).map(Span::tally).filter(is_past)?.rate();
         let of_past = |spans: &BTreeMap<u64, Span>| -> f64 {
             let of_dyno = |(serial, span): (&u64, &Span)| Some(usual(serial)? * span.tally().full_seconds);
             spans.iter().filter_map(of_dyno).sum()
@@ -103,12 +107,18 @@ impl Trial {
         if expected <= 0.0 || reference.completions < to_f64(self.others.len()) {
             return Verdict::Open;
         }
-        let cycles = now.saturating_sub(self.settled).as_secs_f64() / mean_latency;
+        // Only the time that they were full counts: a limit that was reached for a moment may have met a wave in it.
+        let cycles = |tally: Tally, dynos: f64| tally.full_seconds / (dynos * mean_latency);
+        let probe_cycles = cycles(probed, to_f64(self.probes.len()));
+        let other_cycles = cycles(reference, to_f64(self.others.len().max(1)));
+        if probe_cycles < CYCLES_MIN {
+            return Verdict::Open;
+        }
         let gain = (completions + CONTINUITY) / (expected + CONTINUITY);
         let variance = probed.dispersion() / (completions + CONTINUITY)
             + reference.dispersion() / (reference.completions + CONTINUITY)
-            + PHASE / (to_f64(self.probes.len()) * cycles * cycles)
-            + PHASE / (to_f64(self.others.len().max(1)) * cycles * cycles);
+            + PHASE / (to_f64(self.probes.len()) * probe_cycles * probe_cycles)
+            + PHASE / (to_f64(self.others.len().max(1)) * other_cycles * other_cycles);
         let ratio = (f64::from(self.level) / f64::from(self.base)).ln();
         // Where the answer would be "as many more as there are slots", and where "no more at all".
         let error = variance.sqrt();
