@@ -67,6 +67,11 @@ fn sandbox_role(arguments: &[OsString]) -> Option<ExitCode> {
     let rest = arguments.get(2..).unwrap_or_default();
     match arguments.get(1)?.to_str()? {
         "shim" => {
+            if let [flag, run_dir] = rest
+                && flag == "--visit"
+            {
+                return Some(shim::visit::run(Path::new(run_dir)));
+            }
             let (mode, run_dir) = match rest {
                 [run_dir] => (shim::supervisor::Mode::Launch, run_dir),
                 [flag, run_dir] if flag == "--recover" => (shim::supervisor::Mode::Recover, run_dir),

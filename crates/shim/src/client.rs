@@ -6,6 +6,7 @@ mod connection;
 mod launch;
 mod observe;
 mod orphan;
+mod visit;
 mod written;
 
 pub use attach::attach;
@@ -14,4 +15,5 @@ pub use connection::{Connection, ConnectionError};
 pub use launch::{LaunchError, launch, recover};
 pub use observe::{Observed, observe};
 pub use orphan::{OrphanError, OrphanSignal, signal_orphan};
+pub use visit::{VisitError, VisitStream, VisitStreams, Visiting, visit};
 pub use written::find_written;

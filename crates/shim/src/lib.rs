@@ -8,6 +8,7 @@
 //!
 //! * [`supervisor`] is the body of `berth shim`: no tokio, no threads, so that `fork` and `clone3` are safe and a dyno
 //!   costs a few hundred kilobytes.
+//! * [`visit`] is the body of `berth shim --visit`: somebody comes to a process that runs, with a shell or a connection.
 //! * [`client`] is what the server uses: launch, connect, observe after a restart, recover, clean up.
 //! * [`dns`] lets dynos ask a resolver that only listens on the host's loopback.
 //! * [`host`] prepares what all dynos of a machine share: forwarding rules, address translation, resolvers.
@@ -21,8 +22,10 @@ pub mod client;
 pub mod dns;
 pub mod host;
 pub mod supervisor;
+pub mod visit;
 
 mod cgroup;
+mod descriptor_passing;
 mod disk;
 mod error;
 mod listening;

@@ -33,13 +33,18 @@ mod etc;
 mod idmap;
 mod init;
 mod landlock;
+mod namespaces;
 mod network;
 mod planned_mount;
 mod privileges;
 mod root;
 mod seccomp;
+mod sftp;
 mod terminal;
+pub(crate) mod visitor;
 
+pub(crate) use init::read_environment;
+pub(crate) use namespaces::Namespaces;
 pub(crate) use planned_mount::{LAYERS_DIR, ROOT_DIR};
 
 /// How long the child may take to get from clone to exec: a slow disk, not a hang.

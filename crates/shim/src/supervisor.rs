@@ -38,10 +38,11 @@ use attach::{Attach, ProcessEnds, Streams};
 use control::Control;
 use ending::Ending;
 use log::{FIFOS, LogPump};
-use run_dir::{STATUS_FILE, here, lock, open_status, read_spec, take_stdin, write_state};
+use run_dir::{STATUS_FILE, lock, open_status, write_state};
 use watch::Watch;
 
 pub(crate) use attach::winsize;
+pub(crate) use run_dir::{here, read_spec, take_stdin};
 
 /// What a shim is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,8 @@ fn start(spec: &Spec, environment: OwnedFd, status: &OwnedFd, cgroups: &Cgroups)
     let [(out, _), (err, _)] = FIFOS;
     let open = |name| log::open_for_process(name).doing(|| format!("open {name}"));
     let (standard, pipes) = standard_streams(spec)?;
+    // Held to the end, for visitors: where there is no root, nobody may look for it in init.
+    std::mem::forget(environment.try_clone().doing(|| "keep the environment".to_owned())?);
     let descriptors = Descriptors {
         environment,
         null: File::open("/dev/null").doing(|| "open /dev/null".to_owned())?.into(),

@@ -315,6 +315,47 @@ pub enum Response {
     },
 }
 
+/// What somebody who comes to a running dyno wants there: the first message to a helper that enters its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Visit {
+    /// Runs a program beside the app's, with the dyno's environment and `environment` laid over it.
+    Command {
+        command: Vec<String>,
+        environment: Environment,
+        /// Three pipes without one.
+        #[serde(default)]
+        terminal: Option<Terminal>,
+    },
+    /// Connects to a TCP port as the app would.
+    Connect { host: String, port: u16 },
+    /// Reads and writes files as the app would, by the SFTP protocol.
+    Files,
+}
+
+/// What the helper says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum VisitReply {
+    /// The descriptors of what runs now come with it: a terminal, or input, output and errors, or one stream.
+    Entered,
+    Refused {
+        message: String,
+    },
+    /// As a shell counts: the exit code, or 128 + signal.
+    Ended {
+        status: i32,
+    },
+}
+
+/// What can be told to the helper of a command that runs. To end the connection hangs the command up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum VisitRequest {
+    /// To the command's process group.
+    Signal { signal: i32 },
+}
+
 /// Resource use of one dyno now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Statistics {

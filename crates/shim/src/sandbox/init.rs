@@ -10,6 +10,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ fn run(
         network::wire_inside(*address, *gateway).doing(|| "set up the network inside the sandbox".to_owned())?;
     }
     new_root.seal()?;
+    privileges::limit(spec)?;
     privileges::drop_all(spec, plan.rooted)?;
     sys::close_all_but(&keep).doing(|| "close inherited descriptors".to_owned())?;
     if let Network::Host { port } = spec.network
@@ -101,7 +103,13 @@ fn run(
     let null = &descriptors.null;
     let closed = dup2_stdin(null).and_then(|()| dup2_stdout(null)).and_then(|()| dup2_stderr(null));
     closed.doing(|| "let go of the standard streams".to_owned())?;
-    let keep = [descriptors.status.as_raw_fd(), descriptors.stdout.as_raw_fd(), descriptors.stderr.as_raw_fd()];
+    let keep = [
+        descriptors.status.as_raw_fd(),
+        descriptors.stdout.as_raw_fd(),
+        descriptors.stderr.as_raw_fd(),
+        // For visitors, also when the shim has been lost. The app cannot look into this process.
+        descriptors.environment.as_raw_fd(),
+    ];
     sys::close_all_but(&keep).doing(|| "close inherited descriptors".to_owned())?;
     let status = reap(app);
     // Read only by a shim that is not the parent; the exit code below tells the other one nearly as much.
@@ -133,10 +141,18 @@ fn exec(
             set_standard(&own, &own, &own)?;
         }
     }
-    chdir(&spec.working_dir).doing(|| format!("enter {}", spec.working_dir.display()))?;
-    let environment = read_environment(&descriptors.environment)?;
-    let program = spec.command.first().map(String::as_str).unwrap_or_default();
-    let arguments = spec.command.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>()?;
+    become_program(&spec.working_dir, &spec.command, &read_environment(&descriptors.environment)?)
+}
+
+/// Replaces this process by the program, with a clean signal state.
+pub(super) fn become_program(
+    working_dir: &Path,
+    command: &[String],
+    environment: &Environment,
+) -> Result<std::convert::Infallible, SetupError> {
+    chdir(working_dir).doing(|| format!("enter {}", working_dir.display()))?;
+    let program = command.first().map(String::as_str).unwrap_or_default();
+    let arguments = command.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>()?;
     let variables =
         environment.iter().map(|(name, value)| c_string(&format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
     sys::reset_signals().doing(|| "reset signals".to_owned())?;
@@ -152,7 +168,7 @@ fn exec(
     Err(SetupError::System { doing: format!("execute {program}"), source: failure })
 }
 
-fn set_standard(input: &OwnedFd, output: &OwnedFd, error: &OwnedFd) -> Result<(), SetupError> {
+pub(super) fn set_standard(input: &OwnedFd, output: &OwnedFd, error: &OwnedFd) -> Result<(), SetupError> {
     dup2_stdin(input).doing(|| "set standard input".to_owned())?;
     dup2_stdout(output).doing(|| "set standard output".to_owned())?;
     dup2_stderr(error).doing(|| "set standard error".to_owned())
@@ -165,7 +181,7 @@ fn candidates(program: &str, path: &str) -> Vec<String> {
     path.split(':').filter(|dir| !dir.is_empty()).map(|dir| format!("{dir}/{program}")).collect()
 }
 
-fn read_environment(memfd: &OwnedFd) -> Result<Environment, SetupError> {
+pub(crate) fn read_environment(memfd: &OwnedFd) -> Result<Environment, SetupError> {
     let read = || {
         let mut file = File::from(memfd.try_clone()?);
         file.seek(SeekFrom::Start(0))?;

@@ -14,10 +14,14 @@ use crate::sys;
 const OOM_SCORE_ADDED: i32 = 200;
 const OOM_SCORE_MAX: i32 = 1000;
 
-/// Sets limits and drops every capability, group and user id but the app's own. There is no way back.
-pub(super) fn drop_all(spec: &Spec, rooted: bool) -> Result<(), SetupError> {
+/// Sets the limits of the process. Needs a `/proc` that can be written.
+pub(super) fn limit(spec: &Spec) -> Result<(), SetupError> {
     raise_oom_score()?;
-    limit_resources(spec)?;
+    limit_resources(spec)
+}
+
+/// Drops every capability, group and user id but the app's own. There is no way back.
+pub(super) fn drop_all(spec: &Spec, rooted: bool) -> Result<(), SetupError> {
     sys::drop_bounding_set().doing(|| "drop the bounding set of capabilities".to_owned())?;
     clear_ambient_capability_set().doing(|| "clear ambient capabilities".to_owned())?;
     let (uid, gid) = (Uid::from_raw(spec.identity.uid), Gid::from_raw(spec.identity.gid));

@@ -20,7 +20,7 @@ use seccompiler::{
 use crate::error::SetupError;
 
 /// Compiled filters in the order of installation.
-pub(super) struct Filters {
+pub(crate) struct Filters {
     programs: Vec<BpfProgram>,
 }
 

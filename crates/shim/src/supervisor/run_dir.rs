@@ -17,7 +17,7 @@ const LOCK_FILE: &str = "shim.lock";
 pub(super) const STATUS_FILE: &str = "init-status";
 
 /// Moves standard input, which holds secrets, out of the way of everything that is started later.
-pub(super) fn take_stdin() -> Result<OwnedFd, SetupError> {
+pub(crate) fn take_stdin() -> Result<OwnedFd, SetupError> {
     let inherited = stdin().try_clone_to_owned().doing(|| "duplicate standard input".to_owned())?;
     let null = File::open("/dev/null").doing(|| "open /dev/null".to_owned())?;
     dup2_stdin(&null).doing(|| "close standard input".to_owned())?;
@@ -50,7 +50,7 @@ pub(super) fn open_status() -> Result<OwnedFd, SetupError> {
     Ok(options.doing(|| format!("open {STATUS_FILE}"))?.into())
 }
 
-pub(super) fn read_spec() -> Result<Spec, SetupError> {
+pub(crate) fn read_spec() -> Result<Spec, SetupError> {
     let spec: Spec = state_file::read(&here(SPEC_FILE))
         .map_err(|error| SetupError::Refused(display_chain(&error)))?
         .ok_or_else(|| SetupError::Refused("there is no spec.json in the run directory".to_owned()))?;
@@ -67,6 +67,6 @@ pub(super) fn write_state(state: &State) -> Result<(), SetupError> {
 }
 
 /// A file of the run directory, the working directory. With a parent, which is synchronised after a rename.
-pub(super) fn here(name: &str) -> PathBuf {
+pub(crate) fn here(name: &str) -> PathBuf {
     Path::new(".").join(name)
 }

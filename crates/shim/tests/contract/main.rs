@@ -12,3 +12,4 @@ mod mounts;
 mod network;
 mod recovery;
 mod uml;
+mod visit;
