@@ -20,6 +20,7 @@ use store::app::App;
 use store::audit::AuditEntry;
 
 use crate::error::{ApiError, ApiResult, no_such_route_error};
+use crate::exec;
 use crate::listen::Peer;
 use crate::policy;
 use crate::pre_authorizations;
@@ -148,6 +149,10 @@ async fn act(state: &Arc<ApiState>, actor: Actor, request: Request, next: Next) 
 async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiResult<Acting> {
     let peer = parts.extensions.get::<Peer>().cloned();
     let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
+    let actor = match exec::introduced(state, parts, &route) {
+        Some(actor) => actor,
+        None => authenticate(state, &parts.headers, peer.as_ref())?,
+    };
     let path = RawPathParams::from_request_parts(parts, state).await;
     let name = path.as_ref().ok().and_then(|path| path.iter().find(|(key, _value)| *key == "app"));
     let app = name.map(|(_key, name)| state.store.find_app(name)).transpose()?.flatten();
@@ -244,7 +249,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<Secret<String>> {
 
 /// `Bearer T`, or `Basic` with the token as password. Heroku's clients put an e-mail address, `heroku`, `_` or nothing
 /// in front of it (`reference`: the Platform API's "Authentication").
-fn token_of(headers: &HeaderMap) -> Option<Secret<String>> {
+pub(crate) fn token_of(headers: &HeaderMap) -> Option<Secret<String>> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = value.split_once(' ')?;
     let token = if scheme.eq_ignore_ascii_case("bearer") {

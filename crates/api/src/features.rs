@@ -1,4 +1,6 @@
 //! Heroku's features of apps: switches that clients know by name. This server has those that mean something here.
+//!
+//! `runtime-heroku-exec` is no switch here: who may operate an app may come to its dynos. Clients look for it.
 
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ use crate::two_factor;
 
 /// Compat: Heroku's name.
 const SESSION_AFFINITY: &str = "http-session-affinity";
+/// Compat: `heroku ps:exec` restarts the dynos of an app without it.
+const EXEC: &str = "runtime-heroku-exec";
 
 /// Ours: who changes the app shows a code first.
 const SECOND_FACTOR: &str = "second-factor";
@@ -44,6 +48,11 @@ pub(crate) async fn update(
 ) -> ApiResult<Json<Feature>> {
     let feature = find(&state, &app, &wanted)?;
     let enabled = body.enabled.is_on();
+    if feature.name == EXEC {
+        let refused = "Sessions in dynos cannot be switched off for an app; whoever may operate it may open them \
+                       (`berth access:update` takes that permission away).";
+        return if enabled { Ok(Json(feature)) } else { Err(ApiError::invalid(refused)) };
+    }
     let app = if feature.name == SECOND_FACTOR {
         ask_for_second_factors(&state, &actor, &app, enabled).await?
     } else {
@@ -89,6 +98,13 @@ fn all(app: &App, routing: &RoutingSettings) -> Vec<Feature> {
             "Ask whoever changes the app, or reads its config vars, for a code of their authenticator app.",
             app.second_factor,
         ),
+        feature(
+            app,
+            EXEC,
+            "Sessions in dynos",
+            "Come to a dyno that runs: `heroku ps:exec`, `ps:copy`, `ps:forward`, `ps:socks`.",
+            true,
+        ),
     ]
 }
 
@@ -99,6 +115,7 @@ fn feature(app: &App, name: &str, display_name: &str, description: &str, enabled
         display_name: display_name.to_owned(),
         doc_url: match name {
             SESSION_AFFINITY => "https://devcenter.heroku.com/articles/session-affinity".to_owned(),
+            EXEC => "https://devcenter.heroku.com/articles/exec".to_owned(),
             _ours => String::new(),
         },
         enabled,

@@ -5,6 +5,7 @@
 
 pub mod browser_login;
 pub mod error;
+pub mod exec;
 pub mod git;
 pub mod grants;
 pub mod listen;
@@ -171,6 +172,9 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/apps/{app}/webhook-deliveries/{delivery}", get(webhooks::delivery))
         .route("/apps/{app}/webhook-events", get(webhooks::events))
         .route("/apps/{app}/webhook-events/{event}", get(webhooks::event))
+        .route("/berth/exec-key", put(exec::introduce))
+        .route("/berth/apps/{app}/exec", get(exec::reservations))
+        .route("/berth/apps/{app}/dynos/{dyno}/exec", put(exec::open))
         .route("/dyno-sizes", get(formation::sizes))
         .route("/dyno-sizes/{size}", get(formation::size))
         .route("/oauth/authorizations", get(authorizations::list).post(authorizations::create))

@@ -1,4 +1,4 @@
-//! Connections of the API port: plain HTTP or TLS, told apart by the first byte; and the local administration socket.
+//! Connections of the API port: plain HTTP, TLS or SSH, told apart by the first byte; and the local administration socket.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
+use crate::exec;
 use crate::rendezvous;
 use crate::replayed::Replayed;
 use crate::state::ApiState;
@@ -117,7 +118,7 @@ async fn accept_local(listener: UnixListener, routes: Router, mut stop: watch::R
 }
 
 /// Waits for the stop; also over when whoever could ask for it is gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
@@ -146,6 +147,9 @@ async fn serve_network(
     let peeked = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await;
     if !matches!(peeked, Ok(Ok(1))) {
         return;
+    }
+    if first[0] == exec::FIRST_BYTE {
+        return exec::serve(stream, address, &state, stop).await;
     }
     let is_tls = first[0] == TLS_HANDSHAKE;
     let peer = Peer::Network { address, tls: is_tls };
@@ -190,6 +194,7 @@ async fn serve_connection(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
+        exec::lead(&mut request);
         request.extensions_mut().insert(peer.clone());
         let routes = routes.clone();
         async move {

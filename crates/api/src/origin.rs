@@ -45,6 +45,10 @@ impl FromRequestParts<Arc<ApiState>> for Origin {
 }
 
 impl Origin {
+    pub(crate) fn host(&self) -> &str {
+        host_of(&self.authority)
+    }
+
     /// For schemes that clients know no port of.
     pub(crate) fn authority_with_port(&self) -> String {
         let host_ends = self.authority.rfind(']').unwrap_or(0);
@@ -56,12 +60,15 @@ impl Origin {
     }
 }
 
-fn is_ours(authority: &str, domain: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         Some(_) | None => authority,
-    };
-    let host = host.to_ascii_lowercase();
+    }
+}
+
+fn is_ours(authority: &str, domain: &str) -> bool {
+    let host = host_of(authority).to_ascii_lowercase();
     let under_domain = |name: &str| host.strip_suffix(domain).is_some_and(|front| front == name);
     matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]")
         || host.ends_with(".localhost")

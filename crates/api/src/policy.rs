@@ -119,6 +119,22 @@ pub const RULES: &[Rule] = &[
     Rule { methods: "PUT", ..reads("/apps/{app}/pre-authorizations", VIEW) },
     // A shell shows every config var.
     secret("POST", "/apps/{app}/dynos", OPERATE),
+    reads("/berth/apps/{app}/exec", OPERATE),
+    Rule {
+        methods: "PUT",
+        path: "/berth/apps/{app}/dynos/{dyno}/exec",
+        need: OPERATE,
+        access: Access::WriteProtected,
+        errand: Errand::Other,
+    },
+    // It opens nothing by itself.
+    Rule {
+        methods: "PUT",
+        path: "/berth/exec-key",
+        need: Need::Anybody,
+        access: Access::WriteProtected,
+        errand: Errand::Other,
+    },
     writes("DELETE", "/apps/{app}/dynos", OPERATE),
     writes("DELETE", "/apps/{app}/dynos/{dyno}", OPERATE),
     writes("POST", "/apps/{app}/dynos/{dyno}/actions/stop", OPERATE),

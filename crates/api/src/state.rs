@@ -16,6 +16,7 @@ use wire::routes::AppAdmission;
 use crate::browser_login::BrowserLogins;
 use crate::grants::Grants;
 use crate::rate_limiter::RateLimiter;
+use crate::exec::Exec;
 use crate::url_signer::UrlSigner;
 
 /// The installation as the API needs to know it.
@@ -63,6 +64,8 @@ pub trait Platform: Send + Sync + std::fmt::Debug {
     fn held_until_unix_ms(&self, app: AppId) -> Result<Option<u64>, NoRouter>;
     /// Isolation mechanisms that are in force on running dynos.
     fn in_force(&self) -> Vec<String>;
+    /// The argument vector that runs a command line in a dyno, as every other command of an app is run.
+    fn shell_command(&self, line: &str) -> Vec<String>;
     /// What could be deleted, or was.
     fn garbage(&self, delete: bool) -> std::io::Result<GarbageReport>;
 }
@@ -80,6 +83,7 @@ pub struct ApiState {
     pub browser_logins: BrowserLogins,
     pub grants: Grants,
     pub platform: Arc<dyn Platform>,
+    pub exec: Exec,
 }
 
 impl ApiState {

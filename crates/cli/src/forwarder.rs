@@ -5,15 +5,21 @@
 //!
 //! ```text
 //!  heroku ── http://localhost:P, key ──► forwarder ── the server's URL, token ──► server
-//!         ── TLS (attach, git) ────────► the same bytes to the server's port
+//!         ── TLS (attach, ps:exec) ────► the same bytes to the server's port
+//!         ── SSH (ps:exec) ────────────► the same
 //!         ── CONNECT *.heroku.com ─────► plain HTTP inside: the server; TLS inside: refused
 //!         ── CONNECT elsewhere ────────► there, through the proxy of the environment if there is one
 //! ```
+//!
+//! The client asks for sessions in dynos over TLS, which ends at the server: for that the server takes our key for the
+//! token for a minute, each time. It then goes to port 80 of the host that it is told, whatever listens there; a line of
+//! JavaScript that we have its Node.js load leads that one host here ([`preload`]).
 //!
 //! Blocking, one thread per connection: the client makes a handful.
 
 mod connect;
 mod http;
+mod preload;
 
 use std::io::{self, BufReader, Read, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -25,6 +31,7 @@ use std::time::Duration;
 use domain::secret::Secret;
 use ureq::http::header;
 use uuid::Uuid;
+use wire::platform_api::exec::ExecKey;
 
 use crate::api_client::ApiClient;
 use crate::context::Login;
@@ -32,6 +39,9 @@ use http::Head;
 
 /// First byte of a TLS connection: a handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 22;
+
+/// First byte of SSH: `SSH-2.0-…`.
+const SSH: u8 = b'S';
 
 /// How long a client may take to begin to speak.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -100,6 +110,8 @@ impl Forwarder {
             variables.push((name, url.clone()));
         }
         variables.push(("HEROKU_EXEC_URL", format!("https://localhost:{}", self.port)));
+        variables
+            .push(("NODE_OPTIONS", preload::node_options(std::env::var("NODE_OPTIONS").ok().as_deref(), self.port)));
         variables.push(("PGDIAGNOSE_URL", "localhost".to_owned()));
         if let Some(authority) = &self.login.authority {
             variables.push(("NODE_EXTRA_CA_CERTS", authority.display().to_string()));
@@ -118,6 +130,9 @@ impl Forwarder {
         }
         stream.set_read_timeout(None)?;
         if first[0] == TLS_HANDSHAKE {
+            self.introduce();
+        }
+        if matches!(first[0], TLS_HANDSHAKE | SSH) {
             return splice(stream, TcpStream::connect(self.login.server.socket_address())?);
         }
         let mut reader = BufReader::new(stream.try_clone()?);
@@ -178,6 +193,20 @@ impl Forwarder {
                 http::write_json(&mut stream, "502 Bad Gateway", &text)
             }
         }
+    }
+
+    /// Has the server take our key for the token where the client asks for a session in a dyno. What fails, the client
+    /// hears of: its key is then not known.
+    fn introduce(&self) {
+        let key = ExecKey { key: Secret::new(self.key.expose().clone()), tunnel_host: preload::HOST.to_owned() };
+        let Ok(body) = serde_json::to_vec(&key) else { return };
+        let headers = [
+            ("authorization".to_owned(), format!("Bearer {}", self.login.token.expose())),
+            ("accept".to_owned(), "application/vnd.heroku+json; version=3".to_owned()),
+            ("content-type".to_owned(), "application/json".to_owned()),
+            ("content-length".to_owned(), body.len().to_string()),
+        ];
+        drop(self.client.relay("PUT", "/berth/exec-key", &headers, Some(&mut body.as_slice())));
     }
 
     /// Puts the real credential where the local key was. Other credentials are the client's own business: a login.

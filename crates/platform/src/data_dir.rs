@@ -76,13 +76,30 @@ impl DataDir {
             if self.path.join("berth.db").exists() {
                 bail!("{} is missing: without it nothing secret in berth.db can be read. Restore it", path.display());
             }
-            let mut key = [0; 32];
-            random(&mut key)?;
-            state_file::write_bytes(&path, &key)?;
+            make_key(&path)?;
         }
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        <[u8; 32]>::try_from(bytes.as_slice()).ok().with_context(|| format!("{} must hold 32 bytes", path.display()))
+        read_key(&path)
     }
+
+    /// The secret that clients know this server by when they speak SSH, made at the first start.
+    pub(crate) fn ssh_host_key(&self) -> Result<[u8; 32]> {
+        let path = self.path.join("ssh-host.key");
+        if !path.exists() {
+            make_key(&path)?;
+        }
+        read_key(&path)
+    }
+}
+
+fn make_key(path: &Path) -> Result<()> {
+    let mut key = [0; 32];
+    random(&mut key)?;
+    Ok(state_file::write_bytes(path, &key)?)
+}
+
+fn read_key(path: &Path) -> Result<[u8; 32]> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    <[u8; 32]>::try_from(bytes.as_slice()).ok().with_context(|| format!("{} must hold 32 bytes", path.display()))
 }
 
 /// A secret for signing URLs, derived so that it is as lasting as the master key and useless for anything else.

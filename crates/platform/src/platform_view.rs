@@ -52,6 +52,10 @@ impl Platform for PlatformView {
         mechanisms.iter().filter_map(word).collect()
     }
 
+    fn shell_command(&self, line: &str) -> Vec<String> {
+        builder::runtime_environment::shell_command(line)
+    }
+
     fn garbage(&self, delete: bool) -> io::Result<GarbageReport> {
         reconciler::garbage(&self.data_dir, &self.store, delete)
     }

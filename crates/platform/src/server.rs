@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use api::browser_login::BrowserLogins;
 use api::grants::Grants;
 use api::rate_limiter::RateLimiter;
+use api::exec::Exec;
 use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
@@ -131,6 +132,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         browser_logins: BrowserLogins::default(),
         grants: Grants::default(),
         platform: Arc::new(platform),
+        exec: Exec::new(&data_dir.ssh_host_key()?),
     });
     let network = listen(options.api_port).await?;
     let local = listen_locally(&data_dir.path.join("run/api.sock"))?;

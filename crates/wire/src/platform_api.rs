@@ -14,6 +14,7 @@ pub mod cron;
 pub mod dns;
 pub mod domains;
 pub mod environments;
+pub mod exec;
 pub mod health;
 pub mod log_drains;
 pub mod monitors;

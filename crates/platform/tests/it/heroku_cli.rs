@@ -13,10 +13,13 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::platform::{TestPlatform, skipped};
-use crate::wait::{wait_for, wait_until};
+use crate::wait::{wait_for, wait_until, wait_within};
 
 /// What the tests were written against. Another version is another file of facts.
 const VERSION: &str = "11.10.0";
+
+/// An RSA key in plain JavaScript takes tens of seconds on a machine that has other work.
+const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a command of the client's left.
 #[derive(Debug, Clone)]
@@ -184,6 +187,13 @@ impl Running {
         wait_until(&format!("{text:?} in the output of the client"), || self.text().contains(text));
     }
 
+    /// The same for what the client does after it has made a key, by itself and slowly.
+    pub(crate) fn waits_long_for(&self, text: &str) {
+        wait_within(&format!("{text:?} in the output of the client"), LONG_PATIENCE, || {
+            self.text().contains(text).then_some(())
+        });
+    }
+
     /// What was printed, without the sequences that colour it and move the cursor.
     pub(crate) fn text(&self) -> String {
         let bytes = self.seen.lock().unwrap().clone();
@@ -237,6 +247,10 @@ impl Terminal {
 
     pub(crate) fn waits_for(&self, text: &str) {
         self.running.as_ref().unwrap().waits_for(text);
+    }
+
+    pub(crate) fn waits_long_for(&self, text: &str) {
+        self.running.as_ref().unwrap().waits_long_for(text);
     }
 
     pub(crate) fn types(&mut self, text: &str) {

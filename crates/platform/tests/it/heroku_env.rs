@@ -45,29 +45,36 @@ impl Outside {
 }
 
 impl TestPlatform {
-    fn berth_heroku(&self, outside: &Outside, line: &str) -> Ran {
+    /// `berth heroku --`, for the client's own arguments to be added.
+    pub(crate) fn berth_heroku_command(&self) -> Command {
         let home = self.scratch().join("home");
         fs::create_dir_all(&home).unwrap();
-        let watch = self.scratch().join("watch.js");
-        fs::write(&watch, WATCH).unwrap();
         let mut path = installed().parent().unwrap().as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
         let mut command = Command::new(BERTH);
         command
             .args(["heroku", "--"])
-            .args(line.split(' '))
             .env_clear()
             .env("PATH", path)
             .env("HOME", &home)
             .env("TERM", "dumb")
             .env("XDG_CONFIG_HOME", self.scratch().join("config"))
             .env("BERTH_HOST", format!("http://localhost:{}", self.api_port))
-            .env("HTTPS_PROXY", format!("http://127.0.0.1:{}", outside.port))
-            .env("NODE_OPTIONS", format!("--require {}", watch.display()))
-            .env("SEEN", self.scratch().join("seen"))
             .current_dir(&home)
             .stdin(Stdio::null());
+        command
+    }
+
+    fn berth_heroku(&self, outside: &Outside, line: &str) -> Ran {
+        let watch = self.scratch().join("watch.js");
+        fs::write(&watch, WATCH).unwrap();
+        let mut command = self.berth_heroku_command();
+        command
+            .args(line.split(' '))
+            .env("HTTPS_PROXY", format!("http://127.0.0.1:{}", outside.port))
+            .env("NODE_OPTIONS", format!("--require {}", watch.display()))
+            .env("SEEN", self.scratch().join("seen"));
         ran(&mut command)
     }
 }

@@ -48,6 +48,7 @@ mod heroku_code;
 mod heroku_domains;
 mod heroku_drains;
 mod heroku_env;
+mod heroku_exec;
 mod heroku_features;
 mod heroku_pipelines;
 mod heroku_run;

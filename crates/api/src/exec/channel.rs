@@ -1,0 +1,289 @@
+//! One channel of a session: a visit to the dyno, and the bytes between it and the client.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::server::{ChannelOpenHandle, Msg};
+use russh::{ChannelOpenFailure, ChannelWriteHalf, Sig};
+use shim::client::{VisitStream, VisitStreams, Visiting};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+use tracing::debug;
+use wire::shim::{Terminal, Visit};
+
+/// Bytes on the way at once.
+const CHUNK_BYTES: usize = 32 * 1024;
+/// Extended data of this kind is what a program writes to its standard error (RFC 4254, 5.2).
+const ERRORS: u32 = 1;
+/// A program has ended when nothing more has come from it for so long: what it left behind may hold its output open.
+const LAST_OUTPUT_PAUSE: Duration = Duration::from_millis(250);
+/// What a client is told where there is no exit code.
+const NO_STATUS: u32 = 255;
+/// What a terminal takes for the end of its input.
+const END_OF_TRANSMISSION: &[u8] = &[4];
+
+/// How long a channel outlives a program on a terminal whose client has not said that its input has ended.
+///
+/// Compat: without a terminal of its own, the `heroku` client says so by a byte 0x04 a moment after the first output, and
+/// dies of it where the channel has ended by then.
+const FAREWELL: Duration = Duration::from_millis(250);
+
+/// Where visits go.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) executable: PathBuf,
+    pub(super) run_dir: PathBuf,
+}
+
+#[derive(Debug)]
+pub(super) enum Input {
+    Bytes(Bytes),
+    End,
+    Resize(Terminal),
+    Signal(i32),
+}
+
+/// The client's end of what it sends. Dropping it says that the client has gone.
+#[derive(Debug)]
+pub(super) struct InputQueue {
+    inputs: mpsc::UnboundedSender<Input>,
+    length: Arc<Length>,
+}
+
+/// The visit's end.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    inputs: mpsc::UnboundedReceiver<Input>,
+    length: Arc<Length>,
+}
+
+#[derive(Debug, Default)]
+struct Length {
+    bytes: AtomicUsize,
+    shortened: Notify,
+}
+
+/// Unbounded by itself: whoever sends looks at its length.
+pub(super) fn queue() -> (InputQueue, Inputs) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let length = Arc::new(Length::default());
+    (InputQueue { inputs: sender, length: Arc::clone(&length) }, Inputs { inputs: receiver, length })
+}
+
+impl InputQueue {
+    pub(super) fn push(&self, input: Input) {
+        if let Input::Bytes(bytes) = &input {
+            self.length.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        }
+        // A visit that has ended takes nothing more.
+        drop(self.inputs.send(input));
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.inputs.is_closed()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        if self.is_over() { 0 } else { self.length.bytes.load(Ordering::Relaxed) }
+    }
+
+    pub(super) async fn shortened(&self) {
+        self.length.shortened.notified().await;
+    }
+}
+
+impl Inputs {
+    /// `None` when the client has gone.
+    async fn next(&mut self) -> Option<Input> {
+        self.inputs.recv().await
+    }
+
+    fn written(&self, bytes: usize) {
+        self.length.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.length.shortened.notify_one();
+    }
+}
+
+/// Runs a visit that a client asked for in a channel of its own, and closes the channel.
+pub(super) async fn run(place: Place, visit: Visit, output: ChannelWriteHalf<Msg>, inputs: Inputs) {
+    let is_command = matches!(visit, Visit::Command { .. });
+    match shim::client::visit(&place.executable, &place.run_dir, &visit).await {
+        Ok((visiting, streams)) => {
+            let status = carry(visiting, streams, &output, inputs, is_command).await;
+            // Files are served until the client wants no more; `scp` asks how that ended, too.
+            let status = if is_command { status } else { Some(0) };
+            if let Some(status) = status {
+                drop(output.exit_status(status).await);
+            }
+        }
+        Err(error) => {
+            let text = format!(" !    {}\r\n", domain::display_chain::display_chain(&error));
+            drop(output.extended_data_bytes(ERRORS, text).await);
+            drop(output.exit_status(NO_STATUS).await);
+        }
+    }
+    // The client may have gone, and the channel with it.
+    drop(output.eof().await);
+    drop(output.close().await);
+}
+
+/// Connects from the dyno to where the client wants, and only then takes the channel.
+pub(super) async fn connect(
+    place: Place,
+    host: String,
+    port: u16,
+    reply: ChannelOpenHandle,
+    output: ChannelWriteHalf<Msg>,
+    inputs: Inputs,
+) {
+    let visit = Visit::Connect { host, port };
+    match shim::client::visit(&place.executable, &place.run_dir, &visit).await {
+        Ok((visiting, streams)) => {
+            reply.accept().await;
+            carry(visiting, streams, &output, inputs, false).await;
+            drop(output.eof().await);
+            drop(output.close().await);
+        }
+        Err(error) => {
+            debug!(%error, "a session cannot connect");
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+        }
+    }
+}
+
+/// Carries bytes both ways until there are no more, or the program has ended; `None` when the client has gone first.
+async fn carry(
+    mut visiting: Visiting,
+    streams: VisitStreams,
+    output: &ChannelWriteHalf<Msg>,
+    inputs: Inputs,
+    is_command: bool,
+) -> Option<u32> {
+    let (source, errors, sink) = match streams {
+        VisitStreams::One(stream) => {
+            let stream = Arc::new(stream);
+            (Arc::clone(&stream), None, stream)
+        }
+        VisitStreams::Pipes { input, output, errors } => (Arc::new(output), Some(errors), Arc::new(input)),
+    };
+    let has_terminal = is_command && errors.is_none();
+    let (signals, mut told) = mpsc::unbounded_channel();
+    let (progress, input_ended) = (Notify::new(), Notify::new());
+    let feeding = feed(inputs, sink, has_terminal, &signals, &input_ended);
+    let draining = async {
+        let errors = async {
+            if let Some(errors) = &errors {
+                drain(errors, output, Some(ERRORS), &progress).await;
+            }
+        };
+        tokio::join!(drain(&source, output, None, &progress), errors);
+    };
+    tokio::pin!(feeding, draining);
+    let (mut status, mut drained) = (None, false);
+    while !drained || (is_command && status.is_none()) {
+        tokio::select! {
+            () = &mut draining, if !drained => drained = true,
+            () = &mut feeding => return None,
+            Some(signal) = told.recv() => {
+                // It may have ended just now.
+                drop(visiting.signal(signal).await);
+            }
+            ended = visiting.ended(), if is_command && status.is_none() => {
+                status = Some(ended.ok().and_then(|status| u32::try_from(status).ok()).unwrap_or(NO_STATUS));
+            }
+            () = silence(&progress), if status.is_some() => drained = true,
+        }
+    }
+    if has_terminal {
+        drop(
+            timeout(FAREWELL, async {
+                tokio::select! { () = feeding => {}, () = input_ended.notified() => {} }
+            })
+            .await,
+        );
+    }
+    status
+}
+
+/// Over when nothing has come for a while.
+async fn silence(progress: &Notify) {
+    while timeout(LAST_OUTPUT_PAUSE, progress.notified()).await.is_ok() {}
+}
+
+async fn drain(source: &VisitStream, output: &ChannelWriteHalf<Msg>, kind: Option<u32>, progress: &Notify) {
+    let mut bytes = vec![0; CHUNK_BYTES];
+    while let Ok(count @ 1..) = source.read(&mut bytes).await {
+        let chunk = Bytes::copy_from_slice(&bytes[..count]);
+        let sent = match kind {
+            None => output.data_bytes(chunk).await,
+            Some(kind) => output.extended_data_bytes(kind, chunk).await,
+        };
+        if sent.is_err() {
+            return;
+        }
+        progress.notify_one();
+    }
+}
+
+/// Hands over what the client sends. Over when the client has gone, and only then.
+async fn feed(
+    mut inputs: Inputs,
+    sink: Arc<VisitStream>,
+    has_terminal: bool,
+    signals: &mpsc::UnboundedSender<i32>,
+    ended: &Notify,
+) {
+    let mut sink = Some(sink);
+    while let Some(input) = inputs.next().await {
+        match (input, &sink) {
+            (Input::Bytes(bytes), to) => {
+                let written = match to {
+                    Some(to) => to.write_all(&bytes).await.is_ok(),
+                    None => true,
+                };
+                inputs.written(bytes.len());
+                if bytes.last() == END_OF_TRANSMISSION.last() {
+                    ended.notify_one();
+                }
+                // A program that reads no more goes on all the same: its output is what counts.
+                sink = sink.filter(|_sink| written);
+            }
+            (Input::End, Some(to)) if has_terminal => {
+                // It may have ended.
+                drop(to.write_all(END_OF_TRANSMISSION).await);
+                ended.notify_one();
+            }
+            (Input::End, _) => {
+                if let Some(to) = sink.take() {
+                    to.end();
+                }
+            }
+            (Input::Resize(terminal), Some(to)) => to.resize(terminal),
+            (Input::Resize(_), None) => {}
+            // Nobody listens only when all is over.
+            (Input::Signal(signal), _) => drop(signals.send(signal)),
+        }
+    }
+}
+
+/// Of the signals that RFC 4254 (6.10) names.
+pub(super) fn signal_number(signal: &Sig) -> Option<i32> {
+    Some(match signal {
+        Sig::ABRT => 6,
+        Sig::ALRM => 14,
+        Sig::FPE => 8,
+        Sig::HUP => 1,
+        Sig::ILL => 4,
+        Sig::INT => 2,
+        Sig::KILL => 9,
+        Sig::PIPE => 13,
+        Sig::QUIT => 3,
+        Sig::SEGV => 11,
+        Sig::TERM => 15,
+        Sig::USR1 => 10,
+        Sig::Custom(_) => return None,
+    })
+}

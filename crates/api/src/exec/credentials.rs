@@ -1,0 +1,171 @@
+//! Who may speak SSH, and who may ask for it with a key instead of a token. In memory: a server that restarts has cut
+//! every session, and its clients ask again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::id::{AccountId, AppId, DynoId, TokenId};
+use domain::secret::Secret;
+use jiff::Timestamp;
+use ring::digest;
+use uuid::Uuid;
+
+use crate::auth::Actor;
+
+/// How long after its request a session may begin.
+const OPENED_VALID: Duration = Duration::from_secs(60);
+/// How long after its last connection one more may come: a forwarder makes one for each that it carries.
+const USED_VALID: Duration = Duration::from_secs(60 * 60);
+/// After that the client must ask again in any case.
+const SESSION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a key that was introduced stands for its bearer.
+const INTRODUCED_VALID: Duration = Duration::from_secs(60);
+
+/// Of each kind. At the bound the one that ends first gives way.
+const ENTRIES_MAX: usize = 1_000;
+
+/// What the bearer of a key may enter, with which key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) account: AccountId,
+    pub(crate) token: Option<TokenId>,
+    pub(crate) app: AppId,
+    pub(crate) dyno: DynoId,
+    /// Public, in base64.
+    pub(crate) key: String,
+}
+
+/// Who stands behind a key that was introduced.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer {
+    pub(crate) actor: Actor,
+    pub(crate) tunnel_host: String,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Credentials(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// By the name that the client gives.
+    sessions: BTreeMap<String, Entry<Opened>>,
+    /// By the digest of the key.
+    bearers: BTreeMap<Vec<u8>, Entry<Bearer>>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    value: T,
+    until: Timestamp,
+}
+
+#[derive(Debug)]
+struct Opened {
+    session: Session,
+    at: Timestamp,
+}
+
+impl Credentials {
+    /// Gives the name that a session is entered by.
+    pub(crate) fn open(&self, session: Session, now: Timestamp) -> String {
+        let name = format!("dyno-{}", Uuid::new_v4().simple());
+        let opened = Opened { session, at: now };
+        insert(&mut self.entries().sessions, name.clone(), Entry { value: opened, until: now + OPENED_VALID }, now);
+        name
+    }
+
+    /// The session of a name, if the key is its own.
+    pub(crate) fn session(&self, name: &str, key: &str, now: Timestamp) -> Option<Session> {
+        let entries = self.entries();
+        let entry = entries.sessions.get(name).filter(|entry| now < entry.until)?;
+        (entry.value.session.key == key).then(|| entry.value.session.clone())
+    }
+
+    /// Notes that a session was entered.
+    pub(crate) fn used(&self, name: &str, now: Timestamp) {
+        if let Some(entry) = self.entries().sessions.get_mut(name) {
+            entry.until = (now + USED_VALID).min(entry.value.at + SESSION_MAX);
+        }
+    }
+
+    pub(crate) fn introduce(&self, key: &Secret<String>, bearer: Bearer, now: Timestamp) {
+        let entry = Entry { value: bearer, until: now + INTRODUCED_VALID };
+        insert(&mut self.entries().bearers, digest_of(key), entry, now);
+    }
+
+    pub(crate) fn bearer(&self, key: &Secret<String>, now: Timestamp) -> Option<Bearer> {
+        let entries = self.entries();
+        entries.bearers.get(&digest_of(key)).filter(|entry| now < entry.until).map(|entry| entry.value.clone())
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keys of a map are compared byte by byte, digests may be.
+fn digest_of(key: &Secret<String>) -> Vec<u8> {
+    digest::digest(&digest::SHA256, key.expose().as_bytes()).as_ref().to_vec()
+}
+
+fn insert<K: Ord + Clone, T>(entries: &mut BTreeMap<K, Entry<T>>, key: K, entry: Entry<T>, now: Timestamp) {
+    entries.retain(|_key, entry| now < entry.until);
+    if entries.len() >= ENTRIES_MAX {
+        let first = entries.iter().min_by_key(|(_key, entry)| entry.until).map(|(key, _entry)| key.clone());
+        first.map(|key| entries.remove(&key));
+    }
+    entries.insert(key, entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn session(key: &str) -> Session {
+        Session {
+            account: AccountId::random(),
+            token: None,
+            app: AppId::random(),
+            dyno: DynoId::random(),
+            key: key.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_session_needs_its_own_key_and_begins_within_a_minute() {
+        let credentials = Credentials::default();
+        let name = credentials.open(session("AAAA"), at(100));
+        assert!(credentials.session(&name, "AAAA", at(159)).is_some());
+        assert_eq!(credentials.session(&name, "BBBB", at(101)), None);
+        assert_eq!(credentials.session("dyno-other", "AAAA", at(101)), None);
+        assert_eq!(credentials.session(&name, "AAAA", at(160)), None);
+    }
+
+    #[test]
+    fn a_session_that_is_used_lasts_for_a_day_at_most() {
+        let credentials = Credentials::default();
+        let name = credentials.open(session("AAAA"), at(0));
+        let day = 24 * 60 * 60;
+        for second in (30..day).step_by(3_000) {
+            assert!(credentials.session(&name, "AAAA", at(second)).is_some(), "{second}");
+            credentials.used(&name, at(second));
+        }
+        assert_eq!(credentials.session(&name, "AAAA", at(day)), None);
+    }
+
+    #[test]
+    fn what_ends_first_gives_way() {
+        let credentials = Credentials::default();
+        let names: Vec<String> = (0..=1_000)
+            .map(|number| credentials.open(session("AAAA"), Timestamp::from_millisecond(number).unwrap()))
+            .collect();
+        let now = at(2);
+        assert_eq!(credentials.session(&names[0], "AAAA", now), None);
+        assert!(names[1..].iter().all(|name| credentials.session(name, "AAAA", now).is_some()));
+    }
+}

@@ -1,0 +1,394 @@
+//! The SSH server. Each connection is one session in one dyno; each of its channels is a visit there.
+//!
+//! What a client sends is queued for the visit and never waited for: the same loop carries what the visit gives, and a
+//! program that writes before it reads on would stand still for ever. The window bounds the queue instead: while a
+//! queue is long, the client may send a few bytes at a time only.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::attach::TerminalSize;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{PrivateKey, PublicKey, PublicKeyBase64 as _};
+use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, run_stream};
+use russh::{
+    Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, MethodKind, MethodSet, Pty, Sig, SshId,
+};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+use wire::shim::{Environment, Terminal, Visit};
+
+use super::channel::{self, Input, InputQueue};
+use super::credentials::{Credentials, Session};
+use super::still_open;
+use crate::listen::stopped;
+use crate::state::ApiState;
+
+/// What a client begins with: `SSH-2.0-…`. No method of HTTP that this server knows does.
+pub(crate) const FIRST_BYTE: u8 = b'S';
+
+/// How long a client may take until it is let in.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+const LOGIN_ATTEMPTS_MAX: usize = 4;
+/// A connection without a byte in either direction ends after this time, as an attached one-off does.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const CHANNELS_MAX: usize = 64;
+
+/// Bytes that a client may send ahead, for each channel.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same while a queue is long. The library asks for more once half of it is used.
+const WINDOW_BYTES_SLOW: u32 = 8;
+/// A queue is long from here on.
+const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// How long the whole connection waits for a long queue, each time that its client sends more.
+const QUEUE_PAUSE: Duration = Duration::from_millis(20);
+
+/// What the sessions of a server share.
+#[derive(Debug)]
+pub struct Exec {
+    config: Arc<Config>,
+    pub(super) credentials: Credentials,
+}
+
+impl Exec {
+    /// `host_key` is the secret that clients know this server by.
+    pub fn new(host_key: &[u8; 32]) -> Self {
+        let config = Config {
+            server_id: SshId::Standard("SSH-2.0-Berth".into()),
+            methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+            auth_rejection_time_initial: Some(Duration::ZERO),
+            keys: vec![PrivateKey::from(Ed25519Keypair::from_seed(host_key))],
+            window_size: WINDOW_BYTES,
+            max_auth_attempts: LOGIN_ATTEMPTS_MAX,
+            inactivity_timeout: Some(IDLE_TIMEOUT),
+            ..Config::default()
+        };
+        Self { config: Arc::new(config), credentials: Credentials::default() }
+    }
+
+    /// As in `known_hosts`: type and key.
+    pub(super) fn public_key(&self) -> String {
+        let key = self.config.keys.first().map(PrivateKey::public_key);
+        key.map_or_else(String::new, |key| format!("{} {}", key.algorithm().as_str(), key.public_key_base64()))
+    }
+}
+
+/// Serves one connection whose first byte is [`FIRST_BYTE`].
+pub(crate) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    state: &Arc<ApiState>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (entered, mut has_entered) = watch::channel(false);
+    let client = Client {
+        state: Arc::clone(state),
+        session: None,
+        entered,
+        terminals: HashMap::new(),
+        opened: HashMap::new(),
+        queues: HashMap::new(),
+        visits: JoinSet::new(),
+    };
+    let running = match timeout(LOGIN_TIMEOUT, run_stream(Arc::clone(&state.exec.config), stream, client)).await {
+        Ok(Ok(running)) => running,
+        Ok(Err(error)) => return debug!(%address, %error, "no SSH with a client"),
+        Err(_elapsed) => return debug!(%address, "a client did not begin to speak SSH in time"),
+    };
+    let handle = running.handle();
+    tokio::pin!(running);
+    let late = async {
+        // The sender lives as long as the connection.
+        if timeout(LOGIN_TIMEOUT, has_entered.wait_for(|entered| *entered)).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let reason = tokio::select! {
+        ended = &mut running => {
+            if let Err(error) = ended {
+                debug!(%address, %error, "an SSH connection ended early");
+            }
+            return;
+        }
+        () = late => "You did not log in in time.",
+        () = stopped(&mut stop) => "The server restarts; try again in a moment.",
+    };
+    // It may be gone by now.
+    drop(handle.disconnect(Disconnect::ByApplication, reason.to_owned(), "en".to_owned()).await);
+    drop(timeout(Duration::from_secs(2), running).await);
+}
+
+/// The other end of one connection.
+struct Client {
+    state: Arc<ApiState>,
+    /// Once it has been let in.
+    session: Option<Session>,
+    entered: watch::Sender<bool>,
+    /// What was asked for before the command.
+    terminals: HashMap<ChannelId, (String, Terminal)>,
+    /// Channels in which nothing runs yet.
+    opened: HashMap<ChannelId, ChannelWriteHalf<Msg>>,
+    /// What clients send goes here.
+    queues: HashMap<ChannelId, InputQueue>,
+    visits: JoinSet<()>,
+}
+
+impl Client {
+    fn known(&self, user: &str, key: &PublicKey) -> Option<Session> {
+        let session = self.state.exec.credentials.session(user, &key.public_key_base64(), self.state.now())?;
+        match still_open(&self.state, &session) {
+            Ok(_dyno) => Some(session),
+            Err(error) => {
+                debug!(error = error.message, "a session is not open any more");
+                None
+            }
+        }
+    }
+
+    /// Where the visits of this connection go.
+    fn place(&self) -> Result<channel::Place, russh::Error> {
+        let session = self.session.as_ref().ok_or(russh::Error::NotAuthenticated)?;
+        let config = &self.state.config;
+        Ok(channel::Place {
+            executable: config.berth_executable.clone(),
+            run_dir: config.data_dir.join("run").join(session.dyno.to_string()),
+        })
+    }
+
+    /// Begins what a channel was opened for. A channel has one visit.
+    fn begin(
+        &mut self,
+        id: ChannelId,
+        session: &mut russh::server::Session,
+        visit: impl FnOnce(&Self, Option<(String, Terminal)>) -> Visit,
+    ) -> Result<(), russh::Error> {
+        let Some(output) = self.opened.remove(&id) else { return session.channel_failure(id) };
+        let terminal = self.terminals.remove(&id);
+        let visit = visit(self, terminal);
+        let place = self.place()?;
+        let (queue, inputs) = channel::queue();
+        self.queues.insert(id, queue);
+        self.visits.spawn(channel::run(place, visit, output, inputs));
+        session.channel_success(id)
+    }
+
+    fn command(&self, line: &str, terminal: Option<(String, Terminal)>) -> Visit {
+        let (name, terminal) = terminal.map_or((None, None), |(name, size)| (Some(name), Some(size)));
+        let environment: Environment = name.map(|name| ("TERM".to_owned(), name)).into_iter().collect();
+        Visit::Command { command: self.state.platform.shell_command(line), environment, terminal }
+    }
+
+    fn is_full(&mut self) -> bool {
+        // The library does not tell of channels that this side has closed.
+        self.queues.retain(|_id, queue| !queue.is_over());
+        while self.visits.try_join_next().is_some() {}
+        self.opened.len() + self.queues.len() >= CHANNELS_MAX
+    }
+
+    fn send(&self, id: ChannelId, input: Input) {
+        // A channel that is unknown by now has just ended.
+        if let Some(queue) = self.queues.get(&id) {
+            queue.push(input);
+        }
+    }
+}
+
+impl Handler for Client {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Self::Error> {
+        Ok(if self.known(user, key).is_some() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Self::Error> {
+        let Some(session) = self.known(user, key) else { return Ok(Auth::reject()) };
+        self.state.exec.credentials.used(user, self.state.now());
+        self.session = Some(session);
+        self.entered.send_replace(true);
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if self.is_full() {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let id = channel.id();
+        let (_read, output) = channel.split();
+        self.opened.insert(id, output);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host_to_connect: &str,
+        port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        let Ok(port) = u16::try_from(port_to_connect) else {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        };
+        if self.is_full() {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let place = self.place()?;
+        let id = channel.id();
+        let (_read, output) = channel.split();
+        let (queue, inputs) = channel::queue();
+        self.queues.insert(id, queue);
+        self.visits.spawn(channel::connect(place, host_to_connect.to_owned(), port, reply, output, inputs));
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        col_width: u32,
+        row_height: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if !self.opened.contains_key(&channel) {
+            return session.channel_failure(channel);
+        }
+        self.terminals.insert(channel, (term.to_owned(), terminal(row_height, col_width)));
+        session.channel_success(channel)
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        self.begin(channel, session, |client, terminal| {
+            let shell = client.state.platform.shell_command("").into_iter().next();
+            client.command(&format!("exec {}", shell.as_deref().unwrap_or("sh")), terminal)
+        })
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        let Some(line) = std::str::from_utf8(data).ok().filter(|line| !line.contains('\0')) else {
+            return session.channel_failure(channel);
+        };
+        self.begin(channel, session, |client, terminal| client.command(line, terminal))
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if name != "sftp" {
+            return session.channel_failure(channel);
+        }
+        self.begin(channel, session, |_client, _terminal| Visit::Files)
+    }
+
+    /// The environment is the dyno's.
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        col_width: u32,
+        row_height: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        self.send(channel, Input::Resize(terminal(row_height, col_width)));
+        Ok(())
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(number) = channel::signal_number(&signal) {
+            self.send(channel, Input::Signal(number));
+        }
+        Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        let Some(queue) = self.queues.get(&channel) else { return Ok(()) };
+        queue.push(Input::Bytes(data.to_vec().into()));
+        if queue.bytes() > QUEUE_BYTES_MAX {
+            // Whether it got shorter or not: the next few bytes ask again.
+            drop(timeout(QUEUE_PAUSE, queue.shortened()).await);
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        let is_long = self.queues.values().any(|queue| queue.bytes() > QUEUE_BYTES_MAX);
+        if is_long { WINDOW_BYTES_SLOW } else { WINDOW_BYTES }
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        self.send(channel, Input::End);
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        // Without its queue a visit ends.
+        self.queues.remove(&channel);
+        self.opened.remove(&channel);
+        self.terminals.remove(&channel);
+        Ok(())
+    }
+}
+
+fn terminal(rows: u32, columns: u32) -> Terminal {
+    let size = TerminalSize::from_given(Some(rows.into()), Some(columns.into()));
+    Terminal { rows: size.rows, columns: size.columns }
+}

@@ -1,0 +1,40 @@
+//! Sessions in dynos that run: what the `heroku` client asks its exec manager, and what our forwarder says before.
+
+use domain::secret::Secret;
+use serde::{Deserialize, Serialize};
+
+use crate::secret_text;
+
+/// A dyno that can be come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecReservation {
+    pub dyno_name: String,
+}
+
+/// The public key that the client has made for this one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// As in `authorized_keys`.
+    pub client_key: String,
+}
+
+/// Where and as whom the client speaks SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSession {
+    /// Compat: the client goes to port 80 of it.
+    pub tunnel_host: String,
+    pub client_user: String,
+    /// The server's key, as in `known_hosts`.
+    pub proxy_public_key: String,
+    /// Compat: the client passes it on to itself and does not use it.
+    pub dyno_ip: String,
+}
+
+/// A key that stands for the asker's token in the requests for sessions, for a minute.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExecKey {
+    #[serde(with = "secret_text")]
+    pub key: Secret<String>,
+    /// What its bearer is told as the host to go to.
+    pub tunnel_host: String,
+}
