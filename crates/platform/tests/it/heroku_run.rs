@@ -97,6 +97,29 @@ fn a_client_that_is_gone_takes_its_one_off_with_it() {
 }
 
 #[test]
+fn a_one_off_that_ignores_its_hang_up_is_told_of_and_left_alone() {
+    let Some(platform) = served() else { return };
+    let command = "trap '' HUP; printf 'rea%s' dy; sleep 1000";
+    let running = Running::start(&mut platform.heroku_command(&["run", "-a", "shop", command]));
+    running.waits_for("ready");
+    let dynos = platform.dynos("shop");
+    let name = dynos.iter().find(|dyno| dyno["type"] == "run").unwrap()["name"].as_str().unwrap();
+    running.end();
+    platform.logged(
+        "shop",
+        &format!(
+            "heroku[{name}]: Error R16 (Detached) -> An attached process is not responding to SIGHUP after its external \
+             connection was closed."
+        ),
+    );
+    let hang_ups = "Client connection closed. Sending SIGHUP to all processes";
+    assert_eq!(platform.logs("shop").iter().filter(|line| line.contains(hang_ups)).count(), 3);
+    platform.heroku("ps -a shop").shows(name);
+    platform.heroku(&format!("ps:stop --dyno-name {name} -a shop")).shows("done");
+    wait_until("the one-off is gone", || platform.dynos("shop").len() == 1);
+}
+
+#[test]
 fn an_address_to_attach_to_is_good_for_one_dyno_and_one_client() {
     let Some(platform) = served() else { return };
     let made = platform.ask("POST", "/apps/shop/dynos", &serde_json::json!({"command": "cat", "attach": true}));
