@@ -111,10 +111,12 @@ const FREE_ROUTE: &str = "/account/rate-limits";
 /// Lets a request pass if it carries a valid token, or comes from root over the local socket, and neither the rate
 /// limit nor the policy stands against it. Mutations are recorded.
 pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
-    let actor = match authenticate(&state, request.headers(), request.extensions().get()) {
+    let (parts, body) = request.into_parts();
+    let actor = match identify(&state, &parts) {
         Ok(actor) => actor,
         Err(error) => return error.into_response(),
     };
+    let request = Request::from_parts(parts, body);
     let account = actor.id();
     let mut response = match count(&state, &actor, &request) {
         Ok(()) => act(&state, actor, request, next).await.unwrap_or_else(ApiError::into_response),
@@ -122,6 +124,14 @@ pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, request: R
     };
     response.extensions_mut().insert(Remaining(state.requests.remaining(&account, state.now())));
     response
+}
+
+fn identify(state: &ApiState, parts: &Parts) -> ApiResult<Actor> {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", |route| route.as_str());
+    match exec::introduced(state, parts, route) {
+        Some(actor) => Ok(actor),
+        None => authenticate(state, &parts.headers, parts.extensions.get()),
+    }
 }
 
 /// Takes a request from the asker's rate limit. Root on the machine and the hooks of pushes have none.
@@ -149,10 +159,6 @@ async fn act(state: &Arc<ApiState>, actor: Actor, request: Request, next: Next) 
 async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiResult<Acting> {
     let peer = parts.extensions.get::<Peer>().cloned();
     let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
-    let actor = match exec::introduced(state, parts, &route) {
-        Some(actor) => actor,
-        None => authenticate(state, &parts.headers, peer.as_ref())?,
-    };
     let path = RawPathParams::from_request_parts(parts, state).await;
     let name = path.as_ref().ok().and_then(|path| path.iter().find(|(key, _value)| *key == "app"));
     let app = name.map(|(_key, name)| state.store.find_app(name)).transpose()?.flatten();

@@ -12,6 +12,7 @@ pub mod listen;
 pub mod policy;
 pub mod rate_limiter;
 pub mod refused;
+pub mod run_session;
 pub mod state;
 pub mod tls;
 pub mod url_signer;
@@ -237,6 +238,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/apps/{app}/domains/{domain}", patch(routing::pass_on))
         .route("/berth/apps/{app}/runs", post(berth::create_run))
         .route("/berth/apps/{app}/runs/{dyno}", get(berth::run))
+        .route("/berth/apps/{app}/runs/{dyno}/session", get(run_session::connect))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), auth::require_token))
         .layer(middleware::from_fn(conventions::apply));

@@ -119,6 +119,13 @@ pub const RULES: &[Rule] = &[
     Rule { methods: "PUT", ..reads("/apps/{app}/pre-authorizations", VIEW) },
     // A shell shows every config var.
     secret("POST", "/apps/{app}/dynos", OPERATE),
+    Rule {
+        methods: "GET",
+        path: "/berth/apps/{app}/runs/{dyno}/session",
+        need: OPERATE,
+        access: Access::WriteProtected,
+        errand: Errand::Other,
+    },
     reads("/berth/apps/{app}/exec", OPERATE),
     Rule {
         methods: "PUT",

@@ -122,7 +122,7 @@ fn dyno_of(state: &ApiState, secret: &str) -> ApiResult<Option<Dyno>> {
 }
 
 /// Waits until the dyno runs, and attaches to it. The error is for people.
-async fn attach(state: &ApiState, dyno: &Dyno) -> Result<UnixStream, String> {
+pub(crate) async fn attach(state: &ApiState, dyno: &Dyno) -> Result<UnixStream, String> {
     let run_dir = state.config.data_dir.join("run").join(dyno.id.to_string());
     let deadline = Instant::now() + START_TIMEOUT;
     let mut changes = state.store.changes();

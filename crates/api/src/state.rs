@@ -14,9 +14,10 @@ use wire::platform_api::berth::{GarbageReport, RouterHealth};
 use wire::routes::AppAdmission;
 
 use crate::browser_login::BrowserLogins;
+use crate::exec::Exec;
 use crate::grants::Grants;
 use crate::rate_limiter::RateLimiter;
-use crate::exec::Exec;
+use crate::run_session::RunSessions;
 use crate::url_signer::UrlSigner;
 
 /// The installation as the API needs to know it.
@@ -84,6 +85,7 @@ pub struct ApiState {
     pub grants: Grants,
     pub platform: Arc<dyn Platform>,
     pub exec: Exec,
+    pub run_sessions: RunSessions,
 }
 
 impl ApiState {

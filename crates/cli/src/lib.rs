@@ -20,10 +20,12 @@ mod git;
 mod output;
 mod progress;
 mod prompt;
+mod run_session;
 mod server_url;
 mod shell_words;
 mod sse;
 mod time_text;
+mod web_socket;
 
 pub mod credentials;
 

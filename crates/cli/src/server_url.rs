@@ -58,6 +58,15 @@ impl ServerUrl {
         format!("{}:{}", self.authority, if self.scheme == "https" { 443 } else { 80 })
     }
 
+    /// Without a port.
+    pub(crate) fn host(&self) -> &str {
+        host_of(&self.authority)
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.scheme == "https"
+    }
+
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.authority)
     }

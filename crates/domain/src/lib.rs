@@ -34,6 +34,7 @@ pub mod procfile;
 pub mod protection;
 pub mod rate_limit;
 pub mod release;
+pub mod replay;
 pub mod restart_policy;
 pub mod rollout;
 pub mod routing;

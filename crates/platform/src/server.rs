@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use api::browser_login::BrowserLogins;
+use api::exec::Exec;
 use api::grants::Grants;
 use api::rate_limiter::RateLimiter;
-use api::exec::Exec;
+use api::run_session::RunSessions;
 use api::state::{ApiConfig, ApiState};
 use api::url_signer::UrlSigner;
 use builder::host::Host;
@@ -132,6 +133,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         browser_logins: BrowserLogins::default(),
         grants: Grants::default(),
         platform: Arc::new(platform),
+        run_sessions: RunSessions::default(),
         exec: Exec::new(&data_dir.ssh_host_key()?),
     });
     let network = listen(options.api_port).await?;

@@ -8,6 +8,7 @@ pub mod cron;
 pub mod frame;
 pub mod platform_api;
 pub mod routes;
+pub mod run_session;
 mod secret_text;
 pub mod segment;
 pub mod settings;

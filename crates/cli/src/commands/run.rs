@@ -1,6 +1,10 @@
 //! `run`: a one-off dyno, its output here, its exit code ours.
+//!
+//! On a terminal, or with `--stdin`, we are attached to it: what is typed goes there. Otherwise the server keeps its
+//! output and we read along, so that nothing that happens to us or to the server touches it.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +20,7 @@ use super::config;
 use crate::api_client::{ApiClient, path};
 use crate::context::Context;
 use crate::follow;
+use crate::run_session;
 use crate::shell_words;
 
 #[derive(Debug, clap::Args)]
@@ -23,8 +28,12 @@ use crate::shell_words;
     after_help = "Examples:\n  berth run python manage.py migrate\n  berth run 'echo $DATABASE_URL | cut -c1-8'\n  \
                   berth run --release v43 -- bin/check\n\n\
                   One argument is a line for the shell; several are words that reach the program as they are.\n\
-                  Ctrl-C stops the process; a second one leaves it to itself. The exit code is the process's own.\n\
-                  There is no input: nothing that you type reaches the process."
+                  The exit code is the process's own.\n\
+                  On a terminal, the process has one, too, and gets what you type; it is hung up when you leave. A\n\
+                  network that is cut is waited for, up to five minutes: nothing is lost.\n\
+                  Elsewhere there is no input without --stdin. Ctrl-C stops the process; a second one leaves it to\n\
+                  itself.\n\n  \
+                  berth run --stdin 'psql $DATABASE_URL' < fixes.sql"
 )]
 pub struct Run {
     /// Run this release's code and config; the one that serves if absent
@@ -36,6 +45,12 @@ pub struct Run {
     /// Set a variable for this run only; may be given several times
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
+    /// Send the standard input to the process, and give it no terminal
+    #[arg(long)]
+    stdin: bool,
+    /// Give the process no terminal
+    #[arg(long)]
+    no_tty: bool,
     /// The command
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -45,9 +60,18 @@ pub(super) fn run(context: &Context, args: &Run) -> anyhow::Result<ExitCode> {
     let (client, app) = context.app()?;
     let client = Arc::new(client);
     let command = shell_words::command_line(&args.command);
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let terminal = is_terminal && !args.stdin && !args.no_tty && !context.out.json;
+    let attached = terminal || args.stdin;
+    let mut env = config::environment(&args.env)?;
+    if terminal {
+        terminal_variables(&mut env);
+    }
     let dyno = DynoCreate {
+        attach: attached.then_some(true),
         command: command.clone(),
-        env: config::environment(&args.env)?,
+        env,
+        force_no_tty: attached.then_some(!terminal),
         size: args.size.clone(),
         ..DynoCreate::default()
     };
@@ -55,6 +79,18 @@ pub(super) fn run(context: &Context, args: &Run) -> anyhow::Result<ExitCode> {
     let started: Started = client.post(&path(&["berth", "apps", &app, "runs"]), &body)?;
     let Dyno { id, name, release, .. } = started.dyno;
     context.out.note(format_args!("Running `{command}` in {name} of {app}, v{}", release.version));
+    if attached {
+        let session = path(&["berth", "apps", &app, "runs", &id.to_string(), "session"]);
+        let exited = run_session::serve(&context.login()?, context.out, &session, terminal)?;
+        let result = RunResult {
+            id,
+            name: name.clone(),
+            state: "exited".to_owned(),
+            exit_status: exited.status,
+            exit_reason: Some(exited.reason),
+        };
+        return conclude(context, &name, &result);
+    }
     let stopper = Stopper::start(context, &client, &app, &name)?;
     let copied = if context.out.json {
         follow::copy_output(&client, &started.output_stream_url, &mut io::stderr())
@@ -72,13 +108,26 @@ pub(super) fn run(context: &Context, args: &Run) -> anyhow::Result<ExitCode> {
         Ok((result.state == "exited").then_some(result))
     })?;
     drop(stopper);
+    conclude(context, &name, &result)
+}
+
+fn conclude(context: &Context, name: &str, result: &RunResult) -> anyhow::Result<ExitCode> {
     if context.out.json {
-        context.out.json(&result)?;
+        context.out.json(result)?;
     }
-    if let Some(reason) = unusual_end(&result) {
+    if let Some(reason) = unusual_end(result) {
         context.out.warn(format_args!("{name} {reason}."));
     }
-    Ok(exit_code(&result))
+    Ok(exit_code(result))
+}
+
+/// What a program asks about its terminal. The user's own words win.
+fn terminal_variables(env: &mut BTreeMap<String, serde_json::Value>) {
+    let (rows, columns) = run_session::terminal_size().unwrap_or((24, 80));
+    let term = std::env::var("TERM").unwrap_or_else(|_unset| "xterm".to_owned());
+    for (name, value) in [("LINES", rows.to_string()), ("COLUMNS", columns.to_string()), ("TERM", term)] {
+        env.entry(name.to_owned()).or_insert_with(|| value.into());
+    }
 }
 
 /// What a bare exit code would not say.

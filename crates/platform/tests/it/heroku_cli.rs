@@ -257,6 +257,15 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
+    /// As a window does that is dragged.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        tcsetwinsize(&self.keyboard, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let pid = self.running.as_ref().unwrap().child.id().cast_signed();
+        // It is not the terminal's own session, which the kernel would tell.
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::WINCH)
+            .unwrap();
+    }
+
     pub(crate) fn text(&self) -> String {
         self.running.as_ref().unwrap().text()
     }

@@ -66,6 +66,7 @@ mod real_software;
 mod releases;
 mod replacement;
 mod routing;
+mod run_session;
 mod second_factor;
 mod traffic;
 mod zero_downtime;

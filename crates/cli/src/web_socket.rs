@@ -1,0 +1,214 @@
+//! A WebSocket to the server whose reads and writes never wait: whoever uses it polls its socket.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::http::HeaderValue;
+use tungstenite::http::header::AUTHORIZATION;
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{HandshakeError, Message, WebSocket};
+
+use crate::context::Login;
+
+/// How long the connection may take to be made, and each step of its beginning.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bytes below a WebSocket.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Socket(WebSocket<Stream>);
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// The server's own words: trying again changes nothing.
+    Refused(anyhow::Error),
+    /// The network: it may work in a moment.
+    Cut(anyhow::Error),
+}
+
+impl Socket {
+    /// Connects to a path of the server.
+    pub(crate) fn connect(login: &Login, target: &str, message_bytes_max: usize) -> Result<Self, ConnectError> {
+        let stream = Stream::connect(login).map_err(ConnectError::Cut)?;
+        let scheme = if login.server.is_tls() { "wss" } else { "ws" };
+        let mut request = format!("{scheme}://{}{target}", login.server.authority())
+            .into_client_request()
+            .map_err(|error| ConnectError::Refused(error.into()))?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", login.token.expose())).map_err(|_invalid| {
+            ConnectError::Refused(anyhow::anyhow!("the token holds characters that no token has"))
+        })?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(message_bytes_max))
+            .max_frame_size(Some(message_bytes_max));
+        match tungstenite::client::client_with_config(request, stream, Some(config)) {
+            Ok((socket, _answer)) => {
+                let socket = Self(socket);
+                socket.tcp().set_nonblocking(true).map_err(|error| ConnectError::Cut(error.into()))?;
+                Ok(socket)
+            }
+            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                let text = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                let body: Option<wire::platform_api::ApiErrorBody> = serde_json::from_str(&text).ok();
+                let message =
+                    body.map_or_else(|| format!("the server answered {}", answer.status()), |body| body.message);
+                let error = anyhow::anyhow!(message);
+                Err(if answer.status().is_server_error() {
+                    ConnectError::Cut(error)
+                } else {
+                    ConnectError::Refused(error)
+                })
+            }
+            Err(HandshakeError::Failure(error)) => Err(ConnectError::Cut(error.into())),
+            Err(HandshakeError::Interrupted(_)) => {
+                Err(ConnectError::Cut(anyhow::anyhow!("the server did not answer in time")))
+            }
+        }
+    }
+
+    /// The next binary message that is there; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// The connection is cut, or was closed by the server.
+    pub(crate) fn read(&mut self) -> Result<Option<Vec<u8>>, tungstenite::Error> {
+        loop {
+            match self.0.read() {
+                Ok(Message::Binary(bytes)) => return Ok(Some(bytes.to_vec())),
+                Ok(Message::Close(_)) => return Err(tungstenite::Error::ConnectionClosed),
+                Ok(_other) => {}
+                Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes a message to send; [`Self::flush`] sends it.
+    pub(crate) fn write(&mut self, bytes: Vec<u8>) -> Result<(), tungstenite::Error> {
+        waits(self.0.write(Message::Binary(bytes.into()))).map(drop)
+    }
+
+    /// Whether everything is on its way.
+    pub(crate) fn flush(&mut self) -> Result<bool, tungstenite::Error> {
+        waits(self.0.flush())
+    }
+
+    /// Says that this was all, and waits for as long as a network usually takes.
+    pub(crate) fn close(mut self) {
+        // The other side may have gone first.
+        drop(self.tcp().set_nonblocking(false));
+        drop(self.0.close(None));
+        while self.0.read().is_ok() {}
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self.0.get_ref() {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tcp().as_fd()
+    }
+}
+
+/// `false` where the socket takes no more for now; what was given is kept.
+fn waits(result: Result<(), tungstenite::Error>) -> Result<bool, tungstenite::Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl Stream {
+    fn connect(login: &Login) -> anyhow::Result<Self> {
+        let server = &login.server;
+        let address = server.socket_address();
+        let mut failure = None;
+        for candidate in address.to_socket_addrs().with_context(|| format!("cannot find {server}"))? {
+            match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+                    stream.set_write_timeout(Some(CONNECT_TIMEOUT))?;
+                    return if server.is_tls() { Self::secure(login, stream) } else { Ok(Self::Plain(stream)) };
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error).with_context(|| format!("cannot reach {server}")),
+            None => bail!("{server} has no address"),
+        }
+    }
+
+    fn secure(login: &Login, stream: TcpStream) -> anyhow::Result<Self> {
+        let name = ServerName::try_from(login.server.host().to_owned()).context("the server has no name to check")?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("cannot speak TLS")?
+            .with_root_certificates(roots(login.authority.as_deref())?)
+            .with_no_client_auth();
+        let connection = ClientConnection::new(Arc::new(config), name).context("cannot speak TLS")?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
+    }
+}
+
+/// A private authority replaces the public ones.
+fn roots(authority: Option<&Path>) -> anyhow::Result<RootCertStore> {
+    let Some(path) = authority else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let pem = fs::read(path).with_context(|| format!("cannot read the certificate authority in {}", path.display()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.context("the certificate authority cannot be read")?)?;
+    }
+    Ok(roots)
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
