@@ -117,11 +117,12 @@ pub(crate) async fn update(
 
 pub(crate) async fn destroy(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     origin: Origin,
     TheApp(app): TheApp,
 ) -> ApiResult<Json<heroku::App>> {
     let shown = present::app(&state, &origin, &app)?;
-    state.store.destroy_app(app.id, state.now()).await?;
+    state.store.destroy_app(app.id, actor.id(), state.now()).await?;
     Ok(Json(shown))
 }
 

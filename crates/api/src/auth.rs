@@ -111,8 +111,8 @@ const FREE_ROUTE: &str = "/account/rate-limits";
 /// Lets a request pass if it carries a valid token, or comes from root over the local socket, and neither the rate
 /// limit nor the policy stands against it. Mutations are recorded.
 pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let actor = match identify(&state, &parts) {
+    let (mut parts, body) = request.into_parts();
+    let actor = match identify(&state, &mut parts) {
         Ok(actor) => actor,
         Err(error) => return error.into_response(),
     };
@@ -126,9 +126,9 @@ pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, request: R
     response
 }
 
-fn identify(state: &ApiState, parts: &Parts) -> ApiResult<Actor> {
-    let route = parts.extensions.get::<MatchedPath>().map_or("", |route| route.as_str());
-    match exec::introduced(state, parts, route) {
+fn identify(state: &ApiState, parts: &mut Parts) -> ApiResult<Actor> {
+    let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
+    match exec::introduced(state, parts, &route) {
         Some(actor) => Ok(actor),
         None => authenticate(state, &parts.headers, parts.extensions.get()),
     }

@@ -69,7 +69,7 @@ pub(crate) async fn region(Path(wanted): Path<String>) -> ApiResult<Json<Region>
     if wanted == own.name || wanted == own.id.to_string() { Ok(Json(own)) } else { Err(ApiError::not_found("region")) }
 }
 
-fn own_region() -> Region {
+pub(crate) fn own_region() -> Region {
     let own = present::region();
     Region {
         country: "Here".to_owned(),

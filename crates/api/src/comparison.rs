@@ -6,7 +6,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use domain::access::Permission;
+use domain::id::AddOnId;
 use domain::release::ReleaseState;
+use store::add_on::AddOn;
 use store::app::App;
 use wire::platform_api::environments as ours;
 
@@ -50,6 +52,7 @@ pub(crate) async fn compare(
         same_code,
         config: compared_config(&state, &operated)?,
         formation: compared_formation(&state, &apps)?,
+        add_ons: compared_add_ons(&state, &apps)?,
         apps: shown,
     }))
 }
@@ -72,7 +75,7 @@ fn compared_app(state: &ApiState, app: &App, stage: &str) -> ApiResult<ours::Com
 fn compared_config(state: &ApiState, apps: &[&App]) -> ApiResult<Vec<ours::ComparedConfigVar>> {
     let mut by_key: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for app in apps {
-        for (key, value) in state.store.config(app.id)? {
+        for (key, value) in state.store.environment(app.id)? {
             by_key.entry(key.to_string()).or_default().push((app.name.to_string(), value.into_exposed()));
         }
     }
@@ -88,6 +91,33 @@ fn compared_config(state: &ApiState, apps: &[&App]) -> ApiResult<Vec<ours::Compa
             letters.insert(app.clone(), letter(place));
         }
         ours::ComparedConfigVar { key, values: letters, differs }
+    });
+    Ok(compared.collect())
+}
+
+/// The same add-on gets the same letter, so that one which two stages share is seen.
+fn compared_add_ons(state: &ApiState, apps: &[&App]) -> ApiResult<Vec<ours::ComparedAttachment>> {
+    let mut by_name: BTreeMap<String, Vec<(String, AddOn)>> = BTreeMap::new();
+    for app in apps {
+        for attachment in state.store.attachments_of_app(app.id)? {
+            if let Some(add_on) = state.store.add_on(attachment.add_on)? {
+                by_name.entry(attachment.name.to_string()).or_default().push((app.name.to_string(), add_on));
+            }
+        }
+    }
+    let compared = by_name.into_iter().map(|(attachment, add_ons)| {
+        let plans: Vec<(String, String)> =
+            add_ons.iter().map(|(app, add_on)| (app.clone(), add_on.full_plan())).collect();
+        let mut seen: Vec<AddOnId> = Vec::new();
+        let mut values = BTreeMap::new();
+        for (app, add_on) in add_ons {
+            let place = seen.iter().position(|id| *id == add_on.id).unwrap_or_else(|| {
+                seen.push(add_on.id);
+                seen.len() - 1
+            });
+            values.insert(app, format!("{} {}", add_on.full_plan(), letter(place)));
+        }
+        ours::ComparedAttachment { attachment, values, differs: differs(&plans, apps.len()) }
     });
     Ok(compared.collect())
 }

@@ -19,7 +19,7 @@ pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
     TheApp(app): TheApp,
 ) -> ApiResult<Json<heroku::ConfigVars>> {
-    Ok(Json(shown(state.store.config(app.id)?)))
+    Ok(Json(shown(state.store.environment(app.id)?)))
 }
 
 pub(crate) async fn update(
@@ -29,11 +29,11 @@ pub(crate) async fn update(
     Body(body): Body<heroku::ConfigVarsUpdate>,
 ) -> ApiResult<Json<heroku::ConfigVars>> {
     let changes = parse(body)?;
-    let (vars, release) = state.store.change_config(app.id, actor.id(), changes, state.now()).await?;
+    let (_own, release) = state.store.change_config(app.id, actor.id(), changes, state.now()).await?;
     if let Some(release) = release {
         log_created(&state, &actor, &release);
     }
-    Ok(Json(shown(vars)))
+    Ok(Json(shown(state.store.environment(app.id)?)))
 }
 
 /// Values to set; `null` unsets.
@@ -52,7 +52,7 @@ pub(crate) async fn of_release(
     Path((_app, release)): Path<(String, String)>,
 ) -> ApiResult<Json<heroku::ConfigVars>> {
     let release = find_release(&state, app.id, &release)?;
-    Ok(Json(shown(state.store.release_config(release.id)?)))
+    Ok(Json(shown(state.store.release_environment(release.id)?)))
 }
 
 pub(crate) fn shown(vars: domain::config::ConfigVars) -> heroku::ConfigVars {

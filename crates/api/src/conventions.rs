@@ -126,6 +126,20 @@ fn convert(resource: &mut Value) {
         fields.insert("can_autoscale".to_owned(), json!(false));
         fields.insert("infrastructure_tier".to_owned(), json!("production"));
         fields.insert("product_dyno_tier".to_owned(), json!("standard"));
+    } else if fields.contains_key("billed_price") {
+        if let Some(price) = fields.get_mut("billed_price").and_then(Value::as_object_mut) {
+            price.insert("metered".to_owned(), json!(false));
+        }
+        if let Some(plan) = fields.get_mut("plan").and_then(Value::as_object_mut) {
+            plan.insert("meters".to_owned(), json!([]));
+            if let Some(price) = plan.get_mut("price").and_then(Value::as_object_mut) {
+                price.insert("metered".to_owned(), json!(false));
+            }
+        }
+    } else if fields.contains_key("installable_inside_private_network") {
+        if let Some(price) = fields.get_mut("price").and_then(Value::as_object_mut) {
+            price.insert("metered".to_owned(), json!(false));
+        }
     } else if fields.len() == 4 && fields.get("name") == Some(&json!("cedar")) {
         fields.insert("expanded_supported_features".to_owned(), json!([]));
         fields.insert("unsupported_features".to_owned(), json!([]));

@@ -62,6 +62,11 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_params", message)
     }
 
+    /// Clients ask whoever sits before them, and send the same again with the app's name as `confirm`.
+    pub fn confirmation_required(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::LOCKED, "confirmation_required", message)
+    }
+
     /// Heroku has it and this server does not. `reason` says why, and what to do instead.
     pub fn unsupported(reason: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not_supported", reason)
@@ -150,6 +155,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::NotFound(resource) => Self::not_found(resource),
             StoreError::Refused(message) => Self::invalid(message),
+            StoreError::Unconfirmed(message) => Self::confirmation_required(message),
             full if full.is_disk_full() => Self::disk_full(),
             other => Self::internal("the database failed a request", &other),
         }

@@ -19,6 +19,9 @@ pub mod url_signer;
 pub mod webhook_events;
 
 mod account;
+mod add_on_attachments;
+mod add_on_services;
+mod add_ons;
 mod apps;
 mod auth;
 mod authorizations;
@@ -140,12 +143,33 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/apps/{app}/collaborators", get(collaborators::list).post(collaborators::create))
         .route("/apps/{app}/collaborators/{who}", get(collaborators::info).delete(collaborators::remove))
         .route("/apps/{app}/buildpack-installations", get(buildpacks::list).put(buildpacks::update))
-        .route("/apps/{app}/addons/{addon}", get(refused::no_add_on).delete(refused::no_add_on))
-        .route("/addons/{addon}", get(refused::no_add_on))
-        .route("/addons/{addon}/{part}", get(refused::no_add_on))
-        .route("/addon-attachments/{attachment}", get(refused::no_attachment).delete(refused::no_attachment))
-        .route("/actions/addons/resolve", post(refused::no_add_on))
-        .route("/actions/addon-attachments/resolve", post(refused::no_attachment))
+        .route("/addon-services", get(add_on_services::list))
+        .route("/addon-services/{service}", get(add_on_services::info))
+        .route("/addon-services/{service}/plans", get(add_on_services::plans))
+        .route("/addon-services/{service}/plans/{plan}", get(add_on_services::plan_of_service))
+        .route("/addon-services/{service}/region-capabilities", get(add_on_services::region_capabilities_of))
+        .route("/addon-region-capabilities", get(add_on_services::region_capabilities))
+        .route("/regions/{region}/addon-region-capabilities", get(add_on_services::region_capabilities_in))
+        .route("/plans/{plan}", get(add_on_services::plan_info))
+        .route("/addons", get(add_ons::list))
+        .route("/users/{account}/addons", get(add_ons::list_of_user))
+        .route("/apps/{app}/addons", get(add_ons::list_of_app).post(add_ons::create))
+        .route("/apps/{app}/addons/{addon}", get(add_ons::info_of_app).patch(add_ons::update).delete(add_ons::destroy))
+        .route("/addons/{addon}", get(add_ons::info))
+        .route("/addons/{addon}/config", get(add_ons::config).patch(add_ons::update_config))
+        .route("/addons/{addon}/config/{credential}", get(add_ons::config_of_credential))
+        .route("/addons/{addon}/log-drains", get(add_ons::nothing_of_add_on))
+        .route("/addons/{addon}/webhooks", get(add_ons::nothing_of_add_on))
+        .route("/addons/{addon}/webhook-deliveries", get(add_ons::nothing_of_add_on))
+        .route("/addons/{addon}/webhook-events", get(add_ons::nothing_of_add_on))
+        .route("/addons/{addon}/addon-attachments", get(add_on_attachments::list_of_add_on))
+        .route("/actions/addons/resolve", post(add_ons::resolve))
+        .route("/addon-attachments", get(add_on_attachments::list).post(add_on_attachments::create))
+        .route("/addon-attachments/{attachment}", get(add_on_attachments::info).delete(add_on_attachments::remove))
+        .route("/apps/{app}/addon-attachments", get(add_on_attachments::list_of_app))
+        .route("/apps/{app}/addon-attachments/{attachment}", get(add_on_attachments::info_of_app))
+        .route("/actions/addon-attachments/resolve", post(add_on_attachments::resolve))
+        .route("/berth/addons/{addon}/config", patch(add_ons::change_config))
         .route("/apps/{app}/config-vars", get(config_vars::list).patch(config_vars::update))
         .route("/apps/{app}/formation", get(formation::list).patch(formation::update_many))
         .route("/apps/{app}/formation/{kind}", get(formation::info).patch(formation::update_one))
@@ -256,6 +280,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/oauth/authorize", get(consent::show).post(consent::agree))
         .route("/oauth/token", post(oauth_tokens::create_by_form))
         .route("/oauth/tokens", post(oauth_tokens::create))
+        .route("/berth/addon-services/{service}", get(add_on_services::about))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX));
     let git = Router::new()
         .route("/{repository}/info/refs", get(git::info_refs))

@@ -215,7 +215,7 @@ pub(crate) fn release(state: &ApiState, origin: &Origin, app: &App, release: &Re
     let ran = matches!(release.state, ReleaseState::Serving | ReleaseState::Superseded);
     let has_output = state.logs.exists(release.id.uuid());
     Ok(heroku::Release {
-        addon_plan_names: Vec::new(),
+        addon_plan_names: release.add_on_plans.clone(),
         app: app_ref(app),
         artifacts: Vec::new(),
         created_at: time(release.created_at),

@@ -29,43 +29,23 @@ pub struct Topic {
 /// Everything that does not exist here.
 pub const TOPICS: &[Topic] = &[
     Topic {
-        title: "Add-ons",
-        reason: "This server has no add-ons yet. Run the service yourself and give its address to the app: `heroku config:set DATABASE_URL=postgres://…`.",
+        title: "Add-ons of other providers",
+        reason: "Add-ons are provided by this server itself: nobody else reports on them, logs for them or signs in to them. Webhooks are an app's: `heroku webhooks:add -i api:addon`.",
         refused: &[
-            ("POST", "/apps/{app}/addons"),
-            ("PATCH", "/apps/{app}/addons/{addon}"),
-            ("POST", "/addon-attachments"),
             ("POST", "/addons/{addon}/actions/{action}"),
-            ("PATCH", "/addons/{addon}/config"),
             ("PUT", "/addons/{addon}/log-drains/{drain}"),
             ("POST", "/addons/{addon}/webhooks"),
             ("PATCH", "/addons/{addon}/webhooks/{webhook}"),
             ("DELETE", "/addons/{addon}/webhooks/{webhook}"),
         ],
-        empty: &[
-            "/addons",
-            "/addon-attachments",
-            "/addon-services",
-            "/addon-region-capabilities",
-            "/regions/{region}/addon-region-capabilities",
-            "/apps/{app}/addons",
-            "/apps/{app}/addon-attachments",
-            "/users/{account}/addons",
-        ],
+        empty: &[],
         missing: &[
             ("/apps/{app}/addons/{addon}/sso", "add_on"),
-            ("/apps/{app}/addon-attachments/{attachment}", "add_on attachment"),
-            ("/addons/{addon}/config", "add_on"),
-            ("/addons/{addon}/webhooks", "add_on"),
-            ("/addons/{addon}/webhooks/{webhook}", "add_on"),
-            ("/addons/{addon}/webhook-deliveries/{delivery}", "add_on"),
-            ("/addons/{addon}/webhook-events/{event}", "add_on"),
+            ("/addons/{addon}/sso", "add_on"),
+            ("/addons/{addon}/webhooks/{webhook}", "webhook"),
+            ("/addons/{addon}/webhook-deliveries/{delivery}", "webhook_delivery"),
+            ("/addons/{addon}/webhook-events/{event}", "webhook_event"),
             ("/addon-attachments/{attachment}/telemetry-ingress-info", "add_on attachment"),
-            ("/addon-services/{service}", "add_on"),
-            ("/addon-services/{service}/plans", "add_on"),
-            ("/addon-services/{service}/plans/{plan}", "add_on"),
-            ("/addon-services/{service}/region-capabilities", "add_on"),
-            ("/plans/{plan}", "plan"),
             ("/plans/{plan}/meters", "plan"),
             ("/plans/{plan}/meters/{meter}", "plan"),
         ],
@@ -379,13 +359,4 @@ fn filter(method: &str) -> MethodFilter {
         "PATCH" => MethodFilter::PATCH,
         _delete => MethodFilter::DELETE,
     }
-}
-
-/// Answers for resources of which there are none, to requests that would change one.
-pub(crate) async fn no_add_on() -> ApiError {
-    ApiError::not_found("add_on")
-}
-
-pub(crate) async fn no_attachment() -> ApiError {
-    ApiError::not_found("add_on attachment")
 }

@@ -17,7 +17,7 @@ use wire::platform_api::webhooks::Payload;
 use crate::error::ApiError;
 use crate::origin::Origin;
 use crate::state::ApiState;
-use crate::{collaborators, domains, present, sni_endpoints};
+use crate::{add_on_attachments, add_ons, collaborators, domains, present, sni_endpoints};
 
 /// Changes that are told at once.
 const CHANGES_MAX: u32 = 100;
@@ -76,6 +76,12 @@ fn event(state: &ApiState, change: Change) -> Result<Option<NewEvent>, ApiError>
         },
     };
     let Some(include) = entity(snapshot) else { return Ok(None) };
+    if let Snapshot::Attachment(attachment) = snapshot
+        && state.store.add_on(attachment.add_on)?.is_none()
+    {
+        // It went with its add-on, whose end is told.
+        return Ok(None);
+    }
     let gone = matches!(snapshot, Snapshot::App(app) if app.destroyed_at.is_some());
     let action = if gone { Action::Destroy } else { change.action };
     let data = shown(state, &app, snapshot)?;
@@ -103,7 +109,9 @@ fn event(state: &ApiState, change: Change) -> Result<Option<NewEvent>, ApiError>
 
 fn entity(snapshot: &Snapshot) -> Option<Entity> {
     match snapshot {
+        Snapshot::AddOn(_) => Some(Entity::Addon),
         Snapshot::App(_) => Some(Entity::App),
+        Snapshot::Attachment(_) => Some(Entity::AddonAttachment),
         Snapshot::Build(_) => Some(Entity::Build),
         Snapshot::Collaborator(_) => Some(Entity::Collaborator),
         Snapshot::Release(_) => Some(Entity::Release),
@@ -118,7 +126,9 @@ fn entity(snapshot: &Snapshot) -> Option<Entity> {
 fn shown(state: &ApiState, app: &App, snapshot: &Snapshot) -> Result<Value, ApiError> {
     let origin = origin(state)?;
     let value = match snapshot {
+        Snapshot::AddOn(add_on) => serde_json::to_value(add_ons::told(state, &origin, add_on)?),
         Snapshot::App(app) => serde_json::to_value(present::app(state, &origin, app)?),
+        Snapshot::Attachment(row) => serde_json::to_value(add_on_attachments::told(state, &origin, row)?),
         Snapshot::Build(build) => serde_json::to_value(present::build(state, &origin, build)?),
         Snapshot::Collaborator(row) => serde_json::to_value(collaborators::collaborator(state, app, row)?),
         Snapshot::Release(release) => serde_json::to_value(present::release(state, &origin, app, release)?),

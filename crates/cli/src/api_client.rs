@@ -217,6 +217,12 @@ impl ApiClient {
         self.json(self.checked(answer)?)
     }
 
+    pub(crate) fn delete_with<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> ApiResult<T> {
+        let request = self.authorized(self.agent.delete(self.url(path)));
+        let answer = request.force_send_body().send(self.body(body)?);
+        self.json(self.checked(answer)?)
+    }
+
     /// Passes on a request of somebody else's, with the headers that it came with, and gives the answer as it is.
     pub(crate) fn relay(
         &self,
@@ -276,7 +282,8 @@ impl ApiClient {
     }
 
     fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        let request = request.header(header::ACCEPT, MEDIA_TYPE);
+        // An attachment without its config vars would be of no use here.
+        let request = request.header(header::ACCEPT, MEDIA_TYPE).header("accept-inclusion", "addon:plan,config_vars");
         let request = match &self.token {
             Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose())),
             None => request,

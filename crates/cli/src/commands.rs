@@ -9,6 +9,7 @@ use crate::context::Context;
 pub use shell_completions::Completions;
 
 mod access;
+mod addons;
 mod apps;
 mod concurrency;
 mod config;
@@ -114,6 +115,39 @@ pub enum Command {
     /// Set config vars from a .env file
     #[command(name = "config:import", display_order = 3)]
     ConfigImport(config::Import),
+    /// Show the add-ons
+    #[command(name = "addons", display_order = 3)]
+    Addons(addons::List),
+    /// List the services that add-ons can be of
+    #[command(name = "addons:services", after_help = "Example: berth addons:services", display_order = 3)]
+    AddonsServices,
+    /// List the plans of a service
+    #[command(name = "addons:plans", display_order = 3)]
+    AddonsPlans(addons::Plans),
+    /// Make an add-on and attach it
+    #[command(name = "addons:create", visible_alias = "addons:add", display_order = 3)]
+    AddonsCreate(addons::Create),
+    /// Show an add-on and who has it
+    #[command(name = "addons:info", after_help = "Example: berth addons:info custom-round-12345", display_order = 3)]
+    AddonsInfo(addons::Which),
+    /// Give an add-on to another app
+    #[command(name = "addons:attach", display_order = 3)]
+    AddonsAttach(addons::Attach),
+    /// Take an add-on away from an app
+    #[command(name = "addons:detach", display_order = 3)]
+    AddonsDetach(addons::Detach),
+    /// Change what an add-on gives, in every app that has it
+    #[command(name = "addons:update", display_order = 3)]
+    AddonsUpdate(addons::Update),
+    /// Give an add-on another name
+    #[command(name = "addons:rename", display_order = 3)]
+    AddonsRename(addons::Rename),
+    /// Wait until an add-on is made
+    #[command(name = "addons:wait", after_help = "Example: berth addons:wait custom-round-12345", display_order = 3)]
+    AddonsWait(addons::Which),
+    /// Destroy an add-on
+    #[command(name = "addons:destroy", visible_alias = "addons:remove", display_order = 3)]
+    AddonsDestroy(addons::Destroy),
     /// Show the dynos
     #[command(name = "ps", after_help = "Example: berth ps -a shop", display_order = 4)]
     Ps,
@@ -337,6 +371,17 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Notify => notify::list(context)?,
         Command::NotifyAdd(args) => notify::add(context, &args)?,
         Command::NotifyRemove(args) => notify::remove(context, &args)?,
+        Command::Addons(args) => addons::list(context, &args)?,
+        Command::AddonsServices => addons::services(context)?,
+        Command::AddonsPlans(args) => addons::plans(context, &args)?,
+        Command::AddonsCreate(args) => addons::create(context, &args)?,
+        Command::AddonsInfo(args) => addons::info(context, &args)?,
+        Command::AddonsAttach(args) => addons::attach(context, &args)?,
+        Command::AddonsDetach(args) => addons::detach(context, &args)?,
+        Command::AddonsUpdate(args) => addons::update(context, &args)?,
+        Command::AddonsRename(args) => addons::rename(context, &args)?,
+        Command::AddonsWait(args) => addons::wait(context, &args)?,
+        Command::AddonsDestroy(args) => addons::destroy(context, &args)?,
         Command::Open => apps::open(context)?,
         Command::Deploy(args) => deploy::deploy(context, &args)?,
         Command::Releases(args) => releases::list(context, &args)?,

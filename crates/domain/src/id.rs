@@ -47,7 +47,9 @@ macro_rules! typed_ids {
 typed_ids! {
     /// A user of the platform.
     AccountId, "account";
+    AddOnId, "add-on";
     AppId, "app";
+    AttachmentId, "attachment";
     BuildId, "build";
     CronJobId, "cron-job";
     /// One process under one shim: a web dyno, a worker, a one-off, a release phase or a build.

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod acme;
+pub mod add_on;
 pub mod admission;
 pub mod attach;
 pub mod autoscale;

@@ -215,8 +215,8 @@ impl MainLoop {
             }
         }
         let alive = world.dynos.iter().any(|dyno| dyno.state.is_alive());
-        if !alive && !self.builds_run_for(world.app.id) && self.app_data_is_removed(world.app.id) {
-            self.store.forget_app(world.app.id).await?;
+        let id = world.app.id;
+        if !alive && !self.builds_run_for(id) && self.app_data_is_removed(id) && self.store.forget_app(id).await? {
             info!(app.name = %world.app.name, "App {} is gone", world.app.name);
         }
         Ok(())

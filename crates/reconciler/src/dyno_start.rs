@@ -150,7 +150,7 @@ impl MainLoop {
             uid: world.app.uid,
             slug_sha256: sha256,
             manifest: &built.manifest,
-            config: &self.store.release_config(release.id)?,
+            config: &self.store.release_environment(release.id)?,
             extra_env: &self.store.dyno_env(dyno.id)?,
             attach: dyno.attach,
             time_to_live_s: dyno.time_to_live_s,

@@ -1,12 +1,14 @@
 //! Apps and their current config vars.
 
 use domain::config::{self, ConfigChanges, ConfigVars};
-use domain::id::{AccountId, AppId};
+use domain::id::{AccountId, AddOnId, AppId};
 use domain::name::AppName;
 use domain::release::ReleaseCause;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
+use crate::add_on::{self, Attaching, NewAddOn};
+use crate::attachment;
 use crate::release::{self, NewRelease, Release};
 use crate::row::{Micros, collect, first, lines, optional_time, parsed, time};
 use crate::sealed::MasterKey;
@@ -51,6 +53,15 @@ pub struct AppChange {
     pub second_factor: Option<bool>,
 }
 
+/// What a copy of an app has of the original's add-ons.
+#[derive(Debug, Clone)]
+pub enum ClonedAddOn {
+    /// The very same.
+    Same(AddOnId, Attaching),
+    /// One of its own.
+    New(NewAddOn),
+}
+
 impl Store {
     /// Makes an app with its first release, `v1` "Initial release". A name in use is refused.
     pub async fn create_app(&self, name: AppName, owner: AccountId, now: Timestamp) -> Result<App, StoreError> {
@@ -58,13 +69,14 @@ impl Store {
         self.write(move |db| insert(db, &key, name, owner, now)).await
     }
 
-    /// Makes an app with another one's formation and buildpacks, and with these config vars, all together.
+    /// Makes an app with another one's formation and buildpacks, and with these config vars and add-ons, all together.
     pub async fn clone_app(
         &self,
         source: AppId,
         name: AppName,
         owner: AccountId,
         vars: ConfigVars,
+        add_ons: Vec<ClonedAddOn>,
         now: Timestamp,
     ) -> Result<App, StoreError> {
         let key = self.key.clone();
@@ -101,6 +113,17 @@ impl Store {
                     run_command: false,
                 };
                 release::insert(db, &key, &new, now)?;
+            }
+            for wanted in add_ons {
+                match wanted {
+                    ClonedAddOn::Same(id, attaching) => {
+                        let same = add_on::get(db, id)?;
+                        add_on::attach(db, &key, same, app.id, owner, &attaching, None, now)?;
+                    }
+                    ClonedAddOn::New(new) => {
+                        add_on::create(db, &key, NewAddOn { app: app.id, ..new }, now)?;
+                    }
+                }
             }
             let mut statement = db.prepare_cached("SELECT * FROM app WHERE id = ?1")?;
             first(statement.query([app.id.to_string()])?, self::app)?.ok_or(StoreError::NotFound("app"))
@@ -195,14 +218,16 @@ impl Store {
     }
 
     /// Marks an app as destroyed. Its name and its domains are free at once; the reconciler removes what is left of it.
-    pub async fn destroy_app(&self, id: AppId, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn destroy_app(&self, id: AppId, account: AccountId, now: Timestamp) -> Result<(), StoreError> {
+        let key = self.key.clone();
         self.write(move |db| {
+            must_live(db, id)?;
             db.execute(
                 "UPDATE app SET destroyed_at = ?2 WHERE id = ?1 AND destroyed_at IS NULL",
                 params![id.to_string(), Micros(now)],
             )?;
             db.execute("DELETE FROM domain WHERE app_id = ?1", [id.to_string()])?;
-            Ok(())
+            add_on::leave_app(db, &key, id, account, now)
         })
         .await
     }
@@ -216,18 +241,23 @@ impl Store {
         .await
     }
 
-    /// Removes the rows of a destroyed app, when nothing of it exists any more.
-    pub async fn forget_app(&self, id: AppId) -> Result<(), StoreError> {
+    /// Removes the rows of a destroyed app, when nothing of it exists any more. `false` if one of its add-ons does.
+    pub async fn forget_app(&self, id: AppId) -> Result<bool, StoreError> {
         self.write(move |db| {
+            let mut add_ons = db.prepare_cached("SELECT 1 FROM add_on WHERE app_id = ?1")?;
+            if add_ons.exists([id.to_string()])? {
+                // Whoever takes them down needs to know whose they were.
+                return Ok(false);
+            }
             db.execute("DELETE FROM build WHERE app_id = ?1", [id.to_string()])?;
             db.execute("DELETE FROM release WHERE app_id = ?1", [id.to_string()])?;
             db.execute("DELETE FROM app WHERE id = ?1 AND destroyed_at IS NOT NULL", [id.to_string()])?;
-            Ok(())
+            Ok(true)
         })
         .await
     }
 
-    /// The app's config vars as the next release will have them.
+    /// The app's own config vars as the next release will have them, without those of add-ons.
     pub fn config(&self, app: AppId) -> Result<ConfigVars, StoreError> {
         self.read(|db| self.key.open_config(&sealed_config(db, app)?))
     }
@@ -266,7 +296,17 @@ impl Store {
     ) -> Result<(ConfigVars, Option<Release>), StoreError> {
         let key = self.key.clone();
         self.write(move |db| {
+            must_live(db, app)?;
             let current = key.open_config(&sealed_config(db, app)?)?;
+            if let Some((var, _attachment, add_on)) =
+                attachment::owned_vars(db, app)?.into_iter().find(|(var, ..)| changes.contains_key(var))
+            {
+                return Err(StoreError::Refused(format!(
+                    "Cannot overwrite attachment values {var}: it belongs to the add-on {}. \
+                     `berth addons:update {}` changes it.",
+                    add_on.name, add_on.name
+                )));
+            }
             let (vars, description) =
                 config::apply(&current, changes).map_err(|error| StoreError::Refused(error.to_string()))?;
             if description.is_empty() {
@@ -348,6 +388,17 @@ pub(crate) fn sealed_config(db: &Connection, app: AppId) -> Result<Vec<u8>, Stor
     db.query_row("SELECT config_sealed FROM app WHERE id = ?1", [app.to_string()], |row| row.get(0))
         .optional()?
         .ok_or(StoreError::NotFound("app"))
+}
+
+/// Whether an app is there and not being destroyed.
+pub(crate) fn is_living(db: &Connection, app: AppId) -> Result<bool, StoreError> {
+    let mut living = db.prepare_cached("SELECT 1 FROM app WHERE id = ?1 AND destroyed_at IS NULL")?;
+    Ok(living.exists([app.to_string()])?)
+}
+
+/// Refuses a change of an app that somebody else has destroyed meanwhile.
+pub(crate) fn must_live(db: &Connection, app: AppId) -> Result<(), StoreError> {
+    if is_living(db, app)? { Ok(()) } else { Err(StoreError::NotFound("app")) }
 }
 
 fn refuse_taken_name(db: &Connection, name: &AppName) -> Result<(), StoreError> {

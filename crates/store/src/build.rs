@@ -10,7 +10,7 @@ use crate::event::{self, NewEvent};
 use crate::release::{self, NewRelease, Release};
 use crate::row::{Micros, collect, first, lines, parsed, parsed_optional, time};
 use crate::slug::{self, Slug};
-use crate::{Store, StoreError, app};
+use crate::{Store, StoreError, app, attachment};
 
 /// Where a build's source comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +81,10 @@ impl Store {
     /// Inserts a build with the app's config vars as they are now. One that waits is replaced by the newer one: the
     /// ids are of builds that never began.
     pub async fn create_build(&self, new: NewBuild, now: Timestamp) -> Result<(Build, Vec<BuildId>), StoreError> {
+        let key = self.key.clone();
         self.write(move |db| {
-            let sealed = app::sealed_config(db, new.app)?;
+            app::must_live(db, new.app)?;
+            let sealed = key.seal_config(&attachment::environment(db, &key, new.app)?)?;
             let build = Build {
                 id: BuildId::random(),
                 app: new.app,
@@ -211,6 +213,10 @@ impl Store {
         self.write(move |db| {
             let mut statement = db.prepare_cached("SELECT * FROM build WHERE id = ?1 AND status = 'pending'")?;
             let Some(build) = first(statement.query([id.to_string()])?, build)? else { return Ok(None) };
+            if !app::is_living(db, build.app)? {
+                // Nothing is released for an app that is going.
+                return Ok(None);
+            }
             slug::insert(db, &slug)?;
             let new = NewRelease {
                 app: build.app,

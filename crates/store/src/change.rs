@@ -8,7 +8,9 @@ use domain::id::{AccountId, AppId};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use crate::add_on::{self, AddOn};
 use crate::app::{self, App};
+use crate::attachment::{self, Attachment};
 use crate::build::{self, Build};
 use crate::collaborator::{self, Collaborator};
 use crate::custom_domain::{self, Domain};
@@ -28,7 +30,9 @@ struct Watched {
     destroys: bool,
 }
 
-const WATCHED: [Watched; 8] = [
+const WATCHED: [Watched; 10] = [
+    Watched { table: "add_on", told: &["name", "plan", "state"], creates: true, destroys: true },
+    Watched { table: "attachment", told: &["name"], creates: true, destroys: true },
     // An app's row goes when nothing of it is left; what people call its end is this column.
     Watched { table: "app", told: &["name", "maintenance", "acm", "destroyed_at"], creates: false, destroys: false },
     Watched { table: "build", told: &["status"], creates: true, destroys: false },
@@ -67,6 +71,8 @@ impl Action {
 /// A row as it was at the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Snapshot {
+    AddOn(AddOn),
+    Attachment(Attachment),
     App(App),
     Build(Build),
     Collaborator(Collaborator),
@@ -178,6 +184,8 @@ fn snapshot(db: &Connection, entity: &str, json: &str) -> Result<Snapshot, Store
     let mut statement = db.prepare_cached(&format!("SELECT {}", values.join(", ")))?;
     let read = first(statement.query(params![json])?, |row| {
         Ok(match watched.table {
+            "add_on" => Snapshot::AddOn(add_on::add_on(row)?),
+            "attachment" => Snapshot::Attachment(attachment::attachment(row)?),
             "app" => Snapshot::App(app::app(row)?),
             "build" => Snapshot::Build(build::build(row)?),
             "release" => Snapshot::Release(release::release(row)?),

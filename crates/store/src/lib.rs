@@ -7,7 +7,9 @@
 pub mod account;
 pub mod acme;
 pub mod acting;
+pub mod add_on;
 pub mod app;
+pub mod attachment;
 pub mod audit;
 pub mod build;
 pub mod change;
@@ -53,7 +55,7 @@ use tokio::sync::{oneshot, watch};
 use crate::acting::Acting;
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/0001_control_plane.sql"),
     include_str!("../migrations/0002_account.sql"),
     include_str!("../migrations/0003_one_off.sql"),
@@ -65,7 +67,8 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/0009_environments.sql"),
     include_str!("../migrations/0010_drains.sql"),
     include_str!("../migrations/0011_people.sql"),
-    include_str!("../migrations/0013_long_tail.sql"),
+    include_str!("../migrations/0012_long_tail.sql"),
+    include_str!("../migrations/0013_add_ons.sql"),
 ];
 
 /// Read connections kept open; more may exist for a moment.
@@ -92,6 +95,9 @@ pub enum StoreError {
     /// The row that a write depends on is not there (any more).
     #[error("{0} not found")]
     NotFound(&'static str),
+    /// The write would undo something that its author may not have thought of; the same again, confirmed, does it.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// The write is refused by a rule of the data.
     #[error("{0}")]
     Refused(String),

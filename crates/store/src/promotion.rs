@@ -69,6 +69,7 @@ impl Store {
             )?;
             let original = slug::find(db, new.slug)?.ok_or(StoreError::NotFound("slug"))?;
             for target in targets {
+                app::must_live(db, target)?;
                 // A row of the target's own, for the same archive: the source app may be destroyed.
                 let copy = slug::Slug { id: SlugId::random(), app: target, created_at: now, ..original.clone() };
                 slug::insert(db, &copy)?;

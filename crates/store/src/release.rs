@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::event::{self, NewEvent};
-use crate::row::{Micros, collect, first, parsed, parsed_optional, time};
+use crate::row::{Micros, collect, first, lines, parsed, parsed_optional, time};
 use crate::sealed::MasterKey;
-use crate::{Store, StoreError, formation, slug};
+use crate::{Store, StoreError, add_on, app, attachment, formation, slug};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
@@ -24,6 +24,8 @@ pub struct Release {
     /// Why it failed, for people.
     pub failure: Option<String>,
     pub run_command: bool,
+    /// `service:plan` of the add-ons that the app had when it was made.
+    pub add_on_plans: Vec<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -88,10 +90,28 @@ impl Store {
         })
     }
 
+    /// What a dyno of the release finds in its environment: the release's config vars, and what the app's add-ons give
+    /// now, whatever they gave when the release was made.
+    pub fn release_environment(&self, id: ReleaseId) -> Result<ConfigVars, StoreError> {
+        let own = self.release_config(id)?;
+        self.read(|db| {
+            let app: Option<String> = db
+                .query_row("SELECT app_id FROM release WHERE id = ?1", [id.to_string()], |row| row.get(0))
+                .optional()?;
+            let app = app.ok_or(StoreError::NotFound("release"))?;
+            let app = AppId::parse(&app).ok_or(StoreError::Damaged("app_id"))?;
+            attachment::with_add_ons(db, &self.key, app, own)
+        })
+    }
+
     /// Makes a release with the app's current config vars and the given slug (or the newest usable one).
     pub async fn create_release(&self, new: NewRelease, now: Timestamp) -> Result<Release, StoreError> {
         let key = self.key.clone();
-        self.write(move |db| insert(db, &key, &new, now)).await
+        self.write(move |db| {
+            app::must_live(db, new.app)?;
+            insert(db, &key, &new, now)
+        })
+        .await
     }
 
     /// Goes back to an older release: its slug and its config vars, which become the app's.
@@ -105,6 +125,7 @@ impl Store {
     ) -> Result<Release, StoreError> {
         let key = self.key.clone();
         self.write(move |db| {
+            app::must_live(db, app)?;
             let mut statement = db.prepare_cached("SELECT * FROM release WHERE id = ?1 AND app_id = ?2")?;
             let old = first(statement.query([to.to_string(), app.to_string()])?, release)?
                 .ok_or(StoreError::NotFound("release"))?;
@@ -116,7 +137,11 @@ impl Store {
             }
             let sealed: Vec<u8> =
                 db.query_row("SELECT config_sealed FROM release WHERE id = ?1", [to.to_string()], |row| row.get(0))?;
-            let config = key.open_config(&sealed)?;
+            let mut config = key.open_config(&sealed)?;
+            // What belongs to an add-on by now is the add-on's to set.
+            for (var, ..) in attachment::owned_vars(db, app)? {
+                config.remove(&var);
+            }
             db.execute(
                 "UPDATE app SET config_sealed = ?2, updated_at = ?3 WHERE id = ?1",
                 params![app.to_string(), key.seal_config(&config)?, Micros(now)],
@@ -236,13 +261,14 @@ pub(crate) fn insert(
         state,
         failure: None,
         run_command: new.run_command,
+        add_on_plans: add_on::plans_of(db, new.app)?,
         created_at: now,
         updated_at: now,
     };
     db.execute(
         "INSERT INTO release (id, app_id, version, cause, description, slug_id, account_id, state, run_command,
-                              config_sealed, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+                              config_sealed, add_on_plans, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)",
         params![
             release.id.to_string(),
             release.app.to_string(),
@@ -254,6 +280,7 @@ pub(crate) fn insert(
             release.state.as_str(),
             release.run_command,
             key.seal_config(&new.config)?,
+            release.add_on_plans.join("\n"),
             Micros(now)
         ],
     )?;
@@ -291,6 +318,7 @@ pub(crate) fn release(row: &Row<'_>) -> Result<Release, StoreError> {
         state: parsed(row, "state", ReleaseState::parse)?,
         failure: row.get("failure")?,
         run_command: row.get("run_command")?,
+        add_on_plans: lines(&row.get::<_, String>("add_on_plans")?),
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })

@@ -89,7 +89,7 @@ async fn an_app_has_a_release_from_the_start_and_its_name_is_taken() {
     let again = fixture.store.create_app(AppName::parse("shop").unwrap(), fixture.account.id, now()).await;
     assert_eq!(again.unwrap_err().to_string(), "Name shop is already taken");
 
-    fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
+    fixture.store.destroy_app(fixture.app.id, fixture.account.id, now()).await.unwrap();
     let second = fixture.store.create_app(AppName::parse("shop").unwrap(), fixture.account.id, now()).await.unwrap();
     assert_ne!(second.uid, fixture.app.uid, "uids are never used again");
 }
@@ -267,7 +267,7 @@ async fn a_domain_belongs_to_one_app_and_is_free_when_that_is_gone() {
     fixture.store.remove_sni_endpoint(endpoint.id).await.unwrap();
     let left = fixture.store.domains(fixture.app.id).unwrap();
     assert_eq!((left[0].id, left[0].sni_endpoint), (domain.id, None));
-    fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
+    fixture.store.destroy_app(fixture.app.id, fixture.account.id, now()).await.unwrap();
     fixture.store.add_domain(other.id, name(), None, now()).await.unwrap();
 }
 
@@ -327,8 +327,8 @@ async fn a_promotion_copies_the_slug_and_leaves_the_target_its_config() {
     assert_eq!((copy.app, copy.sha256.as_deref()), (target.id, Some("aa")));
     assert_eq!(fixture.store.release_config(release.id).unwrap().len(), 1);
     // The source may go: what was promoted stays.
-    fixture.store.destroy_app(fixture.app.id, now()).await.unwrap();
-    fixture.store.forget_app(fixture.app.id).await.unwrap();
+    fixture.store.destroy_app(fixture.app.id, fixture.account.id, now()).await.unwrap();
+    assert!(fixture.store.forget_app(fixture.app.id).await.unwrap());
     assert!(fixture.store.slug(copy.id).unwrap().is_some());
     assert!(fixture.store.pipeline_couplings().unwrap().is_empty());
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub mod add_ons;
 pub mod berth;
 pub mod catalogue;
 pub mod cron;

@@ -161,7 +161,7 @@ fn change(context: &Context, vars: ConfigVarsUpdate, verb: &str, effect: &Effect
     Ok(())
 }
 
-fn latest_version(client: &ApiClient, app: &str) -> anyhow::Result<Option<u64>> {
+pub(super) fn latest_version(client: &ApiClient, app: &str) -> anyhow::Result<Option<u64>> {
     let latest: Vec<Release> = client.list(&path(&["apps", app, "releases"]), Some("version ..; order=desc, max=1"))?;
     Ok(latest.first().map(|release| release.version))
 }

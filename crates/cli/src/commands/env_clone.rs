@@ -1,10 +1,11 @@
-//! `env:clone`: a new app like another one, with a choice for each of its secrets.
+//! `env:clone`: a new app like another one, with a choice for each of its secrets and add-ons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use wire::platform_api::environments::CloneCreate;
+use wire::platform_api::add_ons::AddOnAttachment;
+use wire::platform_api::environments::{CloneAddOn, CloneCreate, CloneHow};
 use wire::platform_api::{App, ConfigVars};
 
 use super::config::assignment;
@@ -22,10 +23,13 @@ enum Secrets {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  berth env:clone shop shop-staging\n  \
-                  berth env:clone shop shop-staging --secrets blank --copy SENTRY_DSN --from staging.env --yes\n\n\
+                  berth env:clone shop shop-staging --secrets blank --copy SENTRY_DSN --from staging.env --yes\n  \
+                  berth env:clone shop shop-staging --add-on REDIS=attach --add-on SEARCH=leave\n\n\
                   Config vars, formation and buildpacks are taken over; domains, code and jobs are not: deploy or\n\
                   promote to the new app. What looks like a secret is asked for one by one: copy, replace, blank.\n\
-                  With --yes nothing is asked, and secrets that no option names are blank.")]
+                  So are add-ons: attach the same, a new one of the same plan, leave out. A new one takes its values\n\
+                  from --set and --from: --set DATABASE_URL=postgres://… makes one in the place of DATABASE.\n\
+                  With --yes nothing is asked: secrets that no option names are blank, add-ons are left out.")]
 pub struct Clone {
     /// The app to copy
     source: String,
@@ -46,6 +50,9 @@ pub struct Clone {
     /// Give a config var another value; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// What becomes of an add-on; may be given several times
+    #[arg(long, value_name = "NAME=attach|new|leave")]
+    add_on: Vec<String>,
     /// Take values from a .env file
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -64,8 +71,16 @@ enum Choice {
 
 pub(super) fn clone(context: &Context, args: &Clone) -> anyhow::Result<()> {
     let client = context.client()?;
-    let vars: ConfigVars = client.get(&path(&["apps", &args.source, "config-vars"]))?;
+    let mut vars: ConfigVars = client.get(&path(&["apps", &args.source, "config-vars"]))?;
+    let attachments: Vec<AddOnAttachment> = client.list(&path(&["apps", &args.source, "addon-attachments"]), None)?;
+    for (var, attachment) in owned(&attachments) {
+        vars.remove(&var);
+        if [&args.copy, &args.blank, &args.without].iter().any(|keys| keys.contains(&var)) {
+            bail!("{var} belongs to an add-on: say --add-on {attachment}=attach, or {attachment}=leave")
+        }
+    }
     let mut choices = named_choices(args, &vars)?;
+    let add_ons = add_ons(context, args, &attachments, &mut choices)?;
     for (key, value) in &vars {
         if choices.contains_key(key) {
             continue;
@@ -84,7 +99,7 @@ pub(super) fn clone(context: &Context, args: &Clone) -> anyhow::Result<()> {
         };
         choices.insert(key.clone(), choice);
     }
-    let mut body = CloneCreate { name: args.new.clone(), ..CloneCreate::default() };
+    let mut body = CloneCreate { name: args.new.clone(), add_ons, ..CloneCreate::default() };
     let mut blank = Vec::new();
     for (key, choice) in choices {
         match choice {
@@ -103,11 +118,13 @@ pub(super) fn clone(context: &Context, args: &Clone) -> anyhow::Result<()> {
         return Ok(context.out.json(&app)?);
     }
     context.out.line(format_args!(
-        "Made {} like {}: {} config vars copied, {} set.",
+        "Made {} like {}: {} config vars copied, {} set; {} of {} add-ons.",
         app.name,
         args.source,
         body.copy.len(),
-        body.set.len() - blank.len()
+        body.set.len() - blank.len(),
+        body.add_ons.len(),
+        attachments.len()
     ))?;
     if !blank.is_empty() {
         context.out.note(format_args!(
@@ -117,6 +134,95 @@ pub(super) fn clone(context: &Context, args: &Clone) -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The config vars that belong to add-ons, each with the name of its attachment.
+fn owned(attachments: &[AddOnAttachment]) -> BTreeMap<String, String> {
+    let vars = |one: &AddOnAttachment| {
+        let name = one.name.clone();
+        one.config_vars.clone().unwrap_or_default().into_iter().map(move |var| (var, name.clone()))
+    };
+    attachments.iter().flat_map(vars).collect()
+}
+
+/// What becomes of each add-on. Values that were given for a new one are taken out of the choices of config vars.
+fn add_ons(
+    context: &Context,
+    args: &Clone,
+    attachments: &[AddOnAttachment],
+    choices: &mut BTreeMap<String, Choice>,
+) -> anyhow::Result<Vec<CloneAddOn>> {
+    let mut named = named_add_ons(args, attachments)?;
+    let mut wanted = Vec::new();
+    for attachment in attachments {
+        let name = &attachment.name;
+        let mut options = BTreeMap::new();
+        for var in attachment.config_vars.iter().flatten() {
+            let option = var.strip_prefix(&format!("{name}_")).unwrap_or(var);
+            if let Some(Choice::Set(value)) = choices.remove(var) {
+                options.insert(option.to_owned(), value);
+            }
+        }
+        let how = match named.remove(name) {
+            Some(how) => how,
+            None if !options.is_empty() => Some(CloneHow::New),
+            None if args.yes => None,
+            None if context.is_interactive() => ask_about(name)?,
+            None => {
+                let text =
+                    format!("{name} is an add-on: say --add-on {name}=attach, {name}=new or {name}=leave, or --yes");
+                return Err(UsageError(text).into());
+            }
+        };
+        let Some(how) = how else { continue };
+        if how == CloneHow::Attach && !options.is_empty() {
+            bail!("{name} is to be attached as it is, and has another value: choose one")
+        }
+        if how == CloneHow::New && context.is_interactive() && !args.yes {
+            for var in attachment.config_vars.iter().flatten() {
+                let option = var.strip_prefix(&format!("{name}_")).unwrap_or(var);
+                if !options.contains_key(option) {
+                    options.insert(option.to_owned(), prompt::secret(&format!("{var}: "))?.into_exposed());
+                }
+            }
+        }
+        wanted.push(CloneAddOn { attachment: name.clone(), how, options });
+    }
+    Ok(wanted)
+}
+
+fn named_add_ons(args: &Clone, attachments: &[AddOnAttachment]) -> anyhow::Result<BTreeMap<String, Option<CloneHow>>> {
+    let mut named = BTreeMap::new();
+    for text in &args.add_on {
+        let usage = || UsageError("write --add-on NAME=attach, NAME=new or NAME=leave".to_owned());
+        let (name, how) = text.split_once('=').ok_or_else(usage)?;
+        let how = match how {
+            "attach" => Some(CloneHow::Attach),
+            "new" => Some(CloneHow::New),
+            "leave" => None,
+            _other => return Err(usage().into()),
+        };
+        if !attachments.iter().any(|one| one.name == name) {
+            bail!("{} has no add-on {name}", args.source)
+        }
+        if named.insert(name.to_owned(), how).is_some() {
+            bail!("{name} is named twice")
+        }
+    }
+    Ok(named)
+}
+
+fn ask_about(name: &str) -> anyhow::Result<Option<CloneHow>> {
+    loop {
+        let question = format!("{name} (add-on): (a)ttach the same, (n)ew one of the same plan, (l)eave out? ");
+        match prompt::line(&question)?.to_ascii_lowercase().as_str() {
+            "a" | "attach" => return Ok(Some(CloneHow::Attach)),
+            "n" | "new" => return Ok(Some(CloneHow::New)),
+            "l" | "leave" | "leave out" => return Ok(None),
+            "" => bail!("nothing was made"),
+            _other => {}
+        }
+    }
 }
 
 fn named_choices(args: &Clone, vars: &ConfigVars) -> anyhow::Result<BTreeMap<String, Choice>> {

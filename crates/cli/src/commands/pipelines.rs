@@ -47,6 +47,9 @@ pub(super) fn compare(context: &Context, args: &Compare) -> anyhow::Result<()> {
     for kind in comparison.formation.iter().filter(|kind| args.all || kind.differs) {
         row(&kind.process_type, cells(&kind.values));
     }
+    for add_on in comparison.add_ons.iter().filter(|add_on| args.all || add_on.differs) {
+        row(&format!("add-on {}", add_on.attachment), cells(&add_on.values));
+    }
     for var in comparison.config.iter().filter(|var| args.all || var.differs) {
         row(&var.key, cells(&var.values));
     }
@@ -54,7 +57,8 @@ pub(super) fn compare(context: &Context, args: &Compare) -> anyhow::Result<()> {
     let code = if comparison.same_code { "the same code" } else { "different code" };
     let vars = comparison.config.iter().filter(|var| var.differs).count();
     let kinds = comparison.formation.iter().filter(|kind| kind.differs).count();
-    context.out.note(format_args!("{code}; {vars} config vars and {kinds} process types differ"));
+    let add_ons = comparison.add_ons.iter().filter(|add_on| add_on.differs).count();
+    context.out.note(format_args!("{code}; {vars} config vars, {kinds} process types and {add_ons} add-ons differ"));
     Ok(())
 }
 

@@ -43,6 +43,18 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["config:set", "A=b", "--release-phase"], ""),
     (&["config:unset", "A"], ""),
     (&["config:import", "-"], "A=b\n"),
+    (&["addons"], ""),
+    (&["addons", "--all"], ""),
+    (&["addons:services"], ""),
+    (&["addons:plans", "berth-custom"], ""),
+    (&["addons:create", "berth-custom", "--as", "DATABASE", "--url", "-"], "postgres://u:p@h/d\n"),
+    (&["addons:info", "pg"], ""),
+    (&["addons:attach", "pg", "--as", "REPORTS"], ""),
+    (&["addons:detach", "DATABASE"], ""),
+    (&["addons:update", "pg", "--url", "-"], "postgres://u:q@h/d\n"),
+    (&["addons:rename", "pg", "shop-db"], ""),
+    (&["addons:wait", "pg"], ""),
+    (&["addons:destroy", "pg", "--confirm", "shop"], ""),
     (&["ps"], ""),
     (&["ps:scale", "web=1"], ""),
     (&["ps:type", "basic"], ""),
@@ -170,6 +182,31 @@ fn server() -> Server {
         "version": "0", "instance": "0", "mode": "full", "reduced": [], "in_force": [], "data_dir": "/", "domain": "x",
         "http_port": 80, "apps": 1, "dynos": 1, "router": null, "disk_free_bytes": 1
     });
+    let add_on = json!({
+        "actions": [], "addon_service": {"id": NIL, "name": "berth-custom"}, "app": named,
+        "billed_price": {"cents": 0, "contract": false, "unit": "month"},
+        "billing_entity": {"id": NIL, "name": "shop", "type": "app"}, "config_vars": ["DATABASE_URL"],
+        "created_at": "x", "id": NIL, "name": "pg", "plan": {"id": NIL, "name": "berth-custom:external"},
+        "provider_id": "x", "provision_message": "", "state": "provisioned", "updated_at": "x", "web_url": null
+    });
+    let attachment = json!({
+        "addon": {"app": named, "id": NIL, "name": "pg"}, "app": named, "config_vars": ["DATABASE_URL"],
+        "created_at": "x", "id": NIL, "log_input_url": null, "name": "DATABASE", "namespace": null, "updated_at": "x",
+        "web_url": null
+    });
+    let service = json!({
+        "cli_plugin_name": null, "created_at": "x", "human_name": "A service of your own", "id": NIL,
+        "name": "berth-custom", "state": "ga", "supported_generations": [], "supports_multiple_installations": true,
+        "supports_sharing": true, "updated_at": "x"
+    });
+    let plan = json!({
+        "addon_service": {"id": NIL, "name": "berth-custom"}, "compliance": null, "created_at": "x", "default": true,
+        "description": "x", "human_name": "External", "id": NIL, "installable_inside_private_network": false,
+        "installable_outside_private_network": true, "name": "berth-custom:external",
+        "price": {"cents": 0, "contract": false, "unit": "month"}, "space_default": false, "state": "public",
+        "updated_at": "x", "visible": true
+    });
+    let changed = json!({"addon": add_on, "releases": [{"app": named, "release": {"id": NIL, "version": 7}}]});
     let garbage = json!({"items": [], "bytes_total": 0, "deleted": false});
     let source = json!({"source_blob": {"get_url": url("get"), "put_url": url("put")}});
     let session = json!({"created_at": "x", "id": NIL, "logplex_url": url("stream"), "updated_at": "x"});
@@ -271,6 +308,21 @@ fn server() -> Server {
         ("PUT /berth/pipelines/shop/protections/production", &protection),
         ("PUT /berth/pipelines/shop/protections/production/lock", &protection),
         ("DELETE /berth/pipelines/shop/protections/production/lock", &protection),
+        ("GET /addons", &json!([add_on])),
+        ("GET /apps/shop/addons", &json!([add_on])),
+        ("POST /apps/shop/addons", &add_on),
+        ("GET /addons/pg", &add_on),
+        ("PATCH /apps/shop/addons/00000000-0000-0000-0000-000000000000", &add_on),
+        ("DELETE /apps/shop/addons/00000000-0000-0000-0000-000000000000", &add_on),
+        ("GET /addons/pg/addon-attachments", &json!([attachment])),
+        ("PATCH /berth/addons/pg/config", &changed),
+        ("GET /addon-attachments", &json!([attachment])),
+        ("POST /addon-attachments", &attachment),
+        ("DELETE /addon-attachments/00000000-0000-0000-0000-000000000000", &attachment),
+        ("GET /apps/shop/addon-attachments", &json!([])),
+        ("GET /apps/shop/addon-attachments/DATABASE", &attachment),
+        ("GET /addon-services", &json!([service])),
+        ("GET /addon-services/berth-custom/plans", &json!([plan])),
         ("GET /berth/apps/shop/notifications", &json!([notification])),
         ("POST /berth/apps/shop/notifications", &notification),
         ("DELETE /berth/apps/shop/notifications/1", &notification),
@@ -355,7 +407,7 @@ fn every_command_prints_json_and_nothing_else() {
     for (args, input) in COMMANDS {
         // What is served depends on what was asked before, so each one has a server of its own.
         let server = server();
-        if args[0].starts_with("config:") || args[0] == "releases:info" {
+        if args[0].starts_with("config:") || args[0].starts_with("addons:") || args[0] == "releases:info" {
             server.on(
                 "GET /berth/apps/shop/releases/6",
                 [Reply::json(&json!({

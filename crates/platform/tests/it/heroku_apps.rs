@@ -30,8 +30,6 @@ fn heroku_makes_shows_renames_and_destroys_apps() {
     platform.heroku_fails("access:add ada@example.com -a store").shows("berth people:add");
     platform.heroku("features -a store");
     platform.heroku("labs -a store").shows("User Features admin@localhost");
-    platform.heroku("addons -a store").shows("No add-ons for app store");
-    platform.heroku_fails("addons:create heroku-postgresql -a store").shows("no add-ons yet");
     platform.heroku("buildpacks:add https://example.com/pack.tgz -a store").shows("Buildpack added");
     platform.heroku("buildpacks -a store").shows("https://example.com/pack.tgz");
     platform.heroku("buildpacks:clear -a store").shows("Buildpacks cleared");

@@ -42,6 +42,7 @@ mod examples;
 mod fuzz_api;
 mod git_push;
 mod health;
+mod heroku_addons;
 mod heroku_apps;
 mod heroku_auth;
 mod heroku_code;

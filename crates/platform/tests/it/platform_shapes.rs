@@ -14,9 +14,6 @@ use crate::platform::TestPlatform;
 use crate::source::Source;
 use crate::wait::wait_for;
 
-/// Requests for what there is none of, which `platform_links` asks for.
-const WITHOUT_ANSWER: [&str; 4] = ["/addons/{add_on}", "/addon-attachments/", "/actions/add", "/apps/{app}/addons/"];
-
 struct Client<'a> {
     platform: &'a TestPlatform,
     form: Form,
@@ -65,6 +62,7 @@ fn every_served_request_answers_as_herokus_in_both_forms() {
         the_processes(&client, shop);
         the_addresses(&client, shop);
         the_listeners(&client, shop);
+        the_add_ons(&client, shop);
         the_pipeline(&client, shop, copy);
         client.ask("DELETE", &format!("/apps/{copy}"), &Value::Null);
 
@@ -74,7 +72,6 @@ fn every_served_request_answers_as_herokus_in_both_forms() {
         let asked = client.asked.borrow();
         let left: Vec<&str> = served
             .filter(|served| !asked.contains(*served))
-            .filter(|served| !WITHOUT_ANSWER.iter().any(|path| served.contains(path)))
             .collect();
         assert!(left.is_empty(), "never asked: {left:#?}");
     }
@@ -240,6 +237,42 @@ fn the_listeners(client: &Client<'_>, app: &str) {
     let path = of(&format!("/webhooks/{}", text(&webhook, "id")));
     client.ask("PATCH", &path, &json!({"level": "sync"}));
     client.ask("DELETE", &path, &Value::Null);
+}
+
+fn the_add_ons(client: &Client<'_>, app: &str) {
+    let of = |rest: &str| format!("/apps/{app}{rest}");
+    let service = client.list("/addon-services");
+    let path = format!("/addon-services/{}", text(&service, "name"));
+    let plan = client.list(&format!("{path}/plans"));
+    assert_eq!(client.get(&format!("/plans/{}", text(&plan, "id"))), plan);
+    client.list(&format!("{path}/region-capabilities"));
+    client.list("/addon-region-capabilities");
+    client.list("/regions/local/addon-region-capabilities");
+
+    let body = json!({"plan": plan["name"], "config": {"url": "postgres://h/d"}});
+    let made = client.ask("POST", &of("/addons"), &body);
+    assert_eq!(client.list(&of("/addons")), made);
+    assert_eq!(client.list("/addons"), made);
+    assert_eq!(client.list("/users/~/addons"), made);
+    let path = format!("/addons/{}", text(&made, "name"));
+    assert_eq!(client.ask("POST", "/actions/addons/resolve", &json!({"addon": "DATABASE", "app": app}))[0], made);
+    assert_eq!(client.get(&format!("{path}/config"))[0]["value"], "postgres://h/d");
+    let body = json!({"config": [{"name": "URL", "value": "postgres://h/e"}]});
+    assert_eq!(client.ask("PATCH", &format!("{path}/config"), &body)[0]["value"], "postgres://h/e");
+    for empty in ["log-drains", "webhooks", "webhook-deliveries", "webhook-events"] {
+        assert_eq!(client.get(&format!("{path}/{empty}")), json!([]), "{empty}");
+    }
+    let body = json!({"addon": made["id"], "app": app, "name": "SECOND"});
+    let second = client.ask("POST", "/addon-attachments", &body);
+    client.list("/addon-attachments");
+    client.list(&of("/addon-attachments"));
+    client.list(&format!("{path}/addon-attachments"));
+    let wanted = json!({"addon_attachment": "SECOND_URL", "app": app});
+    assert_eq!(client.ask("POST", "/actions/addon-attachments/resolve", &wanted)[0], second);
+    client.ask("DELETE", &format!("/addon-attachments/{}", text(&second, "id")), &Value::Null);
+    let path = of(&format!("/addons/{}", text(&made, "id")));
+    client.ask("PATCH", &path, &json!({"name": format!("{app}-db")}));
+    client.ask("DELETE", &path, &json!({}));
 }
 
 fn the_pipeline(client: &Client<'_>, app: &str, copy: &str) {

@@ -99,7 +99,7 @@ async fn a_token_of_an_app_carries_its_scope_and_goes_with_the_app() {
     assert_eq!((found.scopes.as_slice(), found.app), (&both[..], Some(app)));
     let token = &store.tokens(account.id).unwrap()[0];
     assert_eq!((token.scopes.as_slice(), token.app), (&both[..], Some(app)));
-    store.destroy_app(app, at(2)).await.unwrap();
+    store.destroy_app(app, account.id, at(2)).await.unwrap();
     store.forget_app(app).await.unwrap();
     assert_eq!(store.authenticate(&text, at(3)).unwrap(), None);
     // One that has lost its app, or never had one, is good for nothing.

@@ -55,6 +55,8 @@ pub struct Comparison {
     pub same_code: bool,
     pub config: Vec<ComparedConfigVar>,
     pub formation: Vec<ComparedProcessType>,
+    #[serde(default)]
+    pub add_ons: Vec<ComparedAttachment>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,17 @@ pub struct ComparedProcessType {
     pub differs: bool,
 }
 
+/// An add-on's name in one app at least.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparedAttachment {
+    /// `DATABASE`
+    pub attachment: String,
+    /// By app: `berth-custom:external A`; the same letter is the same add-on.
+    pub values: BTreeMap<String, String>,
+    /// Whether an app lacks it, or has another plan.
+    pub differs: bool,
+}
+
 /// `POST /berth/apps/{app}/clone`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloneCreate {
@@ -97,6 +110,28 @@ pub struct CloneCreate {
     /// Config vars with a value of the new app's own.
     #[serde(default)]
     pub set: ConfigVars,
+    /// What becomes of the source's add-ons; one that is not named is left out.
+    #[serde(default)]
+    pub add_ons: Vec<CloneAddOn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneAddOn {
+    /// What the source calls it; the new app calls it the same.
+    pub attachment: String,
+    pub how: CloneHow,
+    /// For a new one that needs to be told something.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloneHow {
+    /// The very same add-on, for both apps.
+    Attach,
+    /// Another one of the same plan.
+    New,
 }
 
 /// `GET /berth/apps/{app}/notifications`.
