@@ -59,3 +59,10 @@ fn cgroups(instance: &str) -> Vec<PathBuf> {
     }
     found
 }
+
+/// The instance's processes with this command line.
+pub(crate) fn running(instance: &str, command: &str) -> Vec<i32> {
+    let line = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_wanted = |pid: &i32| String::from_utf8_lossy(&line(pid)).replace('\0', " ").trim() == command;
+    members(instance).into_iter().filter(is_wanted).collect()
+}

@@ -62,6 +62,7 @@ mod people;
 mod platform_api;
 mod platform_links;
 mod platform_shapes;
+mod races;
 mod rate_limits;
 mod real_software;
 mod releases;

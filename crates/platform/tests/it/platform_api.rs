@@ -80,25 +80,18 @@ fn a_build_that_is_cancelled_ends_and_makes_no_release() {
     let path = format!("/apps/shop/builds/{}", build["id"].as_str().unwrap());
     let ours = format!("/berth{path}");
     assert_eq!(platform.get(&path)["status"], "pending");
-    wait_until("the build's process runs", || !running(&platform, "sleep 1000").is_empty());
+    wait_until("the build's process runs", || !left_over::running(&platform.instance(), "sleep 1000").is_empty());
     let (status, answer) = platform.api("DELETE", &path, &Value::Null).unwrap();
     assert_eq!(status, 202, "{answer}");
     let ended = platform.follow("shop", &build);
     assert_eq!(ended.state, "no release", "{ended:?}");
     assert!(ended.output.contains("compiling"), "{ended:?}");
     assert_eq!(platform.get(&ours)["status"], "canceled");
-    wait_until("the build's process is gone", || running(&platform, "sleep 1000").is_empty());
+    wait_until("the build's process is gone", || left_over::running(&platform.instance(), "sleep 1000").is_empty());
     let (status, answer) = platform.api("DELETE", &path, &Value::Null).unwrap();
     assert_eq!(status, 422, "{answer}");
     assert!(platform.text("shop", "/").starts_with("version=1 "));
     assert_eq!(platform.releases("shop").len(), 2);
-}
-
-/// The instance's processes with this command line.
-fn running(platform: &TestPlatform, command: &str) -> Vec<i32> {
-    let line = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let is_wanted = |pid: &i32| String::from_utf8_lossy(&line(pid)).replace('\0', " ").trim() == command;
-    left_over::members(&platform.instance()).into_iter().filter(is_wanted).collect()
 }
 
 /// The living dynos, by name and id.

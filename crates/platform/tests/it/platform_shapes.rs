@@ -70,9 +70,7 @@ fn every_served_request_answers_as_herokus_in_both_forms() {
         let served =
             page.lines().filter(|line| line.ends_with("| served |")).map(|line| line.split('`').nth(1).unwrap());
         let asked = client.asked.borrow();
-        let left: Vec<&str> = served
-            .filter(|served| !asked.contains(*served))
-            .collect();
+        let left: Vec<&str> = served.filter(|served| !asked.contains(*served)).collect();
         assert!(left.is_empty(), "never asked: {left:#?}");
     }
 }

@@ -1,0 +1,223 @@
+//! Two things at once: each app takes changes one after the other, everybody gets a clear answer, nothing is half-done.
+
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::left_over;
+use crate::platform::TestPlatform;
+use crate::source::Source;
+use crate::wait::wait_until;
+
+impl TestPlatform {
+    /// Sends requests at the same moment, each on a connection of its own, and gives the answers in their order.
+    fn at_once(&self, requests: &[(&str, &str, String, Value)]) -> Vec<(u16, Value)> {
+        let start = Barrier::new(requests.len());
+        thread::scope(|scope| {
+            let send = |(token, method, path, body): &'_ (&str, &str, String, Value)| {
+                start.wait();
+                self.ask_as(token, method, path, body)
+            };
+            let sent: Vec<_> = requests.iter().map(|request| scope.spawn(move || send(request))).collect();
+            sent.into_iter().map(|one| one.join().unwrap()).collect()
+        })
+    }
+
+    /// `shop-staging` and `shop` in a pipeline; the body of a promotion from one to the other.
+    fn line(&self) -> Value {
+        let pipeline = self.ask("POST", "/pipelines", &json!({"name": "line"}));
+        for (app, stage) in [("shop-staging", "staging"), ("shop", "production")] {
+            self.ask("POST", "/pipeline-couplings", &json!({"app": app, "pipeline": pipeline["id"], "stage": stage}));
+        }
+        json!({
+            "pipeline": {"id": pipeline["id"]},
+            "source": {"app": {"id": self.get("/apps/shop-staging")["id"]}},
+            "targets": [{"app": {"id": self.get("/apps/shop")["id"]}}],
+        })
+    }
+
+    /// Every release of an app has ended, the newest that did not fail is the one that serves, and no other.
+    fn is_at_rest(&self, app: &str) -> Value {
+        let releases = self.releases(app);
+        for release in &releases {
+            self.settled(app, release["version"].as_u64().unwrap());
+        }
+        let releases = self.releases(app);
+        let versions: Vec<u64> = releases.iter().map(|release| release["version"].as_u64().unwrap()).collect();
+        assert_eq!(versions, (1..=releases.len() as u64).collect::<Vec<_>>(), "one after the other");
+        let current: Vec<&Value> = releases.iter().filter(|release| release["current"] == true).collect();
+        let newest = releases.iter().rev().find(|release| release["status"] == "succeeded").unwrap();
+        assert_eq!(current, [newest], "{releases:#?}");
+        newest.clone()
+    }
+}
+
+#[test]
+fn two_people_change_config_vars_at_once_and_neither_change_is_lost() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let ada = platform.join("ada@example.com");
+    platform.ask("POST", "/apps/shop/collaborators", &json!({"user": "ada@example.com"}));
+    let change = |who: &str, round: usize| json!({format!("{who}_{round}"): who, "LAST": format!("{who}-{round}")});
+    for round in 0..5 {
+        let path = || "/apps/shop/config-vars".to_owned();
+        let answers = platform.at_once(&[
+            (&platform.token, "PATCH", path(), change("ADMIN", round)),
+            (&ada, "PATCH", path(), change("ADA", round)),
+        ]);
+        assert!(answers.iter().all(|(status, _answer)| *status == 200), "{answers:?}");
+    }
+    let vars = platform.get("/apps/shop/config-vars");
+    let keys: BTreeSet<&String> = vars.as_object().unwrap().keys().collect();
+    assert_eq!(keys.len(), 11, "{vars}");
+    let newest = platform.is_at_rest("shop");
+    assert_eq!(newest["version"], 12, "a release for each change");
+    // What serves has all of it, and the last word of the same one as the app.
+    let last = vars["LAST"].as_str().unwrap();
+    let (output, _status) = platform.run("shop", "printenv LAST ADMIN_4 ADA_4", None);
+    assert_eq!(output.split_whitespace().collect::<Vec<_>>(), [last, "ADMIN", "ADA"]);
+    let by = newest["user"]["email"].as_str().unwrap();
+    assert_eq!(by == "ada@example.com", last.starts_with("ADA"), "{newest} {last}");
+}
+
+#[test]
+fn a_promotion_during_a_deploy_of_the_same_app_loses_neither() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop-staging");
+    platform.create("shop");
+    let promotion = platform.line();
+    let source = Source::app("python-web");
+    platform.serve("shop-staging", &source.clone().version("staged"));
+    platform.serve("shop", &source.clone().version("old"));
+    // A build that goes on when somebody ends what it waits for.
+    let hook = "#!/bin/sh\necho compiling\nsleep 1001 || true\n";
+    let held = source.version("deployed").file("bin/post_compile", hook);
+    let build = platform.build("shop", &held.tar(), false);
+    wait_until("the build runs", || !left_over::running(&platform.instance(), "sleep 1001").is_empty());
+    platform.ask("POST", "/pipeline-promotions", &promotion);
+    platform.shows("shop", "version=staged ");
+    for pid in left_over::running(&platform.instance(), "sleep 1001") {
+        crate::platform::kill(pid, rustix::process::Signal::TERM);
+    }
+    let ended = platform.follow("shop", &build);
+    assert_eq!(ended.state, "serving", "{ended:?}");
+    assert_eq!(platform.is_at_rest("shop")["version"], ended.version, "what was released last serves");
+    platform.shows("shop", "version=deployed ");
+
+    // Both are released at the same moment.
+    let slow = Source::app("python-web").version("deployed").process("release: true");
+    let build = platform.build("shop", &slow.tar(), false);
+    platform.ask("POST", "/pipeline-promotions", &promotion);
+    let deployed = platform.follow("shop", &build);
+    let newest = platform.is_at_rest("shop");
+    let expect = if newest["version"].as_u64() == Some(deployed.version) { "deployed" } else { "staged" };
+    platform.shows("shop", &format!("version={expect} "));
+    assert_eq!(platform.releases("shop").len(), 6);
+}
+
+#[test]
+fn rollbacks_at_once_are_one_after_the_other() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let source = Source::app("python-web");
+    for version in ["one", "two", "three"] {
+        platform.ask("PATCH", "/apps/shop/config-vars", &json!({"GREETING": version}));
+        platform.serve("shop", &source.clone().version(version));
+    }
+    let texts = [(3, "one"), (5, "two")];
+    let requests = texts.map(|(release, _text)| {
+        (platform.token.as_str(), "POST", "/apps/shop/releases".to_owned(), json!({"release": format!("v{release}")}))
+    });
+    let answers = platform.at_once(&requests);
+    let versions: BTreeSet<u64> = answers.iter().map(|(_status, answer)| answer["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, BTreeSet::from([8, 9]), "{answers:?}");
+    let newest = platform.is_at_rest("shop");
+    let won = answers.iter().position(|(_status, answer)| answer["version"] == newest["version"]).unwrap();
+    let text = texts[won].1;
+    // Code and config vars are those of the same release.
+    platform.shows("shop", &format!("version={text} greeting={text} "));
+    assert_eq!(platform.get("/apps/shop/config-vars"), json!({"GREETING": text}));
+}
+
+#[test]
+fn an_app_that_is_destroyed_during_a_build_takes_the_build_with_it() {
+    let Some(platform) = TestPlatform::start() else { return };
+    let source = platform.python_web("shop");
+    let endless = source.clone().version("2").file("bin/post_compile", "#!/bin/sh\necho compiling\nexec sleep 1002\n");
+    let build = platform.build("shop", &endless.tar(), false);
+    let running = || left_over::running(&platform.instance(), "sleep 1002");
+    wait_until("the build runs", || !running().is_empty());
+    let path = || "/apps/shop".to_owned();
+    let change = || ("PATCH", "/apps/shop/config-vars".to_owned(), json!({"A": "1"}));
+    let (method, config, body) = change();
+    let answers = platform.at_once(&[
+        (&platform.token, "DELETE", path(), Value::Null),
+        (&platform.token, "DELETE", path(), Value::Null),
+        (&platform.token, method, config, body),
+    ]);
+    let ended: Vec<u16> = answers[..2].iter().map(|(status, _answer)| *status).collect();
+    assert!(ended.contains(&200) && ended.iter().all(|status| [200, 404].contains(status)), "{answers:?}");
+    assert_eq!(ended.iter().filter(|status| **status == 200).count(), 1, "destroyed once: {answers:?}");
+    assert!([200, 404].contains(&answers[2].0), "{answers:?}");
+    // The name is free at once, and the new app has nothing of the old one.
+    platform.create("shop");
+    assert_eq!(platform.get("/apps/shop/builds"), json!([]));
+    assert_eq!(platform.get("/apps/shop/config-vars"), json!({}));
+    let id = build["id"].as_str().unwrap();
+    assert_eq!(platform.api("GET", &format!("/apps/shop/builds/{id}"), &Value::Null).unwrap().0, 404);
+    wait_until("the build's process is gone", || running().is_empty());
+    // Its output ends, so that whoever follows it is not left hanging.
+    platform.stream(build["output_stream_url"].as_str().unwrap());
+    platform.serve("shop", &source.version("3"));
+    platform.shows("shop", "version=3 ");
+    assert_eq!(platform.releases("shop").len(), 2);
+}
+
+#[test]
+fn an_add_on_that_is_attached_while_it_goes_is_there_or_gone() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    platform.create("worker");
+    let token = platform.token.as_str();
+    let (mut attached, mut destroyed) = (0, 0);
+    for round in 0..12 {
+        let name = format!("pg-{round}");
+        let body = json!({"plan": "berth-custom", "name": name, "config": {"url": "postgres://h/d"}});
+        platform.ask("POST", "/apps/shop/addons", &body);
+        let answers = platform.at_once(&[
+            (token, "POST", "/addon-attachments".to_owned(), json!({"addon": name, "app": "worker", "name": "DB"})),
+            (token, "DELETE", format!("/apps/shop/addons/{name}"), json!({"force": false})),
+        ]);
+        let statuses = (answers[0].0, answers[1].0);
+        let vars = platform.get("/apps/worker/config-vars");
+        match statuses {
+            (201, 422) => {
+                attached += 1;
+                assert_eq!(vars["DB_URL"], "postgres://h/d", "{answers:?}");
+                platform.ask("DELETE", &format!("/apps/shop/addons/{name}"), &json!({"force": true}));
+            }
+            (404, 200) => destroyed += 1,
+            _other => panic!("{answers:?}"),
+        }
+        assert_eq!(platform.get("/apps/worker/config-vars"), json!({}));
+        assert_eq!(platform.get("/addons"), json!([]));
+    }
+    assert_eq!(attached + destroyed, 12);
+    platform.is_at_rest("worker");
+
+    // And an app that goes while something is attached to it.
+    platform.ask(
+        "POST",
+        "/apps/shop/addons",
+        &json!({"plan": "berth-custom", "name": "pg", "config": {"url": "a://b"}}),
+    );
+    let answers = platform.at_once(&[
+        (token, "POST", "/addon-attachments".to_owned(), json!({"addon": "pg", "app": "worker", "name": "DB"})),
+        (token, "DELETE", "/apps/worker".to_owned(), Value::Null),
+    ]);
+    assert!([201, 404].contains(&answers[0].0) && answers[1].0 == 200, "{answers:?}");
+    assert_eq!(platform.get("/addons/pg/addon-attachments").as_array().unwrap().len(), 1, "shop's alone");
+    platform.ask("DELETE", "/apps/shop/addons/pg", &Value::Null);
+}
