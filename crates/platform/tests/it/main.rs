@@ -69,6 +69,7 @@ mod releases;
 mod replacement;
 mod routing;
 mod run_session;
+mod scripts;
 mod second_factor;
 mod traffic;
 mod zero_downtime;

@@ -263,20 +263,25 @@ impl TestPlatform {
 
     /// After a failure: the assertion is the message, but the machine must be clean for the next test.
     fn remove_everything(&self) {
-        let Ok(instance) = fs::read_to_string(self.data().join("instance-id")) else { return };
-        let instance = instance.trim();
-        for _round in 0..50 {
-            let mut pids = left_over::members(instance);
-            pids.extend(left_over::processes(&self.data()).into_iter().map(|(pid, _command)| pid));
-            if pids.is_empty() {
-                break;
-            }
-            pids.into_iter().for_each(|pid| kill(pid, Signal::KILL));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let cleaned = shim::client::clean_up(&self.data().join("run"), instance, &[], &[]);
-        println!("cleaned up: {cleaned:?}, {:?}", shim::host::remove(instance));
+        remove_everything(&self.data());
     }
+}
+
+/// Ends and removes all that a platform with this data directory has left on the machine.
+pub(crate) fn remove_everything(data: &Path) {
+    let Ok(instance) = fs::read_to_string(data.join("instance-id")) else { return };
+    let instance = instance.trim();
+    for _round in 0..50 {
+        let mut pids = left_over::members(instance);
+        pids.extend(left_over::processes(data).into_iter().map(|(pid, _command)| pid));
+        if pids.is_empty() {
+            break;
+        }
+        pids.into_iter().for_each(|pid| kill(pid, Signal::KILL));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let cleaned = shim::client::clean_up(&data.join("run"), instance, &[], &[]);
+    println!("cleaned up: {cleaned:?}, {:?}", shim::host::remove(instance));
 }
 
 impl Drop for TestPlatform {
