@@ -9,10 +9,9 @@ use crate::source::Source;
 use crate::wait::wait_until;
 
 #[test]
-fn heroku_makes_attaches_renames_and_destroys_add_ons() {
+fn heroku_makes_and_shows_add_ons() {
     let Some(platform) = TestPlatform::for_heroku() else { return };
     platform.create("shop");
-    platform.create("worker");
     platform.heroku("addons -a shop").shows("No add-ons for app shop");
     platform.heroku("addons").shows("No add-ons");
     platform.heroku("addons:services").shows("berth-custom").shows("A service of your own");
@@ -34,7 +33,16 @@ fn heroku_makes_attaches_renames_and_destroys_add_ons() {
     assert!(about.status == 200 && about.text().contains("There is no dashboard"), "{}", about.text());
     platform.heroku("releases -a shop").shows("Attach DATABASE (@ref:shop-db)");
     platform.heroku("apps:info -a shop").shows("berth-custom:external");
+    assert!(!platform.log().contains("hunter2"), "no value is ever logged");
+}
 
+#[test]
+fn heroku_attaches_renames_and_destroys_add_ons() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    platform.create("shop");
+    platform.create("worker");
+    let body = json!({"plan": "berth-custom", "name": "shop-db", "config": {"url": "postgres://u:hunter2@h/d"}});
+    platform.ask("POST", "/apps/shop/addons", &body);
     platform.heroku("addons:attach shop-db -a worker --as PRIMARY").shows("done, v2");
     assert_eq!(platform.get("/apps/worker/config-vars"), json!({"PRIMARY_URL": "postgres://u:hunter2@h/d"}));
     platform.heroku("addons -a worker").shows("billed to").shows("as PRIMARY");
