@@ -4,6 +4,7 @@
 //! ports and a credentials file of their own, and leave nothing behind. `BERTH_BENCH=/path/to/berth` measures another
 //! executable.
 
+mod api;
 mod changes;
 mod deploy;
 mod figure;
@@ -26,6 +27,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("deploy", deploy::run),
     ("scale", scale::run),
     ("launch", launch::run),
+    ("api", api::run),
     ("router", router::run),
     ("router-idle", router::idle),
     ("router-changes", changes::run),

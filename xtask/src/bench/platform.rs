@@ -21,15 +21,15 @@ pub(super) const POLL: Duration = Duration::from_millis(5);
 /// Every dyno stops within its grace period, however many there are.
 const STOP_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A /16 that nobody is likely to use.
-const SETTINGS: &str = "[network]\nrange = \"10.230.0.0\"\n";
+/// A /16 that nobody is likely to use, and as many requests as a benchmark makes.
+const SETTINGS: &str = "[network]\nrange = \"10.230.0.0\"\n[api]\nrequests_per_hour = 0\n";
 
 #[derive(Debug)]
 pub(super) struct Platform {
     berth: PathBuf,
     home: TempDir,
     pub(super) http_port: u16,
-    api_port: u16,
+    pub(super) api_port: u16,
     supervisor: Option<Child>,
 }
 
