@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::platform::TestPlatform;
 use crate::source::Source;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 /// A source whose build runs this script.
 fn hooked(script: &str) -> Source {
@@ -168,6 +168,7 @@ fn a_build_is_confined_as_a_dyno_is_and_weighs_less() {
         ("VICTIM_RUN", data.join("run").join(&victim.id).display().to_string()),
     ]
     .into();
+    wait_until("the victim's other port is open", || TcpStream::connect(&targets["VICTIM_OTHER_ADDRESS"]).is_ok());
     let script = Source::app("probe").files["probe.py"].clone();
     let unconfined = Command::new("/usr/bin/python3")
         .args(["-c", std::str::from_utf8(&script).unwrap()])

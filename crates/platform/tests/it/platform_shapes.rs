@@ -36,13 +36,14 @@ impl Client<'_> {
 
     /// Asks for a list that must not be empty, and for its first member by id, which must be the same.
     fn list(&self, path: &str) -> Value {
-        let list = self.get(path);
-        let first = list.get(0).unwrap_or_else(|| panic!("{path}: nothing in {list}")).clone();
-        let one = format!("{path}/{}", text(&first, "id"));
-        if link_of(self.form, "GET", &one).is_some() {
-            assert_eq!(self.get(&one), first, "{one}");
-        }
-        first
+        // What changes meanwhile, like a delivery's attempts, is asked for again.
+        wait_for(&format!("{path} and its first member agree"), || {
+            let list = self.get(path);
+            let first = list.get(0).unwrap_or_else(|| panic!("{path}: nothing in {list}")).clone();
+            let one = format!("{path}/{}", text(&first, "id"));
+            let agrees = link_of(self.form, "GET", &one).is_none() || self.get(&one) == first;
+            agrees.then_some(first)
+        })
     }
 }
 
