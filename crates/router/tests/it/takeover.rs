@@ -128,9 +128,15 @@ fn requests_under_way_finish_in_the_old_router_while_the_new_one_serves() {
     assert_eq!(server.generation_at_connect(), 3);
     assert_eq!(in_flight(&new, &mut server, &dyno), 1);
     // A kept connection gets its answer, and is told that it is the last one.
-    kept.send("GET /.well-known/berth/health HTTP/1.1\r\nhost: x\r\n\r\n");
-    let health = kept.response();
-    assert_eq!((health.status(), health.header("connection")), (503, Some("close")));
+    let mut connection = None;
+    let asks = || {
+        kept.send("GET /.well-known/berth/health HTTP/1.1\r\nhost: x\r\n\r\n");
+        let health = kept.response();
+        connection = health.header("connection").map(str::to_owned);
+        health.status() == 503
+    };
+    wait_until(asks, "the old one to say that it ends");
+    assert_eq!(connection.as_deref(), Some("close"));
     kept.expect_end();
     for _request in 0..20 {
         let answer = fixture.ask("/after").response();
