@@ -292,8 +292,10 @@ impl Session {
     /// Goes on over a new link; an older one is not worth waiting for.
     fn take(&mut self, link: Link) {
         self.words.clear();
-        let known = self.output.from(link.received, 0);
-        if known.is_err() {
+        // What the client has needs no word of its own on the new link: where it has everything, none would come, and a
+        // full store would wait for it for ever.
+        let resumed = self.output.from(link.received, 0).and_then(|_rest| self.output.acknowledge(link.received));
+        if resumed.is_err() {
             let message = "The client asks for output that it has said to have.".to_owned();
             drop(link.outgoing.try_send(FromServer::Failed { message }));
             return;
