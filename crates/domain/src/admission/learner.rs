@@ -96,6 +96,9 @@ const EVIDENCE_LASTS: Duration = Duration::from_secs(10);
 /// Latency so many times that of a lower limit is a reason to look whether that one is enough.
 const SUSPICIOUS: f64 = 1.25;
 
+/// Latency up to so many times that of a lower limit is the same.
+const AS_FAST: f64 = 1.1;
+
 /// How long a confirmation is beyond suspicion.
 const VERIFIED_FOR: Duration = Duration::from_secs(2);
 
@@ -105,6 +108,7 @@ const OVERSHOT: f64 = 1.5;
 /// Fewer completions at low limits are no base for a comparison, and so many are beyond doubt.
 const LOW_COMPLETIONS_MIN: f64 = 4.0;
 const LOW_COMPLETIONS_KNOWN: f64 = 16.0;
+const LOW_COMPLETIONS_SOME: f64 = 8.0;
 
 /// Whether a hint should be replaced by what is learned: it wavers all the time.
 pub fn is_news(hint: Option<u32>, learned: u32) -> bool {
@@ -151,6 +155,7 @@ pub struct Learner {
 struct Low {
     seconds: f64,
     completions: f64,
+    limit: f64,
 }
 
 /// What every dyno may have beyond its limit because nothing comes from any of them while somebody waits.
@@ -433,6 +438,12 @@ impl Learner {
         }
     }
 
+    /// Answers take no longer than at a limit of half as many or fewer: there is a worker for each, and looking whether
+    /// fewer would do costs answers.
+    fn is_as_fast_as_low(&self) -> bool {
+        self.low.completions >= LOW_COMPLETIONS_SOME && 2.0 * self.low.limit <= self.workers && self.slower() < AS_FAST
+    }
+
     fn is_suspicious(&self, now: Duration) -> bool {
         let verified = self.verified.is_some_and(|verified| now.saturating_sub(verified) < VERIFIED_FOR);
         self.slower() > SUSPICIOUS && !verified
@@ -457,7 +468,8 @@ impl Learner {
         let down = base > 1
             && (self.evidence.is_some() || too_late)
             && (suspicious || self.confirmed > 0)
-            && self.confirmed % 4 == 1;
+            && self.confirmed % 4 == 1
+            && !self.is_as_fast_as_low();
         let level = if down {
             // If the answers have become slower because there are fewer workers, this is how many.
             rounded(self.workers * if too_late { DESCENT_LATE } else { DESCENT }.min(1.0 / slower)).min(base - 1)
@@ -490,11 +502,16 @@ impl Learner {
         let settled = now + settling;
         self.turn = (self.turn + wanted.max(1)) % counts.len();
         let certainty = match (bold && self.cold, late && !self.cold) {
-            (_any, true) => Certainty { to_adopt: 3.0, to_reject: 1.6, completions_max: 60.0 },
-            (true, false) => Certainty { to_adopt: 1.1, to_reject: 1.4, completions_max: 60.0 },
-            (false, false) if suspicious => Certainty { to_adopt: 2.0, to_reject: 2.5, completions_max: 200.0 },
-            (false, false) if down => Certainty { to_adopt: 3.5, to_reject: 1.6, completions_max: 400.0 },
-            (false, false) => Certainty { to_adopt: 3.0, to_reject: 2.0, completions_max: 400.0 },
+            (_any, true) => Certainty { to_adopt: 3.0, to_reject: 1.6, completions_max: 60.0, error_max: 0.3 },
+            // To stay far below what the dynos could do costs more than a trial that lasts.
+            (true, false) => Certainty { to_adopt: 1.1, to_reject: 2.0, completions_max: 60.0, error_max: 0.4 },
+            (false, false) if suspicious => {
+                Certainty { to_adopt: 2.0, to_reject: 2.5, completions_max: 200.0, error_max: 0.3 }
+            }
+            (false, false) if down => {
+                Certainty { to_adopt: 3.5, to_reject: 1.6, completions_max: 400.0, error_max: 0.3 }
+            }
+            (false, false) => Certainty { to_adopt: 3.0, to_reject: 2.0, completions_max: 400.0, error_max: 0.3 },
         };
         self.trial = Some(Trial { level, base, started: now, settled, probes, others, certainty });
     }
@@ -633,7 +650,9 @@ impl Learner {
         let known = self.low.completions.min(MEMORY_COMPLETIONS_ALONE);
         if known < LOW_COMPLETIONS_KNOWN || seconds < SUSPICIOUS * self.low.seconds {
             let all = known + completions;
-            self.low = Low { seconds: (self.low.seconds * known + seconds * completions) / all, completions: all };
+            let limit = if known > 0.0 { limit.max(self.low.limit) } else { limit };
+            self.low =
+                Low { seconds: (self.low.seconds * known + seconds * completions) / all, completions: all, limit };
         }
     }
 

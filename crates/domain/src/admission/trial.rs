@@ -21,9 +21,6 @@ const CYCLES_MIN: f64 = 0.75;
 /// Answers that come with a larger dispersion say too little to refuse anybody for it.
 const UNEVEN: f64 = 4.0;
 
-/// An error this small against the distance of the two limits leaves no doubt: the truth is between them.
-const SURE: f64 = 0.3;
-
 #[derive(Debug)]
 pub(crate) struct Trial {
     /// The limit of the probes; the others stay at `base`.
@@ -46,6 +43,8 @@ pub(crate) struct Certainty {
     pub(crate) to_reject: f64,
     /// Completions of the probes after which the best guess is taken.
     pub(crate) completions_max: f64,
+    /// An error this small against the distance of the two limits says enough: the truth is between them.
+    pub(crate) error_max: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -127,7 +126,9 @@ impl Trial {
         match () {
             () if distance >= self.certainty.to_adopt => Verdict::Adopt { gain },
             () if distance <= -self.certainty.to_reject => Verdict::Reject { gain, sure: -distance },
-            () if completions < self.certainty.completions_max && error > SURE * ratio.abs() => Verdict::Open,
+            () if completions < self.certainty.completions_max && error > self.certainty.error_max * ratio.abs() => {
+                Verdict::Open
+            }
             () if distance >= 0.0 => Verdict::Adopt { gain },
             () => Verdict::Reject { gain, sure: -distance },
         }

@@ -71,7 +71,7 @@ fn lanes_of_unknown_workers_and_service_times_reach_what_a_told_router_does() {
     }
     println!("mean {sums:.3?}");
     // Below a second's worth of answers per dyno, it takes seconds until anything is known.
-    let least = if lanes.is_some() { 0.90 } else { 0.85 };
+    let least = if lanes.is_some() { 0.93 } else { 0.85 };
     assert!(sums.iter().all(|share| *share > least), "{sums:?}");
 }
 
@@ -89,11 +89,15 @@ fn a_change_of_the_number_of_workers_is_found_out() {
 
 #[test]
 fn a_dyno_ten_times_slower_takes_its_share_and_no_more() {
-    let mut lane = Lane::new(2, 0.050, Service::Uniform, 2.0, 5);
-    lane.slowness = vec![1.0, 1.0, 1.0, 10.0];
-    let report = run(&lane);
-    let share = goodput(&lane, &report, 0.0, lane.duration);
-    assert!(share > 0.95, "{share} {:?}", report.history);
+    let share = |seed: u64| {
+        let mut lane = Lane::new(2, 0.050, Service::Uniform, 2.0, seed);
+        lane.slowness = vec![1.0, 1.0, 1.0, 10.0];
+        let report = run(&lane);
+        goodput(&lane, &report, 0.0, lane.duration)
+    };
+    let shares: Vec<f64> = (1..=10).map(share).collect();
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    assert!(mean > 0.97 && shares.iter().all(|share| *share > 0.93), "{mean} {shares:.3?}");
 }
 
 /// Also soon after a cold start, when nothing is proved yet, and however regular the service is.
