@@ -142,8 +142,7 @@ impl Session {
 
     /// Carries bytes over one connection.
     fn exchange(&mut self, mut socket: Socket) -> anyhow::Result<Ended> {
-        let mut link =
-            Link { sent: 0, end_sent: false, welcomed: false, heard: Instant::now(), words: VecDeque::new() };
+        let mut link = Link { sent: 0, end_sent: false, welcomed: false, words: VecDeque::new() };
         if self.terminal {
             link.words.extend(size());
         }
@@ -166,7 +165,6 @@ impl Session {
     fn step(&mut self, socket: &mut Socket, link: &mut Link) -> Result<Option<Exited>, StepError> {
         let before = self.received;
         while let Some(bytes) = socket.read()? {
-            link.heard = Instant::now();
             match FromServer::parse(&bytes).map_err(|error| StepError::Fatal(error.into()))? {
                 FromServer::Welcome { offset } => {
                     // It has arrived, but there is room for more only when it is written.
@@ -192,7 +190,7 @@ impl Session {
             self.send(socket, link)?;
         }
         let flushed = socket.flush()?;
-        if link.heard.elapsed() > SILENCE_MAX {
+        if socket.silent_for() > SILENCE_MAX {
             return Err(StepError::Cut);
         }
         let wanted = if flushed { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
@@ -268,7 +266,6 @@ struct Link {
     sent: u64,
     end_sent: bool,
     welcomed: bool,
-    heard: Instant,
     words: VecDeque<FromClient>,
 }
 

@@ -6,7 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustls::pki_types::ServerName;
@@ -31,7 +31,11 @@ enum Stream {
 }
 
 #[derive(Debug)]
-pub(crate) struct Socket(WebSocket<Stream>);
+pub(crate) struct Socket {
+    web_socket: WebSocket<Stream>,
+    /// When the server last gave a sign of life: a message, or a ping.
+    heard: Instant,
+}
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -59,8 +63,8 @@ impl Socket {
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max));
         match tungstenite::client::client_with_config(request, stream, Some(config)) {
-            Ok((socket, _answer)) => {
-                let socket = Self(socket);
+            Ok((web_socket, _answer)) => {
+                let socket = Self { web_socket, heard: Instant::now() };
                 socket.tcp().set_nonblocking(true).map_err(|error| ConnectError::Cut(error.into()))?;
                 Ok(socket)
             }
@@ -89,36 +93,45 @@ impl Socket {
     /// The connection is cut, or was closed by the server.
     pub(crate) fn read(&mut self) -> Result<Option<Vec<u8>>, tungstenite::Error> {
         loop {
-            match self.0.read() {
-                Ok(Message::Binary(bytes)) => return Ok(Some(bytes.to_vec())),
-                Ok(Message::Close(_)) => return Err(tungstenite::Error::ConnectionClosed),
-                Ok(_other) => {}
+            let message = match self.web_socket.read() {
+                Ok(message) => message,
                 Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error),
+            };
+            self.heard = Instant::now();
+            match message {
+                Message::Binary(bytes) => return Ok(Some(bytes.to_vec())),
+                Message::Close(_) => return Err(tungstenite::Error::ConnectionClosed),
+                _other => {}
             }
         }
     }
 
+    /// How long nothing has come, as of the last [`Self::read`].
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.heard.elapsed()
+    }
+
     /// Takes a message to send; [`Self::flush`] sends it.
     pub(crate) fn write(&mut self, bytes: Vec<u8>) -> Result<(), tungstenite::Error> {
-        waits(self.0.write(Message::Binary(bytes.into()))).map(drop)
+        waits(self.web_socket.write(Message::Binary(bytes.into()))).map(drop)
     }
 
     /// Whether everything is on its way.
     pub(crate) fn flush(&mut self) -> Result<bool, tungstenite::Error> {
-        waits(self.0.flush())
+        waits(self.web_socket.flush())
     }
 
     /// Says that this was all, and waits for as long as a network usually takes.
     pub(crate) fn close(mut self) {
         // The other side may have gone first.
         drop(self.tcp().set_nonblocking(false));
-        drop(self.0.close(None));
-        while self.0.read().is_ok() {}
+        drop(self.web_socket.close(None));
+        while self.web_socket.read().is_ok() {}
     }
 
     fn tcp(&self) -> &TcpStream {
-        match self.0.get_ref() {
+        match self.web_socket.get_ref() {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => &stream.sock,
         }
@@ -210,5 +223,38 @@ impl Write for Stream {
             Self::Plain(stream) => stream.flush(),
             Self::Tls(stream) => stream.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use domain::secret::Secret;
+
+    use super::*;
+    use crate::server_url::ServerUrl;
+
+    #[test]
+    fn a_ping_is_a_sign_of_life() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = ServerUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let serving = thread::spawn(move || {
+            let mut socket = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+            socket.send(Message::Ping(Vec::new().into())).unwrap();
+            // Until the client has gone.
+            while socket.read().is_ok() {}
+        });
+        let login = Login { server, token: Secret::new("t".to_owned()), authority: None };
+        let mut socket = Socket::connect(&login, "/", 1024).unwrap();
+        let long_ago = Duration::from_secs(60);
+        socket.heard = Instant::now().checked_sub(long_ago).unwrap();
+        while socket.silent_for() >= long_ago {
+            assert_eq!(socket.read().unwrap(), None);
+            thread::yield_now();
+        }
+        socket.close();
+        serving.join().unwrap();
     }
 }
