@@ -4,11 +4,11 @@
 //! another site can neither read the one nor send the other (`SameSite=Strict`). The page cannot be framed, so nobody
 //! can be led to press its button unseen.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::response::{IntoResponse as _, Response};
 use domain::access::Scope;
+use domain::ip_network::IpNetwork;
 use domain::secret::Secret;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -138,7 +138,7 @@ impl LoginPage<'_> {
         if !state.signer.check_token(&form_subject(self.action, browser), &form.form, state.now()) {
             return Err(stale());
         }
-        if let Err(wait) = state.logins.take(&address(peer), state.now()) {
+        if let Err(wait) = state.logins.take(&client(peer), state.now()) {
             let minutes = wait.as_secs() / 60 + 1;
             return Err(ApiError::rate_limited(format!(
                 "Too many attempts to log in from your address: wait {minutes} min."
@@ -212,9 +212,9 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whom attempts are counted for.
-fn address(peer: &Peer) -> Option<IpAddr> {
+fn client(peer: &Peer) -> Option<IpNetwork> {
     match peer {
-        Peer::Network { address, .. } => Some(address.ip()),
+        Peer::Network { address, .. } => Some(IpNetwork::of_client(address.ip())),
         Peer::LocalAdministrator => None,
     }
 }

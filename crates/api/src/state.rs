@@ -1,11 +1,11 @@
 //! What handlers share.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::dyno_size::DynoSize;
 use domain::id::{AccountId, AppId};
+use domain::ip_network::IpNetwork;
 use jiff::Timestamp;
 use store::Store;
 use telemetry::log_store::LogStore;
@@ -79,8 +79,8 @@ pub struct ApiState {
     pub signer: UrlSigner,
     /// Requests of each account.
     pub requests: RateLimiter<AccountId>,
-    /// Attempts to log in by browser, of each address.
-    pub logins: RateLimiter<Option<IpAddr>>,
+    /// Attempts to log in by browser, of each client.
+    pub logins: RateLimiter<Option<IpNetwork>>,
     pub browser_logins: BrowserLogins,
     pub grants: Grants,
     pub platform: Arc<dyn Platform>,

@@ -7,17 +7,32 @@ use std::str::FromStr;
 use thiserror::Error;
 
 /// Addresses that begin with the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpNetwork {
     address: IpAddr,
     bits: u8,
 }
+
+/// What a provider gives to one customer at least (RFC 6177): whoever has it has all addresses in it.
+const CUSTOMER_BITS: u8 = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a network; write it as 10.0.0.0/8 or 2001:db8::/32, or a single address")]
 pub struct IpNetworkError(String);
 
 impl IpNetwork {
+    /// The addresses that one client can speak from, as far as one of them tells.
+    pub fn of_client(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self { address: address.into(), bits: 32 },
+            IpAddr::V6(address) => {
+                let host_bits = 128 - u32::from(CUSTOMER_BITS);
+                let network = Ipv6Addr::from(masked6(address, CUSTOMER_BITS) << host_bits);
+                Self { address: network.into(), bits: CUSTOMER_BITS }
+            }
+        }
+    }
+
     /// An IPv4 address that came in through an IPv6 socket counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -78,6 +93,18 @@ mod tests {
         check("1.2.3.4/32", "1.2.3.5", false);
         check("2606:4700::/32", "2606:4700:1::1", true);
         check("2606:4700::/32", "2606:4701::1", false);
+    }
+
+    #[test]
+    fn a_client_has_one_ipv4_address_or_a_network_of_ipv6() {
+        let check = |address: &str, expect: &str| {
+            assert_eq!(IpNetwork::of_client(address.parse().unwrap()).to_string(), expect);
+        };
+        check("192.0.2.7", "192.0.2.7/32");
+        check("::ffff:192.0.2.7", "192.0.2.7/32");
+        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64");
+        check("2001:db8:1:2::", "2001:db8:1:2::/64");
+        check("::1", "::/64");
     }
 
     #[test]

@@ -64,11 +64,6 @@ impl Default for RateLimit {
     }
 }
 
-/// Whether nothing is missing any more, so that nothing need be kept of the bucket.
-pub fn is_full(full_at: Timestamp, now: Timestamp) -> bool {
-    full_at <= now
-}
-
 /// What is missing of a full bucket, as the time that it takes to come back. Never more than an hour: a clock that was
 /// set back must not shut anybody out for longer.
 fn missing(full_at: Option<Timestamp>, now: Timestamp) -> Duration {
@@ -170,7 +165,7 @@ mod tests {
             let limit = limit(per_hour);
             let (bucket, now) = (at(i64::from(bucket)), at(i64::from(now)));
             prop_assert!(limit.remaining(Some(bucket), now) <= per_hour);
-            if is_full(bucket, now) {
+            if bucket <= now {
                 prop_assert_eq!(limit.remaining(Some(bucket), now), per_hour);
             }
             if let Taken::Refused { wait } = limit.take(Some(bucket), now) {

@@ -41,7 +41,7 @@ use crate::{dns_role, network, settings};
 /// Where the store keeps the range of the dynos' network: living dynos have addresses in it.
 const DYNO_RANGE: &str = "dyno_network_range";
 
-/// Attempts to log in by browser from one address, in an hour. Who came through a tunnel shares one.
+/// Attempts to log in by browser from one address, or one /64 of IPv6, in an hour. Who came through a tunnel shares one.
 const LOGINS: RateLimit = RateLimit::per_hour(NonZeroU32::new(120).expect("a positive number"));
 
 pub(crate) fn run(options: &PlatformOptions) -> Result<()> {
