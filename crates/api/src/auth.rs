@@ -105,8 +105,8 @@ pub(crate) struct ReachedApp(pub(crate) App);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Remaining(pub(crate) u32);
 
-/// The one request that takes nothing from the rate limit: it asks for it.
-const FREE_ROUTE: &str = "/account/rate-limits";
+/// Requests that take nothing from the rate limit: what asks for it, and connections within a session that was counted.
+const FREE_ROUTES: [&str; 2] = ["/account/rate-limits", exec::visit::ROUTE];
 
 /// Lets a request pass if it carries a valid token, or comes from root over the local socket, and neither the rate
 /// limit nor the policy stands against it. Mutations are recorded.
@@ -136,7 +136,7 @@ fn identify(state: &ApiState, parts: &mut Parts) -> ApiResult<Actor> {
 
 /// Takes a request from the asker's rate limit. Root on the machine and the hooks of pushes have none.
 fn count(state: &ApiState, actor: &Actor, request: &Request) -> ApiResult<()> {
-    let is_free = request.extensions().get::<MatchedPath>().is_some_and(|route| route.as_str() == FREE_ROUTE);
+    let is_free = request.extensions().get::<MatchedPath>().is_some_and(|route| FREE_ROUTES.contains(&route.as_str()));
     if actor.token.is_none() || is_free {
         return Ok(());
     }

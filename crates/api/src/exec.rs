@@ -1,4 +1,4 @@
-//! Sessions in dynos that run: `heroku ps:exec`, `ps:copy`, `ps:forward`, `ps:socks`.
+//! Sessions in dynos that run: `ps:exec`, `ps:copy`, `ps:forward`, `ps:socks`, of Heroku's client and of our own.
 //!
 //! ```text
 //!  client                                              this server
@@ -6,12 +6,16 @@
 //!    SSH on the API port, with that name and key ──────► a visit to the dyno's sandbox for each channel
 //! ```
 //!
+//! Our own client needs neither SSH nor a key: it begins with `POST …/visits`, judged and audited alike, and opens a
+//! WebSocket for each visit ([`visit`]).
+//!
 //! Compat: the `heroku` client asks paths of a host of its own, where its credentials name the app ([`lead`]), and
 //! speaks SSH to port 80 of the host that it is told.
 
 mod channel;
 mod credentials;
 mod ssh;
+pub(crate) mod visit;
 
 use std::sync::Arc;
 
@@ -19,7 +23,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use domain::attach::TerminalSize;
 use domain::dyno::DynoState;
+use domain::id::DynoId;
 use domain::ssh_key::SshKey;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
@@ -27,6 +33,7 @@ use serde_json::{Value, json};
 use store::app::App;
 use store::dyno::Dyno;
 use wire::platform_api::exec::{ExecKey, ExecRequest, ExecReservation, ExecSession};
+use wire::shim::{Environment, Terminal, Visit};
 
 use crate::auth::{Actor, token_of};
 use crate::error::{ApiError, ApiResult};
@@ -131,10 +138,7 @@ pub(crate) async fn open(
     Body(body): Body<ExecRequest>,
 ) -> ApiResult<Json<ExecSession>> {
     let key = SshKey::parse(&body.client_key).map_err(|error| ApiError::invalid(error.to_string()))?;
-    let dyno = find(&state, &app, &name)?;
-    state.log_api(app.id, &format!("Opening {} to a session of user {}", dyno.name, actor.account.email));
-    let session = Session { account: actor.id(), token: actor.token, app: app.id, dyno: dyno.id, key: key.base64 };
-    let client_user = state.exec.credentials.open(session, state.now());
+    let (client_user, _dyno) = begin(&state, &actor, &app, &name, Some(key.base64))?;
     Ok(Json(ExecSession {
         tunnel_host: tunnel_host.map_or_else(|| origin.host().to_owned(), |axum::Extension(TunnelHost(host))| host),
         client_user,
@@ -143,12 +147,51 @@ pub(crate) async fn open(
     }))
 }
 
+/// Gives the name of a session that has begun.
+fn begin(state: &ApiState, actor: &Actor, app: &App, name: &str, key: Option<String>) -> ApiResult<(String, Dyno)> {
+    let dyno = find(state, app, name)?;
+    state.log_api(app.id, &format!("Opening {} to a session of user {}", dyno.name, actor.account.email));
+    let session = Session { account: actor.id(), token: actor.token, app: app.id, dyno: dyno.id, key };
+    Ok((state.exec.credentials.open(session, state.now()), dyno))
+}
+
 fn find(state: &ApiState, app: &App, name: &str) -> ApiResult<Dyno> {
     let dynos = state.store.dynos(app.id)?;
     let mut named = dynos.into_iter().filter(|dyno| dyno.name.to_string() == name || dyno.id.to_string() == name);
     // While a dyno is replaced, two have its name.
     let dyno = named.find(is_open);
-    dyno.ok_or_else(|| ApiError::not_found("dyno"))
+    dyno.ok_or_else(|| {
+        let message =
+            format!("No dyno {name} of {} runs. `berth ps:exec --status` lists those that can be come to.", app.name);
+        ApiError { message, ..ApiError::not_found("dyno") }
+    })
+}
+
+/// Where the visits to a dyno go.
+fn place_of(state: &ApiState, dyno: DynoId) -> channel::Place {
+    channel::Place {
+        executable: state.config.berth_executable.clone(),
+        run_dir: state.config.data_dir.join("run").join(dyno.to_string()),
+    }
+}
+
+/// A line of the shell, or the shell itself.
+fn command(state: &ApiState, line: Option<&str>, term: Option<String>, terminal: Option<Terminal>) -> Visit {
+    let environment: Environment = term.map(|term| ("TERM".to_owned(), term)).into_iter().collect();
+    let command = match line {
+        Some(line) => state.platform.shell_command(line),
+        None => {
+            let shell = state.platform.shell_command("").into_iter().next();
+            state.platform.shell_command(&format!("exec {}", shell.as_deref().unwrap_or("sh")))
+        }
+    };
+    Visit::Command { command, environment, terminal }
+}
+
+/// A terminal of a size that a client gave.
+fn terminal(rows: u64, columns: u64) -> Terminal {
+    let size = TerminalSize::from_given(Some(rows), Some(columns));
+    Terminal { rows: size.rows, columns: size.columns }
 }
 
 /// A process of the app's that has begun; a build is not the app's.

@@ -102,7 +102,7 @@ fn all(app: &App, routing: &RoutingSettings) -> Vec<Feature> {
             app,
             EXEC,
             "Sessions in dynos",
-            "Come to a dyno that runs: `heroku ps:exec`, `ps:copy`, `ps:forward`, `ps:socks`.",
+            "Come to a dyno that runs: `ps:exec`, `ps:copy`, `ps:forward`, `ps:socks`.",
             true,
         ),
     ]

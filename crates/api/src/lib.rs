@@ -200,6 +200,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/berth/exec-key", put(exec::introduce))
         .route("/berth/apps/{app}/exec", get(exec::reservations))
         .route("/berth/apps/{app}/dynos/{dyno}/exec", put(exec::open))
+        .route("/berth/apps/{app}/dynos/{dyno}/visits", post(exec::visit::begin))
+        .route("/berth/apps/{app}/visits/{visit}", get(exec::visit::connect))
         .route("/dyno-sizes", get(formation::sizes))
         .route("/dyno-sizes/{size}", get(formation::size))
         .route("/oauth/authorizations", get(authorizations::list).post(authorizations::create))

@@ -160,6 +160,14 @@ pub const RULES: &[Rule] = &[
         access: Access::WriteProtected,
         errand: Errand::Other,
     },
+    secret("POST", "/berth/apps/{app}/dynos/{dyno}/visits", OPERATE),
+    Rule {
+        methods: "GET",
+        path: "/berth/apps/{app}/visits/{visit}",
+        need: OPERATE,
+        access: Access::WriteProtected,
+        errand: Errand::Other,
+    },
     // It opens nothing by itself.
     Rule {
         methods: "PUT",

@@ -311,7 +311,7 @@ pub const TOPICS: &[Topic] = &[
     },
     Topic {
         title: "Commands inside a running dyno",
-        reason: "Commands inside a running dyno are not available yet: `heroku run` starts a one-off dyno with the same code and config.",
+        reason: "Heroku has this for apps of another generation. Here it is `berth ps:exec`, or `heroku ps:exec`.",
         refused: &[("POST", "/apps/{app}/dynos/{dyno}")],
         empty: &[],
         missing: &[],

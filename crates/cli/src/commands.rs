@@ -19,6 +19,8 @@ mod deploy;
 mod dns;
 mod domains;
 mod env_clone;
+mod exec;
+mod forward;
 mod git_access;
 mod health;
 mod heroku;
@@ -166,6 +168,18 @@ pub enum Command {
     /// Stop a dyno or a process type
     #[command(name = "ps:stop", alias = "ps:kill", display_order = 4)]
     PsStop(ps::Stop),
+    /// Open a shell in a dyno that runs, or run a command there
+    #[command(name = "ps:exec", display_order = 4)]
+    PsExec(exec::Exec),
+    /// Copy a file out of a dyno that runs
+    #[command(name = "ps:copy", display_order = 4)]
+    PsCopy(exec::Copy),
+    /// Lead ports of this machine to a dyno that runs
+    #[command(name = "ps:forward", display_order = 4)]
+    PsForward(forward::Forward),
+    /// Start a SOCKS proxy here whose connections come from a dyno that runs
+    #[command(name = "ps:socks", display_order = 4)]
+    PsSocks(forward::Socks),
     /// Run a command in a one-off dyno
     #[command(name = "run", display_order = 4)]
     Run(run::Run),
@@ -400,6 +414,10 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::PsConcurrency(args) => concurrency::concurrency(context, &args)?,
         Command::PsRestart(args) => ps::restart(context, &args)?,
         Command::PsStop(args) => ps::stop(context, &args)?,
+        Command::PsExec(args) => return exec::exec(context, &args),
+        Command::PsCopy(args) => exec::copy(context, &args)?,
+        Command::PsForward(args) => forward::forward(context, &args)?,
+        Command::PsSocks(args) => forward::socks(context, &args)?,
         Command::Run(args) => return run::run(context, &args),
         Command::Logs(args) => logs::show(context, &args)?,
         Command::Cron => cron::list(context)?,

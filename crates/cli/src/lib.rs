@@ -23,8 +23,11 @@ mod prompt;
 mod run_session;
 mod server_url;
 mod shell_words;
+mod socks;
 mod sse;
+mod terminal;
 mod time_text;
+mod visit;
 mod web_socket;
 
 pub mod credentials;

@@ -15,14 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use domain::replay::{Replay, fresh};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::SIGHUP;
 use wire::run_session::{DATA_BYTES_MAX, FromClient, FromServer, INPUT_BYTES_MAX, MESSAGE_BYTES_MAX, RECEIVED};
-use wire::shim::Terminal;
 
 use crate::context::Login;
 use crate::output::Output;
+use crate::terminal::{self, Event, RawTerminal};
 use crate::web_socket::{ConnectError, Socket};
 
 /// How long the network may be away. The server waits as long.
@@ -40,13 +38,6 @@ const PIECES_MAX: usize = 4;
 pub(crate) struct Exited {
     pub(crate) status: Option<i32>,
     pub(crate) reason: String,
-}
-
-/// What happened here, besides input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Resized,
-    Signal(i32),
 }
 
 /// Serves a one-off at `path` of the server until it has ended. With `terminal`, this process's terminal is its own.
@@ -70,7 +61,9 @@ pub(crate) fn serve(login: &Login, out: Output, path: &str, terminal: bool) -> a
                     "the connection was cut".to_owned()
                 }
             },
-            Err(ConnectError::Refused(error)) => return Err(error.context("cannot attach to the one-off")),
+            Err(ConnectError::Refused(error) | ConnectError::Gone(error)) => {
+                return Err(error.context("cannot attach to the one-off"));
+            }
             Err(ConnectError::Cut(error)) => crate::output::chain(error.as_ref()),
         };
         let since = *away_since.get_or_insert_with(|| {
@@ -107,14 +100,9 @@ struct Session {
 
 impl Session {
     fn start(terminal: bool, out: Box<dyn io::Write>) -> anyhow::Result<Self> {
-        let (bell, ringer) = UnixStream::pair().context("cannot make a pair of sockets")?;
-        bell.set_nonblocking(true).context("cannot make a pair of sockets")?;
-        ringer.set_nonblocking(true).context("cannot make a pair of sockets")?;
+        let (bell, ringer) = terminal::bell()?;
         let (piece_sender, pieces) = sync_channel(PIECES_MAX);
-        let (event_sender, events) = sync_channel(64);
-        let signals = Signals::new([SIGWINCH, SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
-        let ring = ringer.try_clone().context("cannot make a pair of sockets")?;
-        thread::spawn(move || watch_signals(signals, &event_sender, &ring));
+        let events = terminal::watch_signals(ringer.try_clone().context("cannot make a pair of sockets")?)?;
         thread::spawn(move || read_input(piece_sender, &ringer));
         Ok(Self {
             bell,
@@ -144,7 +132,7 @@ impl Session {
     fn exchange(&mut self, mut socket: Socket) -> anyhow::Result<Ended> {
         let mut link = Link { sent: 0, end_sent: false, welcomed: false, words: VecDeque::new() };
         if self.terminal {
-            link.words.extend(size());
+            link.words.extend(terminal::size().map(FromClient::Resize));
         }
         loop {
             match self.step(&mut socket, &mut link) {
@@ -202,11 +190,10 @@ impl Session {
 
     /// Takes what happened here.
     fn collect(&mut self, link: &mut Link) -> Result<(), StepError> {
-        let mut rings = [0; 64];
-        while matches!((&self.bell).read(&mut rings), Ok(1..)) {}
+        terminal::silence(&self.bell);
         while let Ok(event) = self.events.try_recv() {
             match event {
-                Event::Resized if self.terminal => link.words.extend(size()),
+                Event::Resized if self.terminal => link.words.extend(terminal::size().map(FromClient::Resize)),
                 Event::Resized => {}
                 Event::Signal(signal) if signal == SIGHUP || self.interrupted => {
                     return Err(StepError::Fatal(anyhow::anyhow!("you have left; the one-off is hung up")));
@@ -288,16 +275,6 @@ fn wait(socket: &Socket, wanted: PollFlags, bell: &UnixStream) {
     poll(&mut polled, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).ok();
 }
 
-fn size() -> Option<FromClient> {
-    let size = tcgetwinsize(io::stdin()).ok()?;
-    Some(FromClient::Resize(Terminal { rows: size.ws_row, columns: size.ws_col }))
-}
-
-/// The size of this terminal, for whoever starts a process on it.
-pub(crate) fn terminal_size() -> Option<(u16, u16)> {
-    tcgetwinsize(io::stdin()).ok().map(|size| (size.ws_row, size.ws_col))
-}
-
 /// Ends when the input does; that the channel is closed says so.
 fn read_input(pieces: SyncSender<Vec<u8>>, ringer: &UnixStream) {
     let mut bytes = vec![0; DATA_BYTES_MAX];
@@ -306,42 +283,8 @@ fn read_input(pieces: SyncSender<Vec<u8>>, ringer: &UnixStream) {
         if pieces.send(bytes[..count].to_vec()).is_err() {
             return;
         }
-        ring(ringer);
+        terminal::ring(ringer);
     }
     drop(pieces);
-    ring(ringer);
-}
-
-fn watch_signals(mut signals: Signals, events: &SyncSender<Event>, ringer: &UnixStream) {
-    for signal in signals.forever() {
-        let event = if signal == SIGWINCH { Event::Resized } else { Event::Signal(signal) };
-        // Full of events that nobody takes: the loop is about to end.
-        events.try_send(event).ok();
-        ring(ringer);
-    }
-}
-
-/// A bell that is full rings already.
-fn ring(mut ringer: &UnixStream) {
-    drop(ringer.write(&[1]));
-}
-
-/// Every key goes to the one-off, Ctrl-C too.
-struct RawTerminal(Termios);
-
-impl RawTerminal {
-    fn enter() -> anyhow::Result<Self> {
-        let before = tcgetattr(io::stdin()).context("cannot ask the terminal")?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Drain, &raw).context("cannot set the terminal")?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        // The terminal may have gone.
-        tcsetattr(io::stdin(), OptionalActions::Drain, &self.0).ok();
-    }
+    terminal::ring(ringer);
 }

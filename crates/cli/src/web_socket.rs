@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::client::IntoClientRequest as _;
-use tungstenite::http::HeaderValue;
 use tungstenite::http::header::AUTHORIZATION;
+use tungstenite::http::{HeaderValue, StatusCode};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
@@ -42,6 +42,8 @@ pub(crate) struct Socket {
 pub(crate) enum ConnectError {
     /// The server's own words: trying again changes nothing.
     Refused(anyhow::Error),
+    /// The same of what is not there, or not any more.
+    Gone(anyhow::Error),
     /// The network: it may work in a moment.
     Cut(anyhow::Error),
 }
@@ -74,10 +76,10 @@ impl Socket {
                 let message =
                     body.map_or_else(|| format!("the server answered {}", answer.status()), |body| body.message);
                 let error = anyhow::anyhow!(message);
-                Err(if answer.status().is_server_error() {
-                    ConnectError::Cut(error)
-                } else {
-                    ConnectError::Refused(error)
+                Err(match answer.status() {
+                    status if status.is_server_error() => ConnectError::Cut(error),
+                    StatusCode::NOT_FOUND => ConnectError::Gone(error),
+                    _refusal => ConnectError::Refused(error),
                 })
             }
             Err(HandshakeError::Failure(error)) => Err(ConnectError::Cut(error.into())),

@@ -15,3 +15,4 @@ pub mod settings;
 pub mod shim;
 pub mod state_file;
 pub mod traffic;
+pub mod visit;

@@ -1,4 +1,5 @@
-//! One channel of a session: a visit to the dyno, and the bytes between it and the client.
+//! A visit to the dyno, and the bytes between it and the client: over a channel of SSH here, over anything else that is
+//! an [`Output`] and fills a [`queue`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,11 +26,37 @@ const NO_STATUS: u32 = 255;
 /// What a terminal takes for the end of its input.
 const END_OF_TRANSMISSION: &[u8] = &[4];
 
-/// How long a channel outlives a program on a terminal whose client has not said that its input has ended.
-///
-/// Compat: without a terminal of its own, the `heroku` client says so by a byte 0x04 a moment after the first output, and
-/// dies of it where the channel has ended by then.
-const FAREWELL: Duration = Duration::from_millis(250);
+/// Where what comes out of a visit goes.
+pub(super) trait Output: Sync {
+    /// How long it outlives a program on a terminal whose client has not said that its input has ended.
+    const FAREWELL: Duration;
+
+    /// Sends so many bytes on; `false` when the client has gone.
+    fn send(&self, source: Source, bytes: Bytes) -> impl Future<Output = bool> + Send;
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A program's standard output, a terminal, a connection, files.
+    Output,
+    /// A program's standard error.
+    Errors,
+}
+
+impl Output for ChannelWriteHalf<Msg> {
+    /// Compat: without a terminal of its own, the `heroku` client says so by a byte 0x04 a moment after the first output,
+    /// and dies of it where the channel has ended by then.
+    const FAREWELL: Duration = Duration::from_millis(250);
+
+    async fn send(&self, source: Source, bytes: Bytes) -> bool {
+        let sent = match source {
+            Source::Output => self.data_bytes(bytes).await,
+            Source::Errors => self.extended_data_bytes(ERRORS, bytes).await,
+        };
+        sent.is_ok()
+    }
+}
 
 /// Where visits go.
 #[derive(Debug, Clone)]
@@ -43,13 +70,14 @@ pub(super) enum Input {
     Bytes(Bytes),
     End,
     Resize(Terminal),
-    Signal(i32),
 }
 
 /// The client's end of what it sends. Dropping it says that the client has gone.
 #[derive(Debug)]
 pub(super) struct InputQueue {
     inputs: mpsc::UnboundedSender<Input>,
+    /// Of their own: one must reach a program that reads nothing.
+    signals: mpsc::UnboundedSender<i32>,
     length: Arc<Length>,
 }
 
@@ -57,20 +85,25 @@ pub(super) struct InputQueue {
 #[derive(Debug)]
 pub(super) struct Inputs {
     inputs: mpsc::UnboundedReceiver<Input>,
+    signals: mpsc::UnboundedReceiver<i32>,
     length: Arc<Length>,
 }
 
 #[derive(Debug, Default)]
 struct Length {
     bytes: AtomicUsize,
+    /// Bytes that have left the queue since somebody asked.
+    written: AtomicUsize,
     shortened: Notify,
 }
 
 /// Unbounded by itself: whoever sends looks at its length.
 pub(super) fn queue() -> (InputQueue, Inputs) {
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let (to_inputs, inputs) = mpsc::unbounded_channel();
+    let (to_signals, signals) = mpsc::unbounded_channel();
     let length = Arc::new(Length::default());
-    (InputQueue { inputs: sender, length: Arc::clone(&length) }, Inputs { inputs: receiver, length })
+    let queue = InputQueue { inputs: to_inputs, signals: to_signals, length: Arc::clone(&length) };
+    (queue, Inputs { inputs, signals, length })
 }
 
 impl InputQueue {
@@ -80,6 +113,11 @@ impl InputQueue {
         }
         // A visit that has ended takes nothing more.
         drop(self.inputs.send(input));
+    }
+
+    pub(super) fn signal(&self, signal: i32) {
+        // A visit that has ended takes nothing more.
+        self.signals.send(signal).ok();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -93,17 +131,18 @@ impl InputQueue {
     pub(super) async fn shortened(&self) {
         self.length.shortened.notified().await;
     }
+
+    /// Bytes that have left the queue since the last call.
+    pub(super) fn take_written(&self) -> usize {
+        self.length.written.swap(0, Ordering::Relaxed)
+    }
 }
 
-impl Inputs {
-    /// `None` when the client has gone.
-    async fn next(&mut self) -> Option<Input> {
-        self.inputs.recv().await
-    }
-
-    fn written(&self, bytes: usize) {
-        self.length.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.length.shortened.notify_one();
+impl Length {
+    fn shorten(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        self.shortened.notify_one();
     }
 }
 
@@ -155,10 +194,10 @@ pub(super) async fn connect(
 }
 
 /// Carries bytes both ways until there are no more, or the program has ended; `None` when the client has gone first.
-async fn carry(
+pub(super) async fn carry<O: Output>(
     mut visiting: Visiting,
     streams: VisitStreams,
-    output: &ChannelWriteHalf<Msg>,
+    output: &O,
     inputs: Inputs,
     is_command: bool,
 ) -> Option<u32> {
@@ -170,16 +209,16 @@ async fn carry(
         VisitStreams::Pipes { input, output, errors } => (Arc::new(output), Some(errors), Arc::new(input)),
     };
     let has_terminal = is_command && errors.is_none();
-    let (signals, mut told) = mpsc::unbounded_channel();
+    let Inputs { inputs, mut signals, length } = inputs;
     let (progress, input_ended) = (Notify::new(), Notify::new());
-    let feeding = feed(inputs, sink, has_terminal, &signals, &input_ended);
+    let feeding = feed(inputs, &length, sink, has_terminal, &input_ended);
     let draining = async {
         let errors = async {
             if let Some(errors) = &errors {
-                drain(errors, output, Some(ERRORS), &progress).await;
+                drain(errors, output, Source::Errors, &progress).await;
             }
         };
-        tokio::join!(drain(&source, output, None, &progress), errors);
+        tokio::join!(drain(&source, output, Source::Output, &progress), errors);
     };
     tokio::pin!(feeding, draining);
     let (mut status, mut drained) = (None, false);
@@ -187,7 +226,7 @@ async fn carry(
         tokio::select! {
             () = &mut draining, if !drained => drained = true,
             () = &mut feeding => return None,
-            Some(signal) = told.recv() => {
+            Some(signal) = signals.recv() => {
                 // It may have ended just now.
                 drop(visiting.signal(signal).await);
             }
@@ -199,7 +238,7 @@ async fn carry(
     }
     if has_terminal {
         drop(
-            timeout(FAREWELL, async {
+            timeout(O::FAREWELL, async {
                 tokio::select! { () = feeding => {}, () = input_ended.notified() => {} }
             })
             .await,
@@ -213,15 +252,10 @@ async fn silence(progress: &Notify) {
     while timeout(LAST_OUTPUT_PAUSE, progress.notified()).await.is_ok() {}
 }
 
-async fn drain(source: &VisitStream, output: &ChannelWriteHalf<Msg>, kind: Option<u32>, progress: &Notify) {
+async fn drain(stream: &VisitStream, output: &impl Output, source: Source, progress: &Notify) {
     let mut bytes = vec![0; CHUNK_BYTES];
-    while let Ok(count @ 1..) = source.read(&mut bytes).await {
-        let chunk = Bytes::copy_from_slice(&bytes[..count]);
-        let sent = match kind {
-            None => output.data_bytes(chunk).await,
-            Some(kind) => output.extended_data_bytes(kind, chunk).await,
-        };
-        if sent.is_err() {
+    while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+        if !output.send(source, Bytes::copy_from_slice(&bytes[..count])).await {
             return;
         }
         progress.notify_one();
@@ -230,21 +264,21 @@ async fn drain(source: &VisitStream, output: &ChannelWriteHalf<Msg>, kind: Optio
 
 /// Hands over what the client sends. Over when the client has gone, and only then.
 async fn feed(
-    mut inputs: Inputs,
+    mut inputs: mpsc::UnboundedReceiver<Input>,
+    length: &Length,
     sink: Arc<VisitStream>,
     has_terminal: bool,
-    signals: &mpsc::UnboundedSender<i32>,
     ended: &Notify,
 ) {
     let mut sink = Some(sink);
-    while let Some(input) = inputs.next().await {
+    while let Some(input) = inputs.recv().await {
         match (input, &sink) {
             (Input::Bytes(bytes), to) => {
                 let written = match to {
                     Some(to) => to.write_all(&bytes).await.is_ok(),
                     None => true,
                 };
-                inputs.written(bytes.len());
+                length.shorten(bytes.len());
                 if bytes.last() == END_OF_TRANSMISSION.last() {
                     ended.notify_one();
                 }
@@ -263,8 +297,6 @@ async fn feed(
             }
             (Input::Resize(terminal), Some(to)) => to.resize(terminal),
             (Input::Resize(_), None) => {}
-            // Nobody listens only when all is over.
-            (Input::Signal(signal), _) => drop(signals.send(signal)),
         }
     }
 }

@@ -1,14 +1,15 @@
-//! Who may speak SSH, and who may ask for it with a key instead of a token. In memory: a server that restarts has cut
+//! Who may come to a dyno, and who may ask for it with a key instead of a token. In memory: a server that restarts has cut
 //! every session, and its clients ask again.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::id::{AccountId, AppId, DynoId, TokenId};
 use domain::secret::Secret;
 use jiff::Timestamp;
 use ring::digest;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::Actor;
@@ -22,6 +23,9 @@ const SESSION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a key that was introduced stands for its bearer.
 const INTRODUCED_VALID: Duration = Duration::from_secs(60);
 
+/// Visits of one session at the same time.
+pub(crate) const VISITS_MAX: usize = 64;
+
 /// Of each kind. At the bound the one that ends first gives way.
 const ENTRIES_MAX: usize = 1_000;
 
@@ -32,8 +36,8 @@ pub(crate) struct Session {
     pub(crate) token: Option<TokenId>,
     pub(crate) app: AppId,
     pub(crate) dyno: DynoId,
-    /// Public, in base64.
-    pub(crate) key: String,
+    /// Of a client that speaks SSH: public, in base64. Others come with their token.
+    pub(crate) key: Option<String>,
 }
 
 /// Who stands behind a key that was introduced.
@@ -64,22 +68,28 @@ struct Entry<T> {
 struct Opened {
     session: Session,
     at: Timestamp,
+    places: Arc<Semaphore>,
 }
 
 impl Credentials {
     /// Gives the name that a session is entered by.
     pub(crate) fn open(&self, session: Session, now: Timestamp) -> String {
         let name = format!("dyno-{}", Uuid::new_v4().simple());
-        let opened = Opened { session, at: now };
+        let opened = Opened { session, at: now, places: Arc::new(Semaphore::new(VISITS_MAX)) };
         insert(&mut self.entries().sessions, name.clone(), Entry { value: opened, until: now + OPENED_VALID }, now);
         name
     }
 
     /// The session of a name, if the key is its own.
-    pub(crate) fn session(&self, name: &str, key: &str, now: Timestamp) -> Option<Session> {
+    pub(crate) fn session(&self, name: &str, key: Option<&str>, now: Timestamp) -> Option<Session> {
         let entries = self.entries();
         let entry = entries.sessions.get(name).filter(|entry| now < entry.until)?;
-        (entry.value.session.key == key).then(|| entry.value.session.clone())
+        (entry.value.session.key.as_deref() == key).then(|| entry.value.session.clone())
+    }
+
+    /// A place for each visit of a session that is under way.
+    pub(crate) fn places(&self, name: &str) -> Option<Arc<Semaphore>> {
+        self.entries().sessions.get(name).map(|entry| Arc::clone(&entry.value.places))
     }
 
     /// Notes that a session was entered.
@@ -132,7 +142,7 @@ mod tests {
             token: None,
             app: AppId::random(),
             dyno: DynoId::random(),
-            key: key.to_owned(),
+            key: Some(key.to_owned()),
         }
     }
 
@@ -140,10 +150,11 @@ mod tests {
     fn a_session_needs_its_own_key_and_begins_within_a_minute() {
         let credentials = Credentials::default();
         let name = credentials.open(session("AAAA"), at(100));
-        assert!(credentials.session(&name, "AAAA", at(159)).is_some());
-        assert_eq!(credentials.session(&name, "BBBB", at(101)), None);
-        assert_eq!(credentials.session("dyno-other", "AAAA", at(101)), None);
-        assert_eq!(credentials.session(&name, "AAAA", at(160)), None);
+        assert!(credentials.session(&name, Some("AAAA"), at(159)).is_some());
+        assert_eq!(credentials.session(&name, Some("BBBB"), at(101)), None);
+        assert_eq!(credentials.session("dyno-other", Some("AAAA"), at(101)), None);
+        assert_eq!(credentials.session(&name, None, at(101)), None);
+        assert_eq!(credentials.session(&name, Some("AAAA"), at(160)), None);
     }
 
     #[test]
@@ -152,10 +163,10 @@ mod tests {
         let name = credentials.open(session("AAAA"), at(0));
         let day = 24 * 60 * 60;
         for second in (30..day).step_by(3_000) {
-            assert!(credentials.session(&name, "AAAA", at(second)).is_some(), "{second}");
+            assert!(credentials.session(&name, Some("AAAA"), at(second)).is_some(), "{second}");
             credentials.used(&name, at(second));
         }
-        assert_eq!(credentials.session(&name, "AAAA", at(day)), None);
+        assert_eq!(credentials.session(&name, Some("AAAA"), at(day)), None);
     }
 
     #[test]
@@ -165,7 +176,7 @@ mod tests {
             .map(|number| credentials.open(session("AAAA"), Timestamp::from_millisecond(number).unwrap()))
             .collect();
         let now = at(2);
-        assert_eq!(credentials.session(&names[0], "AAAA", now), None);
-        assert!(names[1..].iter().all(|name| credentials.session(name, "AAAA", now).is_some()));
+        assert_eq!(credentials.session(&names[0], Some("AAAA"), now), None);
+        assert!(names[1..].iter().all(|name| credentials.session(name, Some("AAAA"), now).is_some()));
     }
 }

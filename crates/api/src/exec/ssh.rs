@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::attach::TerminalSize;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{PrivateKey, PublicKey, PublicKeyBase64 as _};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, run_stream};
@@ -21,11 +20,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
-use wire::shim::{Environment, Terminal, Visit};
+use wire::shim::{Terminal, Visit};
 
 use super::channel::{self, Input, InputQueue};
-use super::credentials::{Credentials, Session};
-use super::still_open;
+use super::credentials::{Credentials, Session, VISITS_MAX};
+use super::{command, place_of, still_open, terminal};
 use crate::listen::stopped;
 use crate::state::ApiState;
 
@@ -37,7 +36,6 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const LOGIN_ATTEMPTS_MAX: usize = 4;
 /// A connection without a byte in either direction ends after this time, as an attached one-off does.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-const CHANNELS_MAX: usize = 64;
 
 /// Bytes that a client may send ahead, for each channel.
 const WINDOW_BYTES: u32 = 1024 * 1024;
@@ -140,7 +138,7 @@ struct Client {
 
 impl Client {
     fn known(&self, user: &str, key: &PublicKey) -> Option<Session> {
-        let session = self.state.exec.credentials.session(user, &key.public_key_base64(), self.state.now())?;
+        let session = self.state.exec.credentials.session(user, Some(&key.public_key_base64()), self.state.now())?;
         match still_open(&self.state, &session) {
             Ok(_dyno) => Some(session),
             Err(error) => {
@@ -153,11 +151,7 @@ impl Client {
     /// Where the visits of this connection go.
     fn place(&self) -> Result<channel::Place, russh::Error> {
         let session = self.session.as_ref().ok_or(russh::Error::NotAuthenticated)?;
-        let config = &self.state.config;
-        Ok(channel::Place {
-            executable: config.berth_executable.clone(),
-            run_dir: config.data_dir.join("run").join(session.dyno.to_string()),
-        })
+        Ok(place_of(&self.state, session.dyno))
     }
 
     /// Begins what a channel was opened for. A channel has one visit.
@@ -177,17 +171,16 @@ impl Client {
         session.channel_success(id)
     }
 
-    fn command(&self, line: &str, terminal: Option<(String, Terminal)>) -> Visit {
+    fn command(&self, line: Option<&str>, terminal: Option<(String, Terminal)>) -> Visit {
         let (name, terminal) = terminal.map_or((None, None), |(name, size)| (Some(name), Some(size)));
-        let environment: Environment = name.map(|name| ("TERM".to_owned(), name)).into_iter().collect();
-        Visit::Command { command: self.state.platform.shell_command(line), environment, terminal }
+        command(&self.state, line, name, terminal)
     }
 
     fn is_full(&mut self) -> bool {
         // The library does not tell of channels that this side has closed.
         self.queues.retain(|_id, queue| !queue.is_over());
         while self.visits.try_join_next().is_some() {}
-        self.opened.len() + self.queues.len() >= CHANNELS_MAX
+        self.opened.len() + self.queues.len() >= VISITS_MAX
     }
 
     fn send(&self, id: ChannelId, input: Input) {
@@ -271,7 +264,7 @@ impl Handler for Client {
         if !self.opened.contains_key(&channel) {
             return session.channel_failure(channel);
         }
-        self.terminals.insert(channel, (term.to_owned(), terminal(row_height, col_width)));
+        self.terminals.insert(channel, (term.to_owned(), terminal(row_height.into(), col_width.into())));
         session.channel_success(channel)
     }
 
@@ -280,10 +273,7 @@ impl Handler for Client {
         channel: ChannelId,
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        self.begin(channel, session, |client, terminal| {
-            let shell = client.state.platform.shell_command("").into_iter().next();
-            client.command(&format!("exec {}", shell.as_deref().unwrap_or("sh")), terminal)
-        })
+        self.begin(channel, session, |client, terminal| client.command(None, terminal))
     }
 
     async fn exec_request(
@@ -295,7 +285,7 @@ impl Handler for Client {
         let Some(line) = std::str::from_utf8(data).ok().filter(|line| !line.contains('\0')) else {
             return session.channel_failure(channel);
         };
-        self.begin(channel, session, |client, terminal| client.command(line, terminal))
+        self.begin(channel, session, |client, terminal| client.command(Some(line), terminal))
     }
 
     async fn subsystem_request(
@@ -330,7 +320,7 @@ impl Handler for Client {
         _pix_height: u32,
         _session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        self.send(channel, Input::Resize(terminal(row_height, col_width)));
+        self.send(channel, Input::Resize(terminal(row_height.into(), col_width.into())));
         Ok(())
     }
 
@@ -340,8 +330,9 @@ impl Handler for Client {
         signal: Sig,
         _session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        if let Some(number) = channel::signal_number(&signal) {
-            self.send(channel, Input::Signal(number));
+        // A channel that is unknown by now has just ended.
+        if let (Some(number), Some(queue)) = (channel::signal_number(&signal), self.queues.get(&channel)) {
+            queue.signal(number);
         }
         Ok(())
     }
@@ -386,9 +377,4 @@ impl Handler for Client {
         self.terminals.remove(&channel);
         Ok(())
     }
-}
-
-fn terminal(rows: u32, columns: u32) -> Terminal {
-    let size = TerminalSize::from_given(Some(rows.into()), Some(columns.into()));
-    Terminal { rows: size.rows, columns: size.columns }
 }

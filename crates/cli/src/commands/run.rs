@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use wire::platform_api::berth::{Run as Started, RunCreate, RunResult};
 use wire::platform_api::{Dyno, DynoCreate};
+use wire::shim::Terminal;
 
 use super::config;
 use crate::api_client::{ApiClient, path};
@@ -22,6 +23,7 @@ use crate::context::Context;
 use crate::follow;
 use crate::run_session;
 use crate::shell_words;
+use crate::terminal;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -123,9 +125,10 @@ fn conclude(context: &Context, name: &str, result: &RunResult) -> anyhow::Result
 
 /// What a program asks about its terminal. The user's own words win.
 fn terminal_variables(env: &mut BTreeMap<String, serde_json::Value>) {
-    let (rows, columns) = run_session::terminal_size().unwrap_or((24, 80));
-    let term = std::env::var("TERM").unwrap_or_else(|_unset| "xterm".to_owned());
-    for (name, value) in [("LINES", rows.to_string()), ("COLUMNS", columns.to_string()), ("TERM", term)] {
+    let size = terminal::size().unwrap_or(Terminal { rows: 24, columns: 80 });
+    let variables =
+        [("LINES", size.rows.to_string()), ("COLUMNS", size.columns.to_string()), ("TERM", terminal::kind())];
+    for (name, value) in variables {
         env.entry(name.to_owned()).or_insert_with(|| value.into());
     }
 }

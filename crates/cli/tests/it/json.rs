@@ -9,8 +9,9 @@ use crate::harness::{Reply, Server};
 
 const NIL: Uuid = Uuid::nil();
 
-/// Commands whose output is no resource: a script for a shell, and git's own format.
-const WITHOUT_JSON: [&str; 4] = ["completions", "git:credentials", "heroku", "heroku:env"];
+/// Commands whose output is no resource (a script for a shell, and git's own format), and those that need a dyno.
+const WITHOUT_JSON: [&str; 7] =
+    ["completions", "git:credentials", "heroku", "heroku:env", "ps:copy", "ps:forward", "ps:socks"];
 
 /// Every command as it may be typed after `berth --json`, with its standard input.
 const COMMANDS: &[(&[&str], &str)] = &[
@@ -62,6 +63,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["ps:concurrency", "web=4"], ""),
     (&["ps:restart"], ""),
     (&["ps:stop", "web.1"], ""),
+    (&["ps:exec", "--status"], ""),
     (&["run", "date"], ""),
     (&["logs"], ""),
     (&["notify"], ""),
@@ -362,6 +364,7 @@ fn server() -> Server {
         ("PATCH /apps/shop/config-vars", &vars),
         ("PATCH /berth/apps/shop/config-vars", &vars),
         ("GET /apps/shop/dynos", &json!([dyno])),
+        ("GET /berth/apps/shop/exec", &json!([{"dyno_name": "web.1"}])),
         ("GET /apps/shop/formation", &json!([formation])),
         ("PATCH /apps/shop/formation", &json!([formation])),
         ("GET /berth/apps/shop/concurrency", &concurrency),

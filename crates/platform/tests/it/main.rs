@@ -72,4 +72,5 @@ mod run_session;
 mod scripts;
 mod second_factor;
 mod traffic;
+mod visits;
 mod zero_downtime;

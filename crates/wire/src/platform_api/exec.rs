@@ -1,4 +1,5 @@
-//! Sessions in dynos that run: what the `heroku` client asks its exec manager, and what our forwarder says before.
+//! Sessions in dynos that run: what the `heroku` client asks its exec manager, what our forwarder says before, and what
+//! our own client asks.
 
 use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,14 @@ pub struct ExecSession {
     pub proxy_public_key: String,
     /// Compat: the client passes it on to itself and does not use it.
     pub dyno_ip: String,
+}
+
+/// A session of our own client, in which it opens as many WebSockets as it needs ([`crate::visit`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VisitSession {
+    pub id: String,
+    /// The dyno's name.
+    pub dyno: String,
 }
 
 /// A key that stands for the asker's token in the requests for sessions, for a minute.
