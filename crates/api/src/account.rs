@@ -17,7 +17,8 @@ pub(crate) async fn info(State(state): State<Arc<ApiState>>, actor: Actor) -> Ap
     Ok(Json(shown(&state, &actor.account)?))
 }
 
-/// By address or id; `~` is the one that asks. Nobody sees others than themselves: addresses must not be probed.
+/// By address or id; `~` is the one that asks. Of others there is no more than that they are known, for whoever could
+/// learn that by letting them into an app: clients need their id to hand something over.
 pub(crate) async fn info_by_user(
     State(state): State<Arc<ApiState>>,
     actor: Actor,
@@ -26,9 +27,11 @@ pub(crate) async fn info_by_user(
     if wanted == "~" {
         return info(State(state), actor).await;
     }
-    let found = state.store.find_account(&wanted)?.filter(|account| account.id == actor.id());
-    let account = found.ok_or_else(|| ApiError::not_found("user"))?;
-    Ok(Json(shown(&state, &account)?))
+    match state.store.find_account(&wanted)?.filter(|account| account.removed_at.is_none()) {
+        Some(account) if account.id == actor.id() => Ok(Json(shown(&state, &account)?)),
+        Some(account) if actor.may_write() => Ok(Json(present::account(&account, false))),
+        _other => Err(ApiError::not_found("user")),
+    }
 }
 
 fn shown(state: &ApiState, account: &Account) -> ApiResult<heroku::Account> {

@@ -43,6 +43,11 @@ impl Actor {
         self.account.id
     }
 
+    /// Whether the token is good for changes besides those of one app.
+    pub(crate) fn may_write(&self) -> bool {
+        policy::check((Need::Anybody, Access::Write, Errand::Other), &self.standing(Permissions::NONE, None)).is_ok()
+    }
+
     /// Whether the actor has a permission with an app that the path does not name.
     pub(crate) fn may(&self, state: &ApiState, app: &App, permission: Permission) -> ApiResult<bool> {
         Ok(self.account.administrator || state.store.permissions(self.id(), app)?.contains(permission))

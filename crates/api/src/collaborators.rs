@@ -103,7 +103,8 @@ fn words(words: &[String]) -> ApiResult<Permissions> {
     parsed.ok_or_else(|| ApiError::invalid(format!("Permissions must be one or more of {known}.")))
 }
 
-fn account(state: &ApiState, who: &str) -> ApiResult<Account> {
+/// Somebody whom the server knows, by address or id.
+pub(crate) fn account(state: &ApiState, who: &str) -> ApiResult<Account> {
     let found = state.store.find_account(who)?.filter(|account| account.removed_at.is_none());
     found.ok_or_else(|| {
         let mut error = ApiError::not_found("user");

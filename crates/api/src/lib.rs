@@ -127,6 +127,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
             get(pipelines::coupling).patch(pipelines::move_to_stage).delete(pipelines::uncouple),
         )
         .route("/apps/{app}/pipeline-couplings", get(pipelines::coupling_of_app))
+        .route("/pipeline-transfers", post(pipelines::transfer))
         .route("/pipeline-promotions", post(promotions::create))
         .route("/pipeline-promotions/{promotion}", get(promotions::info))
         .route("/pipeline-promotions/{promotion}/promotion-targets", get(promotions::targets))

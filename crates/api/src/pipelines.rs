@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use domain::access::{Errand, Permission};
-use domain::id::{AppId, PipelineCouplingId};
+use domain::id::{AccountId, AppId, PipelineCouplingId, PipelineId};
 use domain::pipeline::{Stage, parse_name};
 use http::{HeaderMap, StatusCode};
 use store::app::App;
@@ -17,6 +17,7 @@ use wire::platform_api as heroku;
 use wire::platform_api::pipelines as shapes;
 
 use crate::auth::Actor;
+use crate::collaborators;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::origin::Origin;
@@ -69,6 +70,37 @@ pub(crate) async fn update(
         state.store.rename_pipeline(pipeline.id, checked_name(&name)?, state.now()).await?;
     }
     Ok(Json(shown(&find(&state, &pipeline.id.to_string())?)))
+}
+
+/// Gives a pipeline to somebody else, with the apps in it that go with it: those of its owner.
+pub(crate) async fn transfer(
+    State(state): State<Arc<ApiState>>,
+    actor: Actor,
+    Body(body): Body<shapes::PipelineTransferCreate>,
+) -> ApiResult<(StatusCode, Json<shapes::PipelineTransfer>)> {
+    let pipeline = find(&state, body.pipeline.as_str())?;
+    refuse_others(&actor, &pipeline)?;
+    if body.new_owner.kind != "user" {
+        return Err(ApiError::unsupported(
+            "This server has no teams: a pipeline goes to a person, `berth pipelines:transfer ada@example.com`.",
+        ));
+    }
+    let to = collaborators::account(&state, &body.new_owner.id.to_string())?;
+    let owned: Vec<App> = coupled(&state, pipeline.id)?.into_iter().filter(|app| app.owner == pipeline.owner).collect();
+    for app in &owned {
+        actor.must(&state, app, Permission::Manage, Errand::Other)?;
+    }
+    state.store.transfer_pipeline(pipeline.id, to.id, state.now()).await?;
+    for app in &owned {
+        state.log_api(app.id, &format!("Transfer to {} by user {}", to.email, actor.account.email));
+    }
+    let owner = |id: AccountId| shapes::PipelineOwner { id: id.uuid(), kind: "user".to_owned() };
+    let transfer = shapes::PipelineTransfer {
+        pipeline: heroku::IdOnly { id: pipeline.id.uuid() },
+        previous_owner: owner(pipeline.owner),
+        new_owner: owner(to.id),
+    };
+    Ok((StatusCode::CREATED, Json(transfer)))
 }
 
 pub(crate) async fn destroy(
@@ -227,6 +259,14 @@ pub(crate) fn apps_in(state: &ApiState, actor: &Actor, pipeline: &str) -> ApiRes
     let couplings = state.store.pipeline_couplings()?;
     let is_in = |app: &App| couplings.iter().any(|other| other.pipeline == pipeline.id && other.app == app.id);
     Ok(actor.visible_apps(state)?.into_iter().filter(is_in).collect())
+}
+
+/// The living apps of a pipeline, whoever may see them.
+fn coupled(state: &ApiState, pipeline: PipelineId) -> ApiResult<Vec<App>> {
+    let couplings = state.store.pipeline_couplings()?;
+    let apps = couplings.iter().filter(|coupling| coupling.pipeline == pipeline);
+    let found = apps.map(|coupling| Ok(state.store.app(coupling.app)?)).collect::<ApiResult<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Finds a pipeline by name or id.

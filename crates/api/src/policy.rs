@@ -224,6 +224,7 @@ pub const RULES: &[Rule] = &[
     reads("/pipeline-couplings/{coupling}", Need::Anybody),
     writes("PATCH DELETE", "/pipeline-couplings/{coupling}", Need::Anybody),
     reads("/apps/{app}/pipeline-couplings", VIEW).part_of(Errand::Deploy),
+    writes("POST", "/pipeline-transfers", Need::Anybody),
     writes("POST", "/pipeline-promotions", Need::Anybody).part_of(Errand::Promotion),
     reads("/pipeline-promotions/{promotion}", Need::Anybody).part_of(Errand::Promotion),
     reads("/pipeline-promotions/{promotion}/promotion-targets", Need::Anybody).part_of(Errand::Promotion),

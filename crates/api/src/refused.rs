@@ -77,7 +77,6 @@ pub const TOPICS: &[Topic] = &[
             ("DELETE", "/teams/{team}/members/{member}"),
             ("POST", "/teams/{team}/oauth/authorizations"),
             ("POST", "/teams/{team}/payments"),
-            ("POST", "/pipeline-transfers"),
         ],
         empty: &["/teams"],
         missing: &[
@@ -233,7 +232,7 @@ pub const TOPICS: &[Topic] = &[
     },
     Topic {
         title: "Transfers of apps",
-        reason: "Apps stay with who made them. Let somebody in instead: `heroku access:add ada@example.com`.",
+        reason: "An app is handed over with its pipeline alone (`heroku pipelines:transfer`). Let somebody in instead: `heroku access:add ada@example.com`.",
         refused: &[
             ("POST", "/account/app-transfers"),
             ("PATCH", "/account/app-transfers/{transfer}"),

@@ -78,6 +78,9 @@ pub enum Command {
     /// Show the stages of a pipeline side by side
     #[command(name = "pipelines:compare", display_order = 2)]
     PipelinesCompare(pipelines::Compare),
+    /// Give a pipeline to somebody else
+    #[command(name = "pipelines:transfer", display_order = 2)]
+    PipelinesTransfer(pipelines::Transfer),
     /// Show or say who may deploy to a stage, and when
     #[command(name = "pipelines:protect", display_order = 2)]
     PipelinesProtect(pipelines::Protect),
@@ -379,6 +382,7 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::EnvClone(args) => env_clone::clone(context, &args)?,
         Command::PipelinesPromote(args) => promote::promote(context, &args)?,
         Command::PipelinesCompare(args) => pipelines::compare(context, &args)?,
+        Command::PipelinesTransfer(args) => pipelines::transfer(context, &args)?,
         Command::PipelinesProtect(args) => pipelines::protect(context, &args)?,
         Command::PipelinesLock(args) => pipelines::lock(context, &args)?,
         Command::PipelinesUnlock(args) => pipelines::unlock(context, &args)?,

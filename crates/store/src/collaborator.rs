@@ -3,7 +3,7 @@
 use domain::access::Permissions;
 use domain::id::{AccountId, AppId, CollaboratorId};
 use jiff::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{Row, Transaction, params};
 
 use crate::app::App;
 use crate::row::{Micros, collect, first, parsed, time};
@@ -103,6 +103,37 @@ impl Store {
         })
         .await
     }
+}
+
+/// Makes somebody the owner of an app. Who owned it is a collaborator from then on.
+pub(crate) fn hand_over(
+    db: &Transaction<'_>,
+    app: AppId,
+    from: AccountId,
+    to: AccountId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE app SET owner_id = ?2, updated_at = ?3 WHERE id = ?1",
+        params![app.to_string(), to.to_string(), Micros(now)],
+    )?;
+    // The owner has no row.
+    db.execute(
+        "DELETE FROM collaborator WHERE app_id = ?1 AND account_id = ?2",
+        params![app.to_string(), to.to_string()],
+    )?;
+    db.execute(
+        "INSERT INTO collaborator (id, app_id, account_id, permissions, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        params![
+            CollaboratorId::random().to_string(),
+            app.to_string(),
+            from.to_string(),
+            Permissions::COLLABORATOR.to_string(),
+            Micros(now)
+        ],
+    )?;
+    Ok(())
 }
 
 pub(crate) fn collaborator(row: &Row<'_>) -> Result<Collaborator, StoreError> {

@@ -5,6 +5,7 @@ use domain::pipeline::Stage;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use crate::collaborator::hand_over;
 use crate::row::{Micros, collect, first, parsed, time};
 use crate::{Store, StoreError};
 
@@ -73,6 +74,31 @@ impl Store {
                 params![id.to_string(), name, Micros(now)],
             )?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Gives a pipeline, and the apps in it that its owner owns, to somebody else. Who owned them stays a collaborator.
+    pub async fn transfer_pipeline(&self, id: PipelineId, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |db| {
+            let mut found = db.prepare_cached("SELECT * FROM pipeline WHERE id = ?1")?;
+            let pipeline = first(found.query([id.to_string()])?, pipeline)?;
+            let from = pipeline.ok_or(StoreError::NotFound("pipeline"))?.owner;
+            if from == to {
+                return Err(StoreError::Refused("The pipeline is theirs already".to_owned()));
+            }
+            db.execute(
+                "UPDATE pipeline SET owner_id = ?2, updated_at = ?3 WHERE id = ?1",
+                params![id.to_string(), to.to_string(), Micros(now)],
+            )?;
+            let mut owned = db.prepare_cached(
+                "SELECT app.id FROM app JOIN pipeline_coupling ON pipeline_coupling.app_id = app.id
+                 WHERE pipeline_coupling.pipeline_id = ?1 AND app.owner_id = ?2 AND app.destroyed_at IS NULL",
+            )?;
+            let apps = collect(owned.query(params![id.to_string(), from.to_string()])?, |row| {
+                parsed(row, "id", AppId::parse)
+            })?;
+            apps.into_iter().try_for_each(|app| hand_over(db, app, from, to, now))
         })
         .await
     }

@@ -1,10 +1,13 @@
-//! `pipelines:…` beyond what the `heroku` client has: stages side by side, and what stands between them.
+//! `pipelines:…`: stages side by side, what stands between them, and whose they are.
 
+use anyhow::bail;
+use wire::platform_api::Account;
 use wire::platform_api::environments::{Comparison, LockCreate, Protection, ProtectionUpdate};
+use wire::platform_api::pipelines::{Pipeline, PipelineOwner, PipelineTransfer, PipelineTransferCreate, Reference};
 
-use crate::api_client::path;
-use crate::context::Context;
-use crate::output;
+use crate::api_client::{ApiResult, path};
+use crate::context::{Context, UsageError};
+use crate::{output, prompt};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: berth pipelines:compare shop\n\n\
@@ -65,6 +68,63 @@ pub(super) fn compare(context: &Context, args: &Compare) -> anyhow::Result<()> {
 /// As many characters of a digest as people compare.
 fn short(text: &str) -> String {
     text.chars().take(8).collect()
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: berth pipelines:transfer ada@example.com -p shop --confirm shop\n\n\
+                  The apps in it that belong to the same person go with it; who owned them stays a collaborator.")]
+pub struct Transfer {
+    /// The e-mail address of the new owner
+    owner: String,
+    /// The pipeline
+    #[arg(short, long, value_name = "NAME")]
+    pipeline: String,
+    /// The pipeline's name again, instead of being asked
+    #[arg(short, long, value_name = "NAME")]
+    confirm: Option<String>,
+}
+
+pub(super) fn transfer(context: &Context, args: &Transfer) -> anyhow::Result<()> {
+    if !args.owner.contains('@') {
+        return Err(UsageError(format!(
+            "{:?} is no e-mail address: there are no teams on this server, so a pipeline goes to a person",
+            args.owner
+        ))
+        .into());
+    }
+    let client = context.client()?;
+    let pipeline: Pipeline = client.get(&path(&["pipelines", &args.pipeline]))?;
+    let account: ApiResult<Account> = client.get(&path(&["users", &args.owner]));
+    let account = match account {
+        Err(error) if error.is_not_found() => {
+            bail!(
+                "there is no user {0} on this server; an administrator lets people in: `berth people:add {0}`",
+                args.owner
+            )
+        }
+        found => found?,
+    };
+    let name = &pipeline.name;
+    let confirmed = match &args.confirm {
+        Some(confirm) => confirm.clone(),
+        None if context.is_interactive() => {
+            context.out.warn(format_args!("This gives {name} and your apps in it to {}.", account.email));
+            prompt::line(&format!(" !    Type {name} to go on: "))?
+        }
+        None => return Err(UsageError(format!("to transfer {name}, add --confirm {name}")).into()),
+    };
+    if confirmed != *name {
+        bail!("{confirmed:?} is not {name:?}; nothing was transferred");
+    }
+    let body = PipelineTransferCreate {
+        pipeline: Reference::Plain(pipeline.id.to_string()),
+        new_owner: PipelineOwner { id: account.id, kind: "user".to_owned() },
+    };
+    let transfer: PipelineTransfer = client.post("/pipeline-transfers", &body)?;
+    if context.out.json {
+        return Ok(context.out.json(&transfer)?);
+    }
+    Ok(context.out.line(format_args!("{name} belongs to {} now.", account.email))?)
 }
 
 #[derive(Debug, clap::Args)]

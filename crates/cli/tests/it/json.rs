@@ -27,6 +27,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["deploy", "--promote"], ""),
     (&["pipelines:promote"], ""),
     (&["pipelines:compare", "shop"], ""),
+    (&["pipelines:transfer", "ann@example.com", "-p", "shop", "--confirm", "shop"], ""),
     (&["pipelines:protect", "shop"], ""),
     (&["pipelines:protect", "shop", "--by", "ann@example.com"], ""),
     (&["pipelines:lock", "shop", "why"], ""),
@@ -138,6 +139,10 @@ fn server() -> Server {
     let url = |name: &str| format!("{}/{name}", server.url);
     let named = json!({"id": NIL, "name": "shop"});
     let user = json!({"id": NIL, "email": "ann@example.com"});
+    let owner = json!({"id": NIL, "type": "user"});
+    let pipeline = json!({
+        "created_at": "x", "generation": "cedar", "id": NIL, "name": "shop", "owner": owner, "updated_at": "x"
+    });
     let app = json!({
         "acm": false, "archived_at": null, "build_stack": named, "buildpack_provided_description": null,
         "created_at": "x", "generation": "cedar", "git_url": "https://localhost:5000/shop.git", "id": NIL,
@@ -306,6 +311,9 @@ fn server() -> Server {
         ("POST /pipeline-promotions", &promotion),
         ("GET /pipeline-promotions/00000000-0000-0000-0000-000000000000/promotion-targets", &json!([target])),
         ("GET /berth/pipelines/shop/compare", &comparison),
+        ("GET /pipelines/shop", &pipeline),
+        ("GET /users/ann%40example.com", &account),
+        ("POST /pipeline-transfers", &json!({"pipeline": {"id": NIL}, "previous_owner": owner, "new_owner": owner})),
         ("GET /berth/pipelines/shop/protections", &json!([protection])),
         ("PUT /berth/pipelines/shop/protections/production", &protection),
         ("PUT /berth/pipelines/shop/protections/production/lock", &protection),

@@ -312,5 +312,10 @@ fn the_pipeline(client: &Client<'_>, app: &str, copy: &str) {
         assert_ne!(client.get(&format!("{path}/{of_all}")), json!([]), "{of_all}");
     }
     client.ask("DELETE", &format!("/pipeline-couplings/{}", text(&to, "id")), &Value::Null);
+    let email = format!("heir-of-{app}@example.com");
+    client.platform.join(&email);
+    let heir = client.get(&format!("/users/{email}"));
+    let body = json!({"pipeline": {"id": pipeline["id"]}, "new_owner": {"id": heir["id"], "type": "user"}});
+    assert_eq!(client.ask("POST", "/pipeline-transfers", &body)["new_owner"], body["new_owner"]);
     client.ask("DELETE", &path, &Value::Null);
 }

@@ -37,6 +37,19 @@ pub struct PipelineUpdate {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineTransferCreate {
+    pub pipeline: Reference,
+    pub new_owner: PipelineOwner,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineTransfer {
+    pub pipeline: IdOnly,
+    pub previous_owner: PipelineOwner,
+    pub new_owner: PipelineOwner,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineCoupling {
     pub app: IdOnly,
     pub created_at: String,
