@@ -9,6 +9,7 @@ use domain::name::ProcessType;
 use http::StatusCode;
 use store::app::App;
 use store::monitor::Monitor;
+use store::notification::SCALING_MAXIMUM;
 use wire::platform_api::monitors as heroku;
 
 use crate::auth::Actor;
@@ -23,13 +24,17 @@ const QUANTITY_MAX: u32 = 100;
 /// What 95 of 100 requests should take where nobody says it, in milliseconds (the client's own).
 const P95_MS_DEFAULT: u64 = 1000;
 
+/// Compat: between two messages that the maximum is reached. It is [`domain::autoscale::MAXIMUM_TOLD_EVERY`].
+const NOTIFICATION_PERIOD_MINUTES: u32 = 1440;
+
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
     TheApp(app): TheApp,
     Path((_app, kind)): Path<(String, String)>,
 ) -> ApiResult<Json<Vec<heroku::Monitor>>> {
-    let monitors = state.store.monitors(app.id)?;
-    Ok(Json(monitors.iter().filter(|monitor| monitor.process_type.as_str() == kind).map(shown).collect()))
+    let (monitors, is_told) = (state.store.monitors(app.id)?, is_told(&state, &app)?);
+    let of_kind = monitors.iter().filter(|monitor| monitor.process_type.as_str() == kind);
+    Ok(Json(of_kind.map(|monitor| shown(monitor, is_told)).collect()))
 }
 
 pub(crate) async fn create(
@@ -80,6 +85,14 @@ async fn keep(
             "There can be 1 to {QUANTITY_MAX} dynos, the maximum not below the minimum, and the time must not be 0 ms."
         )));
     }
+    let is_told = is_told(state, app)?;
+    if body.notification_channels.as_ref().is_some_and(|channels| !channels.is_empty()) && !is_told {
+        return Err(ApiError::invalid(format!(
+            "Nobody would be told that the maximum is reached: this server sends no e-mail. Say where such messages go, \
+             `berth notify:add URL -a {}`, and try again.",
+            app.name
+        )));
+    }
     let active = body.is_active.or(before.map(|monitor| monitor.active)).unwrap_or(true);
     let bounds = Bounds { min, max, p95_ms };
     state.store.keep_monitor(app.id, process_type, active, bounds, state.now()).await?;
@@ -91,10 +104,16 @@ async fn keep(
     };
     state.log_api(app.id, &what);
     let kept = state.store.monitors(app.id)?.into_iter().find(|monitor| monitor.process_type.as_str() == kind);
-    kept.as_ref().map(shown).ok_or_else(|| ApiError::not_found("monitor"))
+    kept.map(|monitor| shown(&monitor, is_told)).ok_or_else(|| ApiError::not_found("monitor"))
 }
 
-fn shown(monitor: &Monitor) -> heroku::Monitor {
+/// Whether anybody is told that the maximum is reached. It is for the app's notifications to say, and not for a monitor.
+fn is_told(state: &ApiState, app: &App) -> ApiResult<bool> {
+    let notifications = state.store.notifications(app.id)?;
+    Ok(notifications.iter().any(|notification| notification.events.iter().any(|event| event == SCALING_MAXIMUM)))
+}
+
+fn shown(monitor: &Monitor, is_told: bool) -> heroku::Monitor {
     heroku::Monitor {
         action_type: "scale".to_owned(),
         app_id: monitor.app.uuid(),
@@ -105,8 +124,8 @@ fn shown(monitor: &Monitor) -> heroku::Monitor {
         metric_uuid: present::named_id("metric", "latency-p95"),
         min_quantity: monitor.bounds.min,
         name: "LATENCY_SCALE".to_owned(),
-        notification_channels: Vec::new(),
-        notification_period: 1440,
+        notification_channels: is_told.then(|| "app".to_owned()).into_iter().collect(),
+        notification_period: NOTIFICATION_PERIOD_MINUTES,
         op: "GREATER_OR_EQUAL".to_owned(),
         period: 1,
         process_type: monitor.process_type.to_string(),

@@ -11,6 +11,9 @@ const AFTER_A_STEP_UP: SignedDuration = SignedDuration::from_secs(60);
 const AFTER_A_STEP_UP_WHILE_FAILING: SignedDuration = SignedDuration::from_secs(15);
 const BEFORE_A_STEP_DOWN: SignedDuration = SignedDuration::from_secs(5 * 60);
 
+/// How long nobody is told again that the maximum was reached (Heroku's).
+pub const MAXIMUM_TOLD_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
 /// Requests in a thousand that fail for want of dynos before that counts.
 const FAILURES_PER_MILLE: u64 = 10;
 
@@ -47,6 +50,13 @@ pub enum Reason {
 pub struct Step {
     pub to: u32,
     pub reason: Reason,
+}
+
+impl Step {
+    /// Whether there will be as many as there may be, because more are needed.
+    pub fn reaches_maximum(self, bounds: Bounds) -> bool {
+        self.to == bounds.max && matches!(self.reason, Reason::Failing | Reason::Slow)
+    }
 }
 
 /// Decides on the next step, if there is one. A process type that was switched off stays off.
@@ -117,6 +127,13 @@ mod tests {
         assert_eq!((step(4, FAILING, 14), step(4, FAILING, 15)), (None, Some((6, Reason::Failing))));
         assert_eq!(step(7, FAILING, 60), Some((8, Reason::Failing)));
         assert_eq!(step(8, SLOW, 1000), None);
+    }
+
+    #[test]
+    fn the_maximum_is_reached_by_need() {
+        let reaches = |to, reason| Step { to, reason }.reaches_maximum(BOUNDS);
+        assert!(reaches(8, Reason::Slow) && reaches(8, Reason::Failing));
+        assert!(!reaches(7, Reason::Slow) && !reaches(8, Reason::AboveMaximum));
     }
 
     #[test]

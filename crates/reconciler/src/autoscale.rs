@@ -114,9 +114,12 @@ impl Autoscaler {
             size: None,
             concurrency: None,
         };
-        self.store.scale(monitor.app, vec![change], now).await?;
         let (kind, size) = (&monitor.process_type, &formation.entry.size);
         let why = reason_text(monitor, minute, step.reason);
+        let maximum = step
+            .reaches_maximum(monitor.bounds)
+            .then(|| format!("{kind} has reached the maximum of its autoscaling, {} dynos: {why}", monitor.bounds.max));
+        self.store.autoscale(monitor.app, change, maximum, now).await?;
         self.log.api(monitor.app, &format!("Scaled to {kind}@{}:{size} by autoscaling: {why}", step.to));
         info!(app.id = %monitor.app, from = formation.entry.quantity, to = step.to, why, "Scaled an app");
         Ok(())

@@ -1,5 +1,6 @@
 //! Formations. They belong to the app: deploys and rollbacks leave them alone.
 
+use domain::autoscale::MAXIMUM_TOLD_EVERY;
 use domain::dyno_size::DEFAULT_SIZE_NAME;
 use domain::formation::{FormationEntry, default_quantity};
 use domain::id::AppId;
@@ -9,6 +10,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use uuid::Uuid;
 
 use crate::event::{self, NewEvent};
+use crate::notification::SCALING_MAXIMUM;
 use crate::row::{Micros, collect, parsed, time};
 use crate::{Store, StoreError};
 
@@ -51,30 +53,30 @@ impl Store {
         changes: Vec<FormationChange>,
         now: Timestamp,
     ) -> Result<Vec<Formation>, StoreError> {
+        self.write(move |db| apply(db, app, &changes, now)).await
+    }
+
+    /// The same by autoscaling. With `maximum`, that the maximum is reached becomes an event, unless it was one not long
+    /// ago.
+    pub async fn autoscale(
+        &self,
+        app: AppId,
+        change: FormationChange,
+        maximum: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.write(move |db| {
-            let before = list(db, app)?;
-            for change in &changes {
-                ensure(db, app, &change.process_type, now)?;
-                db.execute(
-                    "UPDATE formation SET quantity = COALESCE(?3, quantity), size = COALESCE(?4, size),
-                            concurrency = COALESCE(?5, concurrency), updated_at = ?6
-                     WHERE app_id = ?1 AND process_type = ?2",
-                    params![
-                        app.to_string(),
-                        change.process_type.as_str(),
-                        change.quantity,
-                        change.size,
-                        change.concurrency,
-                        Micros(now)
-                    ],
-                )?;
+            let subject = change.process_type.to_string();
+            apply(db, app, &[change], now)?;
+            let Some(text) = maximum else { return Ok(()) };
+            let mut told = db.prepare_cached(
+                "SELECT 1 FROM event WHERE app_id = ?1 AND kind = ?2 AND subject = ?3 AND at > ?4 LIMIT 1",
+            )?;
+            let since = now.checked_sub(MAXIMUM_TOLD_EVERY).unwrap_or(Timestamp::MIN);
+            if told.exists(params![app.to_string(), SCALING_MAXIMUM, subject, Micros(since)])? {
+                return Ok(());
             }
-            let after = list(db, app)?;
-            if let Some(text) = difference(&before, &after) {
-                let subject = "formation".to_owned();
-                event::insert(db, &NewEvent { app, kind: "scaling", subject, text }, now)?;
-            }
-            Ok(after)
+            event::insert(db, &NewEvent { app, kind: SCALING_MAXIMUM, subject, text }, now)
         })
         .await
     }
@@ -99,6 +101,37 @@ impl Store {
         })
         .await
     }
+}
+
+fn apply(
+    db: &Transaction<'_>,
+    app: AppId,
+    changes: &[FormationChange],
+    now: Timestamp,
+) -> Result<Vec<Formation>, StoreError> {
+    let before = list(db, app)?;
+    for change in changes {
+        ensure(db, app, &change.process_type, now)?;
+        db.execute(
+            "UPDATE formation SET quantity = COALESCE(?3, quantity), size = COALESCE(?4, size),
+                    concurrency = COALESCE(?5, concurrency), updated_at = ?6
+             WHERE app_id = ?1 AND process_type = ?2",
+            params![
+                app.to_string(),
+                change.process_type.as_str(),
+                change.quantity,
+                change.size,
+                change.concurrency,
+                Micros(now)
+            ],
+        )?;
+    }
+    let after = list(db, app)?;
+    if let Some(text) = difference(&before, &after) {
+        let subject = "formation".to_owned();
+        event::insert(db, &NewEvent { app, kind: "scaling", subject, text }, now)?;
+    }
+    Ok(after)
 }
 
 pub(crate) fn list(db: &Connection, app: AppId) -> Result<Vec<Formation>, StoreError> {

@@ -9,9 +9,22 @@ use crate::event::NewEvent;
 use crate::row::{Micros, collect, lines, parsed, time};
 use crate::{Store, StoreError, account};
 
+/// Autoscaling wanted more dynos and has as many as there may be.
+pub const SCALING_MAXIMUM: &str = "scaling.maximum";
+
 /// Kinds of events that messages can be about.
-pub const KINDS: [&str; 9] =
-    ["deploy", "failure", "promotion", "rollback", "config", "scaling", "crash", "cron.failed", "cron.missed"];
+pub const KINDS: [&str; 10] = [
+    "deploy",
+    "failure",
+    "promotion",
+    "rollback",
+    "config",
+    "scaling",
+    SCALING_MAXIMUM,
+    "crash",
+    "cron.failed",
+    "cron.missed",
+];
 
 /// Notifications of one app.
 const NOTIFICATIONS_MAX: u32 = 20;

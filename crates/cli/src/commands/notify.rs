@@ -35,7 +35,8 @@ pub(super) fn list(context: &Context) -> anyhow::Result<()> {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  berth notify:add https://hooks.slack.com/services/T0/B0/x\n  \
                   berth notify:add https://example.com/hook --events failure,crash,cron.failed\n\n\
-                  Events: deploy, failure, promotion, rollback, config, scaling, crash, cron.failed, cron.missed.\n\
+                  Events: deploy, failure, promotion, rollback, config, scaling, scaling.maximum, crash, cron.failed,\n\
+                  cron.missed.\n\
                   A webhook is signed: Berth-Signature is sha256= and the HMAC-SHA256 of the body, with the secret that\n\
                   is printed here once.")]
 pub struct Add {

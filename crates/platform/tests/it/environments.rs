@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use crate::git_push::Repository;
 use crate::heroku_drains::LOCAL_RECEIVERS;
 use crate::platform::TestPlatform;
 use crate::source::Source;
-use crate::wait::{wait_for, wait_until};
+use crate::wait::{wait_for, wait_until, wait_within};
 
 impl TestPlatform {
     /// `shop-staging` and `shop` in the pipeline `shop`.
@@ -418,4 +419,35 @@ fn what_happens_is_told_signed_and_until_it_has_arrived() {
     assert!(wrong.code == Some(1) && wrong.stderr.contains("https://"), "{wrong:?}");
     let wrong = platform.berth(&["notify:add", &receiver.url, "--events", "weather", "-a", "shop"]);
     assert!(wrong.stderr.contains("There is no event"), "{wrong:?}");
+}
+
+#[test]
+fn that_autoscaling_has_reached_its_maximum_is_told() {
+    let Some(platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
+    platform.python_web("shop");
+    platform.must(&["routing:set", "timeout=1s", "-a", "shop"]);
+    let monitors = "/apps/shop/formation/web/monitors";
+    let wanted = json!({"min_quantity": 1, "max_quantity": 2, "value": 30_000, "notification_channels": ["app"]});
+    let (status, answer) = platform.api("POST", monitors, &wanted).unwrap();
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("`berth notify:add URL -a shop`"), "{answer}");
+    assert_eq!(platform.get(monitors), json!([]));
+
+    let receiver = Receiver::start();
+    platform.must(&["notify:add", &receiver.url, "--events", "scaling.maximum", "-a", "shop"]);
+    let made = platform.ask("POST", monitors, &wanted);
+    assert_eq!(made["notification_channels"], json!(["app"]), "{made}");
+    // Requests fail for want of dynos until there are as many as there may be.
+    let told = "web has reached the maximum of its autoscaling, 2 dynos: ";
+    wait_within("the maximum is told", Duration::from_secs(90), || {
+        platform.request("GET", "shop.localhost", "/slow?seconds=3", &[], &[]);
+        let seen = receiver.seen.lock().unwrap();
+        seen.iter()
+            .any(|message| message.body["text"].as_str().is_some_and(|text| text.starts_with(told)))
+            .then_some(())
+    });
+    let message = receiver.event("scaling.maximum");
+    assert_eq!((&message.body["subject"], &message.body["app"]), (&json!("web"), &json!("shop")), "{:?}", message.body);
+    assert!(receiver.text("scaling.maximum").contains("requests failed for want of dynos"), "{:?}", message.body);
+    platform.logged("shop", "Scaled to web@2:");
 }

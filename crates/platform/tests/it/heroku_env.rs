@@ -132,6 +132,7 @@ fn heroku_switches_autoscaling_on_and_the_formation_follows() {
     heroku("ps:autoscale:enable --min 2 --max 3 -a shop").shows("only available with Performance");
     heroku("ps:type web=performance-m -a shop");
     heroku("ps:autoscale:enable --min 3 --max 2 -a shop").says("the maximum not below the minimum");
+    heroku("ps:autoscale:enable --min 2 --max 3 --notifications -a shop").says("this server sends no e-mail");
     heroku("ps:autoscale:enable --min 2 --max 3 --p95 300 -a shop").shows("done");
     platform.logged("shop", "Autoscaling of web from 2 to 3 dynos at p95 300 ms enabled by user admin@localhost");
     // There was one.

@@ -60,6 +60,27 @@ async fn an_event_becomes_a_message_for_whoever_wants_its_kind() {
 }
 
 #[tokio::test]
+async fn that_the_maximum_is_reached_is_told_once_a_day() {
+    let (_dir, store, app) = store().await;
+    store.add_notification(notification(app, &[SCALING_MAXIMUM])).await.unwrap();
+    let day = 24 * 60 * 60;
+    for (second, quantity, maximum) in
+        [(1, 2, None), (2, 3, Some("first")), (3, 2, None), (day, 3, Some("second")), (day + 2, 3, Some("third"))]
+    {
+        let change = FormationChange {
+            process_type: ProcessType::web(),
+            quantity: Some(quantity),
+            size: None,
+            concurrency: None,
+        };
+        store.autoscale(app, change, maximum.map(str::to_owned), at(second)).await.unwrap();
+    }
+    let told: Vec<_> =
+        store.due_deliveries(at(2 * day), 10).unwrap().into_iter().map(|one| (one.subject, one.text)).collect();
+    assert_eq!(told, [("web", "first"), ("web", "third")].map(|(subject, text)| (subject.to_owned(), text.to_owned())));
+}
+
+#[tokio::test]
 async fn a_message_is_due_again_after_its_pause_until_it_has_arrived_or_is_given_up() {
     let (_dir, store, app) = store().await;
     let wants = notification(app, &KINDS);

@@ -36,5 +36,7 @@ pub struct MonitorUpdate {
     pub is_active: Option<bool>,
     pub max_quantity: Option<u32>,
     pub min_quantity: Option<u32>,
+    /// `app`: its people want to be told when the maximum is reached.
+    pub notification_channels: Option<Vec<String>>,
     pub value: Option<u64>,
 }
