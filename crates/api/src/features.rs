@@ -24,6 +24,9 @@ const SESSION_AFFINITY: &str = "http-session-affinity";
 /// Compat: `heroku ps:exec` restarts the dynos of an app without it.
 const EXEC: &str = "runtime-heroku-exec";
 
+/// Compat: a feature of accounts. The client asks another host of Heroku's for a pipeline's repository where nobody knows it.
+const REPOSITORIES: &str = "dashboard-repositories-api";
+
 /// Ours: who changes the app shows a code first.
 const SECOND_FACTOR: &str = "second-factor";
 
@@ -37,6 +40,15 @@ pub(crate) async fn info(
     Path((_app, wanted)): Path<(String, String)>,
 ) -> ApiResult<Json<Feature>> {
     find(&state, &app, &wanted).map(Json)
+}
+
+/// The one feature of accounts, which is off.
+pub(crate) async fn info_of_account(_actor: Actor, Path(wanted): Path<String>) -> ApiResult<Json<Feature>> {
+    if wanted != REPOSITORIES {
+        return Err(ApiError::not_found("feature"));
+    }
+    let description = "Connects pipelines to repositories; there is nothing to connect to here.";
+    Ok(Json(feature(Timestamp::UNIX_EPOCH, REPOSITORIES, "Repositories of pipelines", description, false)))
 }
 
 pub(crate) async fn update(
@@ -85,21 +97,21 @@ fn find(state: &ApiState, app: &App, wanted: &str) -> ApiResult<Feature> {
 fn all(app: &App, routing: &RoutingSettings) -> Vec<Feature> {
     vec![
         feature(
-            app,
+            app.updated_at,
             SESSION_AFFINITY,
             "Session affinity",
             "Lead each visitor's requests to the dyno that answered the first one, while it has room.",
             routing.session_affinity,
         ),
         feature(
-            app,
+            app.updated_at,
             SECOND_FACTOR,
             "Second factor",
             "Ask whoever changes the app, or reads its config vars, for a code of their authenticator app.",
             app.second_factor,
         ),
         feature(
-            app,
+            app.updated_at,
             EXEC,
             "Sessions in dynos",
             "Come to a dyno that runs: `ps:exec`, `ps:copy`, `ps:forward`, `ps:socks`.",
@@ -108,7 +120,7 @@ fn all(app: &App, routing: &RoutingSettings) -> Vec<Feature> {
     ]
 }
 
-fn feature(app: &App, name: &str, display_name: &str, description: &str, enabled: bool) -> Feature {
+fn feature(updated_at: Timestamp, name: &str, display_name: &str, description: &str, enabled: bool) -> Feature {
     Feature {
         created_at: present::time(Timestamp::UNIX_EPOCH),
         description: description.to_owned(),
@@ -123,6 +135,6 @@ fn feature(app: &App, name: &str, display_name: &str, description: &str, enabled
         id: present::named_id("feature", name),
         name: name.to_owned(),
         state: "general".to_owned(),
-        updated_at: present::time(app.updated_at),
+        updated_at: present::time(updated_at),
     }
 }

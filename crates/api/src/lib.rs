@@ -104,6 +104,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/stacks/{stack}", get(catalogue::stack))
         .route("/generations", get(catalogue::generations))
         .route("/generations/{generation}", get(catalogue::generation))
+        .route("/account/features/{feature}", get(features::info_of_account))
         .route("/account/delinquency", get(account::delinquency))
         .route("/regions", get(catalogue::regions))
         .route("/regions/{region}", get(catalogue::region))

@@ -53,6 +53,7 @@ pub const RULES: &[Rule] = &[
     reads("/account/keys/{key}", Need::Account),
     writes("DELETE", "/account/keys/{key}", Need::Account),
     reads("/account/delinquency", Need::Identity),
+    reads("/account/features/{feature}", Need::Anybody),
     reads("/users/{account}/apps", Need::Anybody),
     reads("/generations", Need::Anybody),
     reads("/generations/{generation}", Need::Anybody),

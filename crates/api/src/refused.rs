@@ -18,7 +18,7 @@ pub struct Topic {
     pub title: &'static str,
     /// Why, and what to do instead. Whole sentences.
     pub reason: &'static str,
-    /// Requests that want to change something: they get the reason.
+    /// Requests that want to change something, or lead to that: they get the reason.
     pub refused: &'static [(&'static str, &'static str)],
     /// Lists, in which there is nothing.
     pub empty: &'static [&'static str],
@@ -178,9 +178,11 @@ pub const TOPICS: &[Topic] = &[
     },
     Topic {
         title: "Review apps",
-        reason: "Review apps are not available yet. Make an app for the branch (`heroku create`), and push to it.",
+        reason: "There are no review apps here. Make an app for the branch, `berth env:clone shop shop-branch`, and push to it.",
         refused: &[
             ("POST", "/review-apps"),
+            // What the client asks before it makes one: "not found" would be about the branch.
+            ("GET", "/pipelines/{pipeline}/repo/branches/{branch}"),
             ("DELETE", "/review-apps/{review}"),
             ("POST", "/pipelines/{pipeline}/review-app-config"),
             ("PATCH", "/pipelines/{pipeline}/review-app-config"),
@@ -274,7 +276,7 @@ pub const TOPICS: &[Topic] = &[
         reason: "There are no features of accounts to switch on; `heroku features` lists those of an app.",
         refused: &[("POST", "/account/features/{feature}"), ("PATCH", "/account/features/{feature}")],
         empty: &["/account/features"],
-        missing: &[("/account/features/{feature}", "feature")],
+        missing: &[],
     },
     Topic {
         title: "Settings of config vars",
@@ -353,6 +355,7 @@ pub(crate) fn is_absent(method: &str, path: &str) -> bool {
 
 fn filter(method: &str) -> MethodFilter {
     match method {
+        "GET" => MethodFilter::GET,
         "POST" => MethodFilter::POST,
         "PUT" => MethodFilter::PUT,
         "PATCH" => MethodFilter::PATCH,

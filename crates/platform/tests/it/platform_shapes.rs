@@ -83,6 +83,7 @@ fn the_account_and_the_machine(client: &Client<'_>) {
     }
     client.get("/account/rate-limits");
     client.get("/account/delinquency");
+    client.get("/account/features/dashboard-repositories-api");
     // A key for nobody: made for this test alone.
     let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRlc3QgdGVzdCB0ZXN0IHRlc3QgdGVzdCB0ZXN0IDEy nobody@nowhere";
     client.platform.ask("POST", "/account/keys", &json!({"public_key": key}));
