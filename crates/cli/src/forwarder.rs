@@ -12,11 +12,12 @@
 //! ```
 //!
 //! The client asks for sessions in dynos over TLS, which ends at the server: for that the server takes our key for the
-//! token for a minute, each time. It then goes to port 80 of the host that it is told, whatever listens there; a line of
-//! JavaScript that we have its Node.js load leads that one host here ([`preload`]).
+//! token for a minute, each time. It then goes to port 80 of the host that it is told, whatever listens there; some lines
+//! of JavaScript that we have its Node.js load lead that one host here ([`preload`]).
 //!
 //! Blocking, one thread per connection: the client makes a handful.
 
+mod advice;
 mod connect;
 mod http;
 mod preload;

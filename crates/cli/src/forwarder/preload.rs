@@ -2,7 +2,10 @@
 //!
 //! The client speaks SSH to port 80 of the host that the server names, and nothing makes it take another port. Port 80 is
 //! closed to ordinary users, and the router's on the server. So the host has a name that exists nowhere else, and
-//! connections to it come to the forwarder. Nothing else in the client changes.
+//! connections to it come to the forwarder: those of the client's own SSH, and those of OpenSSH's client that it starts
+//! (`ps:exec --ssh`). And some commands end with a line of [`ADVICE`]. Nothing else in the client changes.
+
+use super::advice::ADVICE;
 
 /// The host that the client is told to speak SSH to.
 pub(super) const HOST: &str = "ps-exec.berth.internal";
@@ -19,9 +22,27 @@ pub(super) fn node_options(given: Option<&str>, port: u16) -> String {
          net.Socket.prototype.connect = function (...given) {{\
          const options = Array.isArray(given[0]) ? given[0][0] : given[0];\
          if (options && options.host === '{HOST}') {{ options.host = '127.0.0.1'; options.port = {port}; }}\
-         return connect.apply(this, given); }};"
+         return connect.apply(this, given); }};\
+         import child from 'node:child_process';\
+         const run = child.execSync;\
+         child.execSync = (line, ...given) => run(\
+         typeof line === 'string' && line.startsWith('ssh ') && line.includes('@{HOST} ') ?\
+         line.replace('-p 80 ', '-p {port} -o HostName=127.0.0.1 -o \"HostKeyAlias=[{HOST}]:80\" ') : line, ...given);\
+         import fs from 'node:fs';\
+         const advice = new Map(Object.entries({advice})).get(process.argv[2]);\
+         if (advice) process.on('exit', code => {{ if (code) fs.writeSync(2, ' !    ' + advice + '\\n'); }});",
+        advice = advice(),
     );
     words.map(str::to_owned).chain([format!("{BEGIN}{}", encoded(&module))]).collect::<Vec<_>>().join(" ")
+}
+
+/// As an object of JavaScript's.
+fn advice() -> serde_json::Value {
+    ADVICE
+        .iter()
+        .map(|(command, text)| ((*command).to_owned(), serde_json::Value::from(*text)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// As a part of a URL and a word of `NODE_OPTIONS` alike: without blanks, quotes and backslashes.

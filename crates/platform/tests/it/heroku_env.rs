@@ -153,6 +153,51 @@ fn heroku_switches_autoscaling_on_and_the_formation_follows() {
 }
 
 #[test]
+fn what_the_client_cannot_do_here_ends_with_what_to_do_instead() {
+    if crate::heroku_cli::no_heroku_cli() {
+        return;
+    }
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop-staging");
+    platform.python_web("shop");
+    let outside = Outside::start();
+    let heroku = |line: &str| platform.berth_heroku(&outside, line);
+    heroku("pipelines:create shop -a shop-staging -s staging").shows("done");
+    heroku("pipelines:add shop -a shop -s production").shows("done");
+    let refused = |line: &str, code: i32, text: &str| {
+        let refused = heroku(line);
+        assert_eq!(refused.code, Some(code), "{}", refused.both());
+        refused.says(text);
+        refused
+    };
+    refused("pipelines:diff -a shop-staging", 2, "shop-staging does not seem to be connected to GitHub!")
+        .says("It asks GitHub, to which nothing here is connected. `berth pipelines:compare PIPELINE` shows");
+    // What it cannot compare at all, it says by itself.
+    refused("pipelines:diff -a shop", 2, "Unable to diff shop").says("`berth pipelines:compare PIPELINE` shows");
+    refused("access:update ada@example.com -p view -a shop", 2, "The app shop is not owned by a team")
+        .says("`berth access:update EMAIL -p PERMISSIONS -a APP`");
+    for line in [
+        "reviewapps:enable -p shop",
+        "reviewapps:enable -p shop --autodeploy --autodestroy",
+        "reviewapps:disable -p shop",
+        "reviewapps:disable -p shop --no-autodeploy",
+        "reviewapps:create -p shop -b main",
+    ] {
+        let text = "There are no review apps here. Make an app for the branch, `berth env:clone shop shop-branch`";
+        refused(line, 2, text);
+    }
+    let fine = heroku("pipelines:info shop");
+    assert!(!fine.both().contains("berth"), "{}", fine.both());
+
+    let seen = hosts(&platform.scratch().join("seen"));
+    let elsewhere: Vec<&String> =
+        seen.iter().filter(|host| !matches!(host.as_str(), "localhost" | "127.0.0.1")).collect();
+    assert!(!seen.is_empty() && elsewhere.is_empty(), "{elsewhere:?}");
+    let asked = outside.asked.lock().unwrap().clone();
+    assert!(!asked.iter().any(|line| line.contains("heroku") || line.contains("github")), "{asked:?}");
+}
+
+#[test]
 fn a_shell_can_be_led_here_by_its_environment() {
     if crate::heroku_cli::no_heroku_cli() {
         return;

@@ -119,6 +119,14 @@ fn heroku_runs_a_command_in_a_dyno_that_runs() {
 }
 
 #[test]
+fn heroku_starts_openssh_where_it_is_told_to() {
+    let Some(platform) = TestPlatform::for_exec() else { return };
+    let said = ran(&mut platform.exec_command(&["ps:exec", "--ssh", "-a", "shop", "--", "env"]));
+    assert_eq!(said.code, Some(0), "{}", said.both());
+    said.shows("DYNO=web.1");
+}
+
+#[test]
 fn heroku_opens_a_shell_in_a_dyno_that_runs() {
     let Some(platform) = TestPlatform::for_exec() else { return };
     let mut terminal = Terminal::start(&mut platform.exec_command(&["ps:exec", "-a", "shop"]));

@@ -1,0 +1,16 @@
+//! What to do here instead, where the `heroku` client itself refuses, or asks somebody who has nothing to do with us: it
+//! then knows nothing of this server, and its words lead elsewhere.
+
+/// Commands of the client's that cannot work, and what is said behind the client's own words when one has failed.
+pub(super) const ADVICE: [(&str, &str); 2] = [
+    (
+        "access:update",
+        "This server has no teams, and everybody's permissions can be changed: \
+         `berth access:update EMAIL -p PERMISSIONS -a APP`.",
+    ),
+    (
+        "pipelines:diff",
+        "It asks GitHub, to which nothing here is connected. `berth pipelines:compare PIPELINE` shows what differs \
+         between the stages.",
+    ),
+];
