@@ -6,6 +6,7 @@
 
 mod api;
 mod changes;
+mod chosen;
 mod deploy;
 mod figure;
 mod latency;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::chosen::is_chosen;
 use super::platform::{free_port, release_build, signal, wait};
 use crate::root;
 
@@ -66,11 +67,6 @@ pub(super) fn run() -> Result<()> {
 /// `BERTH_BENCH_PROXIES=haproxy-told,berth` measures these alone: all of them take a quarter of an hour.
 fn wanted() -> impl Iterator<Item = &'static str> {
     PROXIES.into_iter().filter(|proxy| is_chosen("BERTH_BENCH_PROXIES", proxy))
-}
-
-/// Whether a variable names this one among others, or is not set.
-fn is_chosen(variable: &str, name: &str) -> bool {
-    std::env::var(variable).ok().is_none_or(|names| names.split(',').any(|chosen| chosen == name))
 }
 
 /// Dynos drawn from a seed: no constant fits all of them. A change of the workers in the middle.

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -14,9 +14,6 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::platform::{TestPlatform, skipped};
 use crate::wait::{wait_for, wait_until, wait_within};
-
-/// What the tests were written against. Another version is another file of facts.
-const VERSION: &str = "11.10.0";
 
 /// An RSA key in plain JavaScript takes tens of seconds on a machine that has other work.
 const LONG_PATIENCE: Duration = Duration::from_secs(300);
@@ -128,24 +125,14 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
 }
 
 /// The executable of the client, installed by whoever comes first.
-pub(crate) fn installed() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("heroku-{VERSION}"));
-    let executable = dir.join("node_modules/.bin/heroku");
-    fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let lock = File::create(dir.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    if !executable.exists() {
-        let fresh = dir.with_extension("new");
-        fs::remove_dir_all(&fresh).ok();
-        fs::create_dir_all(&fresh).unwrap();
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&fresh);
-        let installed = ran(npm.arg(format!("heroku@{VERSION}")).stdin(Stdio::null()));
+pub(crate) fn installed() -> &'static Path {
+    static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
+    EXECUTABLE.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/heroku-client");
+        let installed = ran(Command::new(script).arg(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null()));
         assert_eq!(installed.code, Some(0), "cannot install the heroku client:\n{}", installed.both());
-        fs::remove_dir_all(&dir).ok();
-        fs::rename(&fresh, &dir).unwrap();
-    }
-    executable
+        installed.out.into()
+    })
 }
 
 /// Runs a command that asks questions, on a terminal, and answers them: a word of each question, and the answer.
