@@ -262,7 +262,7 @@ impl MainLoop {
         self.start_tasks(&worlds)?;
         self.check_health(&worlds);
         self.run_cron(&worlds, now).await?;
-        for world in &worlds {
+        for world in worlds.iter() {
             self.reconcile_app(world, &router, now).await?;
             self.note_workers(world, &router).await?;
         }
@@ -284,7 +284,7 @@ impl MainLoop {
     fn publish(&mut self) -> Result<(), StoreError> {
         let worlds = self.observer.look()?;
         let mut table = router_link::Routes::new();
-        for world in &worlds {
+        for world in worlds.iter() {
             let serving = world.serving().map(|release| self.observer.release_target(release)).transpose()?;
             let has_web = serving.is_some_and(|target| target.process_types.iter().any(|name| name.is_web()));
             if let Some(own) = routes::route(world, has_web, &self.config) {

@@ -80,14 +80,28 @@ pub(crate) struct Observer {
     slugs: HashMap<SlugId, Arc<Slug>>,
     /// By app, with the time of the change that they were read after: config vars must be decrypted.
     page_urls: HashMap<AppId, (Timestamp, PageUrls)>,
+    /// What was last seen, and the change of the store that it was read after.
+    seen: Option<(u64, Arc<Vec<AppWorld>>)>,
 }
 
 impl Observer {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, slugs: HashMap::new(), page_urls: HashMap::new() }
+        Self { store, slugs: HashMap::new(), page_urls: HashMap::new(), seen: None }
     }
 
-    pub(crate) fn look(&mut self) -> Result<Vec<AppWorld>, StoreError> {
+    /// Everything as it is now. Where nothing has changed, nothing is read.
+    pub(crate) fn look(&mut self) -> Result<Arc<Vec<AppWorld>>, StoreError> {
+        // A change is told of after it was written: what is read now may be newer than its number, never older.
+        let change = *self.store.changes().borrow();
+        if let Some((_change, worlds)) = self.seen.as_ref().filter(|(seen, _worlds)| *seen == change) {
+            return Ok(Arc::clone(worlds));
+        }
+        let worlds = Arc::new(self.read()?);
+        self.seen = Some((change, Arc::clone(&worlds)));
+        Ok(worlds)
+    }
+
+    fn read(&mut self) -> Result<Vec<AppWorld>, StoreError> {
         let mut worlds: Vec<AppWorld> = self.store.apps()?.into_iter().map(AppWorld::bare).collect();
         let places: HashMap<AppId, usize> =
             worlds.iter().enumerate().map(|(place, world)| (world.app.id, place)).collect();
@@ -177,5 +191,28 @@ impl Observer {
             version: release.version,
             process_types: process_types.filter(|name| !name.is_release()).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::name::AppName;
+    use store::MasterKey;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_not_changed_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("berth.db"), MasterKey::new([7; 32])).unwrap());
+        let now = Timestamp::UNIX_EPOCH;
+        let account = store.create_account("ada@example.com".to_owned(), now).await.unwrap();
+        let mut observer = Observer::new(Arc::clone(&store));
+        let (first, again) = (observer.look().unwrap(), observer.look().unwrap());
+        assert!(first.is_empty() && Arc::ptr_eq(&first, &again));
+        store.create_app(AppName::parse("shop").unwrap(), account.id, now).await.unwrap();
+        let after = observer.look().unwrap();
+        assert_eq!(after.iter().map(|world| world.app.name.to_string()).collect::<Vec<_>>(), ["shop"]);
+        assert!(Arc::ptr_eq(&after, &observer.look().unwrap()));
     }
 }

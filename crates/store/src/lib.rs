@@ -143,7 +143,7 @@ impl Store {
         Ok(Self { path: path.to_owned(), key, writer, readers: Mutex::new(Vec::new()), changes })
     }
 
-    /// Wakes after every committed write. The number means nothing.
+    /// Wakes after every committed write. As long as the number stays, nothing was written that is not known by then.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -154,7 +154,7 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let acting = Acting::current();
+        let (acting, changes) = (Acting::current(), self.changes.clone());
         let job: Job = Box::new(move |connection| {
             let result = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -170,13 +170,14 @@ impl Store {
                     }
                     Ok(value)
                 });
-            // Nobody waits any more: the write stands all the same.
+            if result.is_ok() {
+                changes.send_modify(|count| *count += 1);
+            }
+            // Where nobody waits any more, the write stands and was told of all the same.
             drop(reply.send(result));
         });
         self.writer.send(job).map_err(|_closed| StoreError::Closed)?;
-        let value = answer.await.map_err(|_closed| StoreError::Closed)??;
-        self.changes.send_modify(|count| *count += 1);
-        Ok(value)
+        answer.await.map_err(|_closed| StoreError::Closed)?
     }
 
     /// Runs `work` on a read connection. Reads are short: they may be called from async code.

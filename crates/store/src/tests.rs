@@ -481,3 +481,18 @@ async fn the_last_administrator_stays() {
     // What was theirs is still known to be theirs.
     assert_eq!(store.app(app.id).unwrap().unwrap().owner, account.id);
 }
+
+#[tokio::test]
+async fn a_write_that_nobody_waits_for_any_more_is_told_of() {
+    let Fixture { dir: _dir, store, app, .. } = fixture().await;
+    let mut changes = store.changes();
+    let renamed = AppChange { name: Some(AppName::parse("later").unwrap()), ..AppChange::default() };
+    // As where a client goes away in the middle of its request.
+    tokio::select! {
+        biased;
+        _written = store.update_app(app.id, renamed, now()) => {}
+        () = std::future::ready(()) => {}
+    }
+    changes.changed().await.unwrap();
+    assert_eq!(store.app(app.id).unwrap().unwrap().name.to_string(), "later");
+}
