@@ -15,10 +15,11 @@ use serde::Deserialize;
 use telemetry::filter::Filter;
 use telemetry::line::{LogLine, tail_overflow_text};
 use telemetry::log_store::{Followed, LogStoreError};
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 use wire::platform_api as heroku;
 
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body as JsonBody, TheApp};
 use crate::origin::Origin;
 use crate::present;
@@ -90,7 +91,12 @@ pub(crate) async fn stream(
     let last = state.logs.last_sequence(app)?;
     let history = match resumed {
         Some(_sequence) => Vec::new(),
-        None => state.logs.last_lines(app, &filter, session.lines as usize)?,
+        None => {
+            let (logs, filter) = (Arc::clone(&state.logs), filter.clone());
+            // Where few lines match, many megabytes are read: not on the async threads.
+            let reading = spawn_blocking(move || logs.last_lines(app, &filter, session.lines as usize));
+            reading.await.map_err(|error| ApiError::internal("reading a log ended early", &error))??
+        }
     };
     let after = resumed.or(history.last().map(|line| line.sequence)).unwrap_or(last);
     let first = stream::iter([Ok::<_, LogStoreError>(Bytes::from(events(&history)))]);

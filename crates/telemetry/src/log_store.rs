@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
-use wire::segment::{SegmentReader, SegmentWriter};
+use wire::segment::{NewestFirst, SegmentReader, SegmentWriter};
 
 use crate::filter::Filter;
 use crate::line::{END_TAG, LogLine, NewLine, from_record, overflow_line, tag};
@@ -188,22 +188,18 @@ impl LogStore {
     /// The last `lines_max` lines that match.
     pub fn last_lines(&self, stream: Uuid, filter: &Filter, lines_max: usize) -> Result<Vec<LogLine>, LogStoreError> {
         let stream = self.open(stream)?;
-        let mut reader = SegmentReader::new(&stream.dir, 0);
+        let reading = |source| LogStoreError::Read { path: stream.dir.clone(), source };
+        let mut reader = NewestFirst::new(&stream.dir).map_err(reading)?;
         let mut lines = VecDeque::new();
-        loop {
-            let batch = reader.read().map_err(|source| LogStoreError::Read { path: stream.dir.clone(), source })?;
-            if batch.records.is_empty() {
-                return Ok(lines.into());
-            }
-            for (line, _place) in batch.records.iter().filter_map(from_record) {
-                if filter.matches(&line) {
-                    lines.push_back(line);
-                }
-                if lines.len() > lines_max {
-                    lines.pop_front();
-                }
+        while lines.len() < lines_max
+            && let Some(records) = reader.read().map_err(reading)?
+        {
+            let newest_first = records.iter().rev().filter_map(from_record).map(|(line, _place)| line);
+            for line in newest_first.filter(|line| filter.matches(line)).take(lines_max - lines.len()) {
+                lines.push_front(line);
             }
         }
+        Ok(lines.into())
     }
 
     /// Follows a stream after line `after` (0: from its beginning).

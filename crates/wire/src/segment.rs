@@ -8,15 +8,25 @@
 //! One record is one line: `<sequence> <unix microseconds> <tag> <text>\n`. The tag is `out`, `err` or `shim` in a
 //! dyno's log and the app's id in the router's.
 
+mod newest_first;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+
+pub use newest_first::NewestFirst;
 
 /// Longest text of one record in bytes. Heroku splits lines that are longer than 10,000.
 pub const RECORD_TEXT_BYTES_MAX: usize = 10_000;
 
 /// Most bytes that one call of [`SegmentReader::read`] takes from disk.
 const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// How near to the first record that a reader wants it begins to read, in bytes; and how much is read to find out where a
+/// record begins: more than the longest one.
+const NEAR_BYTES: u64 = 64 * 1024;
+const PROBE_BYTES: usize = 16 * 1024;
 
 /// One line of a log, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +261,9 @@ impl SegmentReader {
 
     fn open_at(&mut self, start: u64) -> io::Result<bool> {
         match File::open(segment_path(&self.dir, start)) {
-            Ok(file) => {
+            Ok(mut file) => {
+                let near = if start <= self.after { place_near(&file, self.after)? } else { 0 };
+                file.seek(SeekFrom::Start(near))?;
                 self.open = Some(OpenSegment { start, file, partial: Vec::new() });
                 Ok(true)
             }
@@ -260,6 +272,32 @@ impl SegmentReader {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Where a record begins from which on everything after record `after` is read: a follower of a busy log would read
+/// megabytes before its first line otherwise.
+fn place_near(file: &File, after: u64) -> io::Result<u64> {
+    // A record begins at `low`, and it is not too late; the first that is wanted begins before `high`, or there is none.
+    let (mut low, mut high) = (0, file.metadata()?.len());
+    while high - low > NEAR_BYTES {
+        let middle = low + (high - low) / 2;
+        match first_record_behind(file, middle)? {
+            Some((at, sequence)) if sequence <= after => low = at,
+            Some(_) | None => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// The first record that begins behind this place: where, and its number.
+fn first_record_behind(file: &File, place: u64) -> io::Result<Option<(u64, u64)>> {
+    let mut bytes = [0; PROBE_BYTES];
+    let count = file.read_at(&mut bytes, place)?;
+    let bytes = &bytes[..count];
+    let Some(at) = bytes.iter().position(|&byte| byte == b'\n').map(|end| end + 1) else { return Ok(None) };
+    let number = bytes[at..].iter().position(|&byte| byte == b' ').map(|end| &bytes[at..at + end]);
+    let sequence = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+    Ok(sequence.map(|sequence| (place + at as u64, sequence)))
 }
 
 fn parse_record(line: &[u8]) -> Option<SegmentRecord> {
@@ -333,6 +371,25 @@ mod tests {
         let mut restarted = SegmentReader::new(dir.path(), 2);
         let batch = restarted.read().unwrap();
         assert_eq!((texts(&batch), batch.lost), (vec!["third".to_owned()], 0));
+    }
+
+    #[test]
+    fn a_reader_begins_near_what_it_wants_wherever_that_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::open(dir.path(), 1 << 30, 3).unwrap();
+        for number in 1..=40_000_usize {
+            // Some as long as a record may be.
+            let length = if number % 1000 == 0 { RECORD_TEXT_BYTES_MAX } else { number % 60 };
+            writer.push(5, "out", "x".repeat(length).as_bytes());
+        }
+        writer.flush().unwrap();
+        let file = File::open(segment_path(dir.path(), 1)).unwrap();
+        assert!(place_near(&file, 39_999).unwrap() > file.metadata().unwrap().len() - NEAR_BYTES);
+        for after in (1..40_000).step_by(777).chain([39_998, 39_999]) {
+            let batch = SegmentReader::new(dir.path(), after).read().unwrap();
+            assert_eq!((batch.records[0].sequence, batch.lost), (after + 1, 0));
+        }
+        assert_eq!(SegmentReader::new(dir.path(), 40_000).read().unwrap(), SegmentBatch::default());
     }
 
     #[test]
