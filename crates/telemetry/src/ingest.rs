@@ -4,6 +4,7 @@
 //! stream itself, so nothing is lost or doubled when the server restarts.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,7 +75,7 @@ impl Ingest {
         // An inotify descriptor reads like a pipe: this is tokio's safe way to wait for one.
         let watcher = pipe::Receiver::from_owned_fd_unchecked(inotify::init(flags)?)?;
         let (commands, receiver) = mpsc::unbounded_channel();
-        let task = Task { store, watcher, rings: HashMap::new(), by_watch: HashMap::new() };
+        let task = Task { store, watcher, rings: HashMap::new(), by_watch: HashMap::new(), unread: Vec::new() };
         tokio::spawn(task.run(receiver));
         Ok(Self { commands })
     }
@@ -109,11 +110,15 @@ struct Task {
     watcher: pipe::Receiver,
     rings: HashMap<Uuid, Ring>,
     by_watch: HashMap<i32, Uuid>,
+    /// Rings in which there may be more.
+    unread: Vec<Uuid>,
 }
 
 enum Event {
     Command(Option<Command>),
     Written,
+    /// Rings that were written to hold more.
+    Unread,
     RetryDue,
 }
 
@@ -124,10 +129,11 @@ impl Task {
         loop {
             let event = tokio::select! {
                 command = commands.recv() => Event::Command(command),
-                ready = self.watcher.readable() => match ready {
+                readable = self.watcher.readable() => match readable {
                     Ok(()) => Event::Written,
                     Err(_closed) => return,
                 },
+                () = ready(()), if !self.unread.is_empty() => Event::Unread,
                 _now = retry.tick(), if self.rings.values().any(|ring| ring.waits_for_room) => Event::RetryDue,
             };
             match event {
@@ -136,11 +142,13 @@ impl Task {
                 Event::Written => {
                     for ring in self.written_rings() {
                         // One that waits for room is read when there may be some, not at each line of its writer.
-                        if self.rings.get(&ring).is_some_and(|ring| !ring.waits_for_room) {
-                            self.copy(ring);
+                        let is_read = self.rings.get(&ring).is_some_and(|ring| !ring.waits_for_room);
+                        if is_read && !self.unread.contains(&ring) {
+                            self.unread.push(ring);
                         }
                     }
                 }
+                Event::Unread => self.copy_unread(),
                 Event::RetryDue => self.copy_waiting(),
             }
             // One busy ring must not starve the rest of the runtime.
@@ -219,80 +227,93 @@ impl Task {
         rings
     }
 
+    /// Copies a batch of each ring: the lines of one do not wait for the end of a flood in another.
+    fn copy_unread(&mut self) {
+        for ring in std::mem::take(&mut self.unread) {
+            if self.copy_batch(ring) {
+                self.unread.push(ring);
+            }
+        }
+    }
+
     /// Copies what is new in one ring.
     fn copy(&mut self, id: Uuid) {
-        loop {
-            let Some(ring) = self.rings.get_mut(&id) else { return };
-            let before = ring.reader.position();
-            let batch = match ring.reader.read() {
-                Ok(batch) => batch,
-                Err(error) => {
-                    warn!(ring = %id, %error, "cannot read a log ring");
-                    return;
+        while self.copy_batch(id) {}
+    }
+
+    /// Copies some of what is new in one ring. Gives whether there may be more.
+    fn copy_batch(&mut self, id: Uuid) -> bool {
+        let Some(ring) = self.rings.get_mut(&id) else { return false };
+        let before = ring.reader.position();
+        let batch = match ring.reader.read() {
+            Ok(batch) => batch,
+            Err(error) => {
+                warn!(ring = %id, %error, "cannot read a log ring");
+                return false;
+            }
+        };
+        let Some(newest) = batch.records.last() else { return false };
+        let newest_unix_us = newest.unix_us;
+        let newest = RingPosition { ring: id, sequence: newest.sequence };
+        let since = ring.read_until_unix_us.unwrap_or(batch.records[0].unix_us);
+        let lost = (batch.lost > 0).then(|| {
+            let first = &batch.records[0];
+            // The number of the last line that was lost: a batch that is read again is not told twice.
+            let place = RingPosition { ring: id, sequence: first.sequence - 1 };
+            NewLine { copied_from: Some(place), ..overflow_line(batch.lost, since, first.unix_us) }
+        });
+        let mut by_stream: HashMap<Uuid, Vec<NewLine>> = HashMap::new();
+        match &ring.target {
+            RingTarget::Process { stream, output, process } => {
+                if let Some(output) = output {
+                    // For pipes: `run cat > file` must give the file and no word more.
+                    let printed = batch.records.iter().filter(|record| record.tag != SHIM_TAG);
+                    let printed = printed.map(|record| copied(id, process, record.clone()));
+                    by_stream.insert(*output, lost.clone().into_iter().chain(printed).collect());
                 }
-            };
-            let Some(newest) = batch.records.last() else { return };
-            let newest_unix_us = newest.unix_us;
-            let newest = RingPosition { ring: id, sequence: newest.sequence };
-            let since = ring.read_until_unix_us.unwrap_or(batch.records[0].unix_us);
-            let lost = (batch.lost > 0).then(|| {
-                let first = &batch.records[0];
-                // The number of the last line that was lost: a batch that is read again is not told twice.
-                let place = RingPosition { ring: id, sequence: first.sequence - 1 };
-                NewLine { copied_from: Some(place), ..overflow_line(batch.lost, since, first.unix_us) }
-            });
-            let mut by_stream: HashMap<Uuid, Vec<NewLine>> = HashMap::new();
-            match &ring.target {
-                RingTarget::Process { stream, output, process } => {
-                    if let Some(output) = output {
-                        // For pipes: `run cat > file` must give the file and no word more.
-                        let printed = batch.records.iter().filter(|record| record.tag != SHIM_TAG);
-                        let printed = printed.map(|record| copied(id, process, record.clone()));
-                        by_stream.insert(*output, lost.clone().into_iter().chain(printed).collect());
-                    }
-                    let lines = batch.records.into_iter().map(|record| copied(id, process, record));
-                    by_stream.insert(*stream, lost.into_iter().chain(lines).collect());
-                }
-                RingTarget::Build { output, mask } => {
-                    // What the shim says of a build (exit status, signals) is told in better words by whoever runs it.
-                    let printed = batch.records.into_iter().filter(|record| record.tag != SHIM_TAG).map(|record| {
-                        let line = copied(id, "build", record);
-                        NewLine { text: mask.0(line.text), ..line }
-                    });
-                    by_stream.insert(*output, lost.into_iter().chain(printed).collect());
-                }
-                RingTarget::Router => {
-                    for record in batch.records {
-                        let Ok(app) = Uuid::try_parse(&record.tag) else { continue };
-                        by_stream.entry(app).or_default().push(NewLine {
-                            unix_us: record.unix_us,
-                            origin: Origin::Heroku,
-                            process: "router".to_owned(),
-                            copied_from: Some(RingPosition { ring: id, sequence: record.sequence }),
-                            text: record.text,
-                        });
-                    }
-                    let mark = NewLine {
-                        unix_us: newest_unix_us,
+                let lines = batch.records.into_iter().map(|record| copied(id, process, record));
+                by_stream.insert(*stream, lost.into_iter().chain(lines).collect());
+            }
+            RingTarget::Build { output, mask } => {
+                // What the shim says of a build (exit status, signals) is told in better words by whoever runs it.
+                let printed = batch.records.into_iter().filter(|record| record.tag != SHIM_TAG).map(|record| {
+                    let line = copied(id, "build", record);
+                    NewLine { text: mask.0(line.text), ..line }
+                });
+                by_stream.insert(*output, lost.into_iter().chain(printed).collect());
+            }
+            RingTarget::Router => {
+                for record in batch.records {
+                    let Ok(app) = Uuid::try_parse(&record.tag) else { continue };
+                    by_stream.entry(app).or_default().push(NewLine {
+                        unix_us: record.unix_us,
                         origin: Origin::Heroku,
                         process: "router".to_owned(),
-                        text: Vec::new(),
-                        copied_from: Some(newest),
-                    };
-                    by_stream.insert(id, lost.into_iter().chain([mark]).collect());
+                        copied_from: Some(RingPosition { ring: id, sequence: record.sequence }),
+                        text: record.text,
+                    });
                 }
+                let mark = NewLine {
+                    unix_us: newest_unix_us,
+                    origin: Origin::Heroku,
+                    process: "router".to_owned(),
+                    text: Vec::new(),
+                    copied_from: Some(newest),
+                };
+                by_stream.insert(id, lost.into_iter().chain([mark]).collect());
             }
-            if !self.store_lines(id, by_stream) {
-                if let Some(ring) = self.rings.get_mut(&id) {
-                    ring.reader = SegmentReader::new(&ring.dir, before);
-                    ring.waits_for_room = true;
-                }
-                return;
-            }
-            let Some(ring) = self.rings.get_mut(&id) else { return };
-            ring.waits_for_room = false;
-            ring.read_until_unix_us = Some(newest_unix_us);
         }
+        if !self.store_lines(id, by_stream) {
+            if let Some(ring) = self.rings.get_mut(&id) {
+                ring.reader = SegmentReader::new(&ring.dir, before);
+                ring.waits_for_room = true;
+            }
+            return false;
+        }
+        let Some(ring) = self.rings.get_mut(&id) else { return false };
+        ring.waits_for_room = false;
+        ring.read_until_unix_us = Some(newest_unix_us);
+        true
     }
 
     /// Stores a batch; false if it must be read again because the disk is full.
@@ -405,7 +426,34 @@ mod tests {
     fn task(store: &Arc<LogStore>) -> Task {
         let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
         let watcher = pipe::Receiver::from_owned_fd_unchecked(inotify::init(flags).unwrap()).unwrap();
-        Task { store: Arc::clone(store), watcher, rings: HashMap::new(), by_watch: HashMap::new() }
+        Task { store: Arc::clone(store), watcher, rings: HashMap::new(), by_watch: HashMap::new(), unread: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn a_flood_in_one_ring_does_not_hold_up_the_lines_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (flood, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let store = Arc::new(LogStore::new(&dir.path().join("logs"), StreamLimits::default()));
+        let mut task = task(&store);
+        let mut ring = |ring: Uuid, lines: usize| {
+            let ring_dir = dir.path().join(ring.to_string());
+            let target = RingTarget::Process { stream: ring, output: None, process: "web.1".to_owned() };
+            task.handle(Command::Add { ring, dir: ring_dir.clone(), target });
+            let mut writer = SegmentWriter::open(&ring_dir, 16 << 20, 3).unwrap();
+            (0..lines).for_each(|_line| writer.push(1, "out", &[b'x'; 1000]));
+            writer.flush().unwrap();
+            task.unread.push(ring);
+        };
+        // More than one batch.
+        ring(flood, 3000);
+        ring(other, 1);
+        task.copy_unread();
+        assert_eq!(store.last_sequence(other).unwrap(), 1);
+        assert!((1..3000).contains(&store.last_sequence(flood).unwrap()));
+        while !task.unread.is_empty() {
+            task.copy_unread();
+        }
+        assert_eq!(store.last_sequence(flood).unwrap(), 3000);
     }
 
     #[tokio::test]
