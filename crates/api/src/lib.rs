@@ -55,6 +55,7 @@ mod monitors;
 mod notifications;
 mod oauth_clients;
 mod oauth_tokens;
+mod one_off;
 mod origin;
 mod people;
 mod pipelines;

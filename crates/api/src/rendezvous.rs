@@ -18,11 +18,12 @@ use domain::id::DynoId;
 use store::dyno::Dyno;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::error::ApiResult;
 use crate::marker_guard::{MARKER, MarkerGuard};
+use crate::one_off;
 use crate::origin::Origin;
 use crate::state::ApiState;
 
@@ -37,13 +38,7 @@ const URL_VALID: Duration = Duration::from_secs(60);
 const SECRET_TIMEOUT: Duration = Duration::from_secs(30);
 const SECRET_BYTES_MAX: usize = 512;
 
-/// How long a dyno may take from its request until it can be attached to.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// Between two looks, where the store has not said that something changed.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
-
-/// How long after the last output the exit status may take to be recorded; and what stands for none.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What stands for an exit status that was not recorded in time.
 const UNKNOWN_STATUS: i32 = 255;
 
 /// A session without a byte in either direction ends after this time (Heroku's).
@@ -80,7 +75,7 @@ pub(crate) async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state
         Err(_elapsed) => return,
     };
     let attached = match dyno_of(state, &secret) {
-        Ok(Some(dyno)) => attach(state, &dyno).await.map(|process| (dyno, process)),
+        Ok(Some(dyno)) => one_off::attach(state, &dyno).await.map(|process| (dyno, process)),
         Ok(None) => Err("This address to attach to is not valid or no longer so; run the command again.".to_owned()),
         Err(error) => Err(error.message),
     };
@@ -119,27 +114,6 @@ fn dyno_of(state: &ApiState, secret: &str) -> ApiResult<Option<Dyno>> {
         return Ok(None);
     }
     Ok(state.store.dyno(dyno)?)
-}
-
-/// Waits until the dyno runs, and attaches to it. The error is for people.
-pub(crate) async fn attach(state: &ApiState, dyno: &Dyno) -> Result<UnixStream, String> {
-    let run_dir = state.config.data_dir.join("run").join(dyno.id.to_string());
-    let deadline = Instant::now() + START_TIMEOUT;
-    let mut changes = state.store.changes();
-    loop {
-        if let Ok(process) = shim::client::attach(&run_dir).await {
-            return Ok(process);
-        }
-        let now = state.store.dyno(dyno.id).ok().flatten();
-        if !now.is_some_and(|dyno| dyno.state.is_alive()) {
-            return Err(format!("{} could not be started; the app's log says why.", dyno.name));
-        }
-        if Instant::now() > deadline {
-            return Err(format!("{} has not started in time, or somebody else is attached to it.", dyno.name));
-        }
-        // Either is a reason to look again.
-        drop(timeout(LOOK_PAUSE, changes.changed()).await);
-    }
 }
 
 async fn refuse(mut stream: impl AsyncWrite + Unpin, message: &str) -> io::Result<()> {
@@ -227,17 +201,8 @@ async fn end_of_input(from_client: &mut (impl AsyncRead + Unpin), bytes: &mut [u
 /// Compat: without one the client fails in a way that tells nothing. It knows nothing of the status that we know.
 async fn missing_marker(state: &ApiState, dyno: &Dyno) -> Option<Vec<u8>> {
     dyno.command.contains(std::str::from_utf8(MARKER).ok()?).then_some(())?;
-    let mut changes = state.store.changes();
-    let ended = async {
-        loop {
-            let now = state.store.dyno(dyno.id).ok().flatten()?;
-            if !now.state.is_alive() {
-                return now.exit_status;
-            }
-            changes.changed().await.ok()?;
-        }
-    };
-    let status = timeout(EXIT_TIMEOUT, ended).await.ok().flatten().unwrap_or(UNKNOWN_STATUS);
+    let ended = one_off::ended(state, dyno.id).await;
+    let status = ended.and_then(|dyno| dyno.exit_status).unwrap_or(UNKNOWN_STATUS);
     Some([MARKER, status.to_string().as_bytes(), b"\r\n"].concat())
 }
 

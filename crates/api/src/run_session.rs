@@ -33,7 +33,7 @@ use wire::shim::{Request, Terminal};
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
-use crate::rendezvous;
+use crate::one_off;
 use crate::state::ApiState;
 
 /// How long a session waits for its client after the network was cut.
@@ -43,8 +43,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const PING_PERIOD: Duration = Duration::from_secs(10);
 /// Messages on their way between a link and its session, in each direction.
 const MESSAGES_MAX: usize = 8;
-/// How long after the last output the exit status may take to be recorded.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Links that wait while the session is busy: a client makes one after the other.
 const LINKS_MAX: usize = 4;
 
@@ -185,7 +183,7 @@ async fn serve_socket(socket: WebSocket, events: mpsc::Sender<Event>, mut messag
 
 /// Attaches to the dyno and serves one link after the other.
 async fn run(state: Arc<ApiState>, dyno: Dyno, mut links: mpsc::Receiver<Link>) {
-    match rendezvous::attach(&state, &dyno).await {
+    match one_off::attach(&state, &dyno).await {
         Ok(process) => Session::new(state, dyno, process).run(links).await,
         Err(message) => {
             while let Ok(link) = links.try_recv() {
@@ -424,16 +422,9 @@ async fn reserve(outgoing: Option<mpsc::Sender<FromServer>>) -> Option<mpsc::Own
 
 /// How the process ended, once that is recorded.
 async fn exited(state: Arc<ApiState>, dyno: DynoId) -> FromServer {
-    let mut changes = state.store.changes();
-    let ended = async {
-        loop {
-            let now = state.store.dyno(dyno).ok().flatten()?;
-            if !now.state.is_alive() {
-                return Some((now.exit_status, now.exit_reason.unwrap_or_else(|| "unknown".to_owned())));
-            }
-            changes.changed().await.ok()?;
-        }
-    };
-    let (status, reason) = timeout(EXIT_TIMEOUT, ended).await.ok().flatten().unwrap_or((None, "unknown".to_owned()));
+    let ended = one_off::ended(&state, dyno).await;
+    let ended = ended.map(|dyno| (dyno.exit_status, dyno.exit_reason));
+    let (status, reason) = ended.unwrap_or((None, None));
+    let reason = reason.unwrap_or_else(|| "unknown".to_owned());
     FromServer::Exited { status, reason }
 }
