@@ -14,6 +14,7 @@
 
 mod channel;
 mod credentials;
+mod input_queue;
 mod ssh;
 pub(crate) mod visit;
 

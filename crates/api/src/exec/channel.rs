@@ -1,19 +1,20 @@
 //! A visit to the dyno, and the bytes between it and the client: over a channel of SSH here, over anything else that is
-//! an [`Output`] and fills a [`queue`].
+//! an [`Output`] and fills an [`InputQueue`](super::input_queue::InputQueue).
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use russh::server::{ChannelOpenHandle, Msg};
 use russh::{ChannelOpenFailure, ChannelWriteHalf, Sig};
 use shim::client::{VisitStream, VisitStreams, Visiting};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::debug;
-use wire::shim::{Terminal, Visit};
+use wire::shim::Visit;
+
+use super::input_queue::{Input, Inputs};
 
 /// Bytes on the way at once.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -63,87 +64,6 @@ impl Output for ChannelWriteHalf<Msg> {
 pub(super) struct Place {
     pub(super) executable: PathBuf,
     pub(super) run_dir: PathBuf,
-}
-
-#[derive(Debug)]
-pub(super) enum Input {
-    Bytes(Bytes),
-    End,
-    Resize(Terminal),
-}
-
-/// The client's end of what it sends. Dropping it says that the client has gone.
-#[derive(Debug)]
-pub(super) struct InputQueue {
-    inputs: mpsc::UnboundedSender<Input>,
-    /// Of their own: one must reach a program that reads nothing.
-    signals: mpsc::UnboundedSender<i32>,
-    length: Arc<Length>,
-}
-
-/// The visit's end.
-#[derive(Debug)]
-pub(super) struct Inputs {
-    inputs: mpsc::UnboundedReceiver<Input>,
-    signals: mpsc::UnboundedReceiver<i32>,
-    length: Arc<Length>,
-}
-
-#[derive(Debug, Default)]
-struct Length {
-    bytes: AtomicUsize,
-    /// Bytes that have left the queue since somebody asked.
-    written: AtomicUsize,
-    shortened: Notify,
-}
-
-/// Unbounded by itself: whoever sends looks at its length.
-pub(super) fn queue() -> (InputQueue, Inputs) {
-    let (to_inputs, inputs) = mpsc::unbounded_channel();
-    let (to_signals, signals) = mpsc::unbounded_channel();
-    let length = Arc::new(Length::default());
-    let queue = InputQueue { inputs: to_inputs, signals: to_signals, length: Arc::clone(&length) };
-    (queue, Inputs { inputs, signals, length })
-}
-
-impl InputQueue {
-    pub(super) fn push(&self, input: Input) {
-        if let Input::Bytes(bytes) = &input {
-            self.length.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        }
-        // A visit that has ended takes nothing more.
-        drop(self.inputs.send(input));
-    }
-
-    pub(super) fn signal(&self, signal: i32) {
-        // A visit that has ended takes nothing more.
-        self.signals.send(signal).ok();
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.inputs.is_closed()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        if self.is_over() { 0 } else { self.length.bytes.load(Ordering::Relaxed) }
-    }
-
-    pub(super) async fn shortened(&self) {
-        self.length.shortened.notified().await;
-    }
-
-    /// Bytes that have left the queue since the last call.
-    pub(super) fn take_written(&self) -> usize {
-        self.length.written.swap(0, Ordering::Relaxed)
-    }
-}
-
-impl Length {
-    fn shorten(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.written.fetch_add(bytes, Ordering::Relaxed);
-        self.shortened.notify_one();
-    }
 }
 
 /// Runs a visit that a client asked for in a channel of its own, and closes the channel.
@@ -209,9 +129,8 @@ pub(super) async fn carry<O: Output>(
         VisitStreams::Pipes { input, output, errors } => (Arc::new(output), Some(errors), Arc::new(input)),
     };
     let has_terminal = is_command && errors.is_none();
-    let Inputs { inputs, mut signals, length } = inputs;
     let (progress, input_ended) = (Notify::new(), Notify::new());
-    let feeding = feed(inputs, &length, sink, has_terminal, &input_ended);
+    let feeding = feed(&inputs, sink, has_terminal, &input_ended);
     let draining = async {
         let errors = async {
             if let Some(errors) = &errors {
@@ -226,7 +145,7 @@ pub(super) async fn carry<O: Output>(
         tokio::select! {
             () = &mut draining, if !drained => drained = true,
             () = &mut feeding => return None,
-            Some(signal) = signals.recv() => {
+            signal = inputs.next_signal() => {
                 // It may have ended just now.
                 drop(visiting.signal(signal).await);
             }
@@ -263,22 +182,16 @@ async fn drain(stream: &VisitStream, output: &impl Output, source: Source, progr
 }
 
 /// Hands over what the client sends. Over when the client has gone, and only then.
-async fn feed(
-    mut inputs: mpsc::UnboundedReceiver<Input>,
-    length: &Length,
-    sink: Arc<VisitStream>,
-    has_terminal: bool,
-    ended: &Notify,
-) {
+async fn feed(inputs: &Inputs, sink: Arc<VisitStream>, has_terminal: bool, ended: &Notify) {
     let mut sink = Some(sink);
-    while let Some(input) = inputs.recv().await {
+    while let Some(input) = inputs.next().await {
+        let data_bytes = if let Input::Bytes(bytes) = &input { Some(bytes.len()) } else { None };
         match (input, &sink) {
             (Input::Bytes(bytes), to) => {
                 let written = match to {
                     Some(to) => to.write_all(&bytes).await.is_ok(),
                     None => true,
                 };
-                length.shorten(bytes.len());
                 if bytes.last() == END_OF_TRANSMISSION.last() {
                     ended.notify_one();
                 }
@@ -298,6 +211,7 @@ async fn feed(
             (Input::Resize(terminal), Some(to)) => to.resize(terminal),
             (Input::Resize(_), None) => {}
         }
+        inputs.written(data_bytes);
     }
 }
 

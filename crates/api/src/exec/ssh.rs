@@ -1,8 +1,9 @@
 //! The SSH server. Each connection is one session in one dyno; each of its channels is a visit there.
 //!
 //! What a client sends is queued for the visit and never waited for: the same loop carries what the visit gives, and a
-//! program that writes before it reads on would stand still for ever. The window bounds the queue instead: while a
-//! queue is long, the client may send a few bytes at a time only.
+//! program that writes before it reads on would stand still for ever. The window slows the client instead: while a
+//! queue is long, it may send a few bytes at a time only. The library does not hold clients to their windows; one that
+//! sends more than a queue holds is cut off.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,8 +23,9 @@ use tokio::time::timeout;
 use tracing::debug;
 use wire::shim::{Terminal, Visit};
 
-use super::channel::{self, Input, InputQueue};
+use super::channel;
 use super::credentials::{Credentials, Session, VISITS_MAX};
+use super::input_queue::{Input, InputQueue, input_queue};
 use super::{command, place_of, still_open, terminal};
 use crate::listen::stopped;
 use crate::state::ApiState;
@@ -42,7 +44,7 @@ const WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same while a queue is long. The library asks for more once half of it is used.
 const WINDOW_BYTES_SLOW: u32 = 8;
 /// A queue is long from here on.
-const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+const QUEUE_BYTES_LONG: usize = 1024 * 1024;
 /// How long the whole connection waits for a long queue, each time that its client sends more.
 const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -165,7 +167,7 @@ impl Client {
         let terminal = self.terminals.remove(&id);
         let visit = visit(self, terminal);
         let place = self.place()?;
-        let (queue, inputs) = channel::queue();
+        let (queue, inputs) = input_queue();
         self.queues.insert(id, queue);
         self.visits.spawn(channel::run(place, visit, output, inputs));
         session.channel_success(id)
@@ -183,10 +185,12 @@ impl Client {
         self.opened.len() + self.queues.len() >= VISITS_MAX
     }
 
-    fn send(&self, id: ChannelId, input: Input) {
+    fn send(&self, id: ChannelId, session: &mut russh::server::Session, input: Input) -> Result<(), russh::Error> {
         // A channel that is unknown by now has just ended.
-        if let Some(queue) = self.queues.get(&id) {
-            queue.push(input);
+        let Some(queue) = self.queues.get(&id) else { return Ok(()) };
+        match queue.push(input) {
+            Ok(()) => Ok(()),
+            Err(full) => session.disconnect(Disconnect::ByApplication, &full.to_string(), "en"),
         }
     }
 }
@@ -244,7 +248,7 @@ impl Handler for Client {
         let place = self.place()?;
         let id = channel.id();
         let (_read, output) = channel.split();
-        let (queue, inputs) = channel::queue();
+        let (queue, inputs) = input_queue();
         self.queues.insert(id, queue);
         self.visits.spawn(channel::connect(place, host_to_connect.to_owned(), port, reply, output, inputs));
         Ok(())
@@ -318,10 +322,9 @@ impl Handler for Client {
         row_height: u32,
         _pix_width: u32,
         _pix_height: u32,
-        _session: &mut russh::server::Session,
+        session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        self.send(channel, Input::Resize(terminal(row_height.into(), col_width.into())));
-        Ok(())
+        self.send(channel, session, Input::Resize(terminal(row_height.into(), col_width.into())))
     }
 
     async fn signal(
@@ -341,11 +344,10 @@ impl Handler for Client {
         &mut self,
         channel: ChannelId,
         data: &[u8],
-        _session: &mut russh::server::Session,
+        session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        let Some(queue) = self.queues.get(&channel) else { return Ok(()) };
-        queue.push(Input::Bytes(data.to_vec().into()));
-        if queue.bytes() > QUEUE_BYTES_MAX {
+        self.send(channel, session, Input::Bytes(data.to_vec()))?;
+        if let Some(queue) = self.queues.get(&channel).filter(|queue| queue.bytes() > QUEUE_BYTES_LONG) {
             // Whether it got shorter or not: the next few bytes ask again.
             drop(timeout(QUEUE_PAUSE, queue.shortened()).await);
         }
@@ -353,17 +355,16 @@ impl Handler for Client {
     }
 
     fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
-        let is_long = self.queues.values().any(|queue| queue.bytes() > QUEUE_BYTES_MAX);
+        let is_long = self.queues.values().any(|queue| queue.bytes() > QUEUE_BYTES_LONG);
         if is_long { WINDOW_BYTES_SLOW } else { WINDOW_BYTES }
     }
 
     async fn channel_eof(
         &mut self,
         channel: ChannelId,
-        _session: &mut russh::server::Session,
+        session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        self.send(channel, Input::End);
-        Ok(())
+        self.send(channel, session, Input::End)
     }
 
     async fn channel_close(

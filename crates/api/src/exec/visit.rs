@@ -23,8 +23,9 @@ use wire::platform_api::exec::VisitSession;
 use wire::shim::Visit;
 use wire::visit::{MESSAGE_BYTES_MAX, Message, WINDOW_BYTES, Wish};
 
-use super::channel::{self, Input, Inputs, Output, Source};
+use super::channel::{self, Output, Source};
 use super::credentials::VISITS_MAX;
+use super::input_queue::{Input, Inputs, input_queue};
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
@@ -111,7 +112,7 @@ async fn serve(state: Arc<ApiState>, dyno: DynoId, socket: WebSocket, _place: Ow
     };
     let (messages, mut outgoing) = mpsc::channel(MESSAGES_MAX);
     let window = Arc::new(Semaphore::new(WINDOW_BYTES));
-    let (queue, inputs) = channel::queue();
+    let (queue, inputs) = input_queue();
     let visiting = visit(&state, dyno, wish, ToClient { messages, window: Arc::clone(&window) }, inputs);
     let writing = async {
         let mut pings = tokio::time::interval(PING_PERIOD);
@@ -134,19 +135,26 @@ async fn serve(state: Arc<ApiState>, dyno: DynoId, socket: WebSocket, _place: Ow
     };
     let reading = async {
         while let Some(message) = next(&mut from_client).await {
-            match message {
-                Message::Data(bytes) if queue.bytes() + bytes.len() <= WINDOW_BYTES => {
-                    queue.push(Input::Bytes(bytes.into()));
+            let pushed = match message {
+                Message::Data(bytes) if queue.data_bytes() + bytes.len() <= WINDOW_BYTES => {
+                    queue.push(Input::Bytes(bytes))
                 }
                 Message::End => queue.push(Input::End),
                 Message::Resize(size) => {
-                    queue.push(Input::Resize(super::terminal(size.rows.into(), size.columns.into())));
+                    queue.push(Input::Resize(super::terminal(size.rows.into(), size.columns.into())))
                 }
-                Message::Signal { signal } => queue.signal(signal),
+                Message::Signal { signal } => {
+                    queue.signal(signal);
+                    Ok(())
+                }
                 Message::Taken { bytes } if window.available_permits() + bytes as usize <= WINDOW_BYTES => {
                     window.add_permits(bytes as usize);
+                    Ok(())
                 }
                 _other => return debug!("a visit's client is out of step"),
+            };
+            if let Err(full) = pushed {
+                return debug!(%full, "a visit's client does not wait");
             }
         }
     };
