@@ -254,6 +254,24 @@ fn a_session_is_for_one_key_and_one_dyno() {
 }
 
 #[test]
+fn an_introduced_key_ends_with_the_token_that_it_stands_for() {
+    let Some(platform) = TestPlatform::for_ssh() else { return };
+    let made = platform.local("POST", "/oauth/authorizations", &json!({"description": "short"})).unwrap();
+    let id = made["id"].as_str().unwrap();
+    let as_token = format!("Bearer {}", made["access_token"]["token"].as_str().unwrap());
+    let key = format!("local-{}", "k".repeat(40));
+    let body = json!({"key": key, "tunnel_host": "localhost"}).to_string();
+    let headers = [("Authorization", as_token.as_str()), ("Content-Type", "application/json")];
+    let introduced = platform.api_raw("PUT", "/berth/exec-key", &headers, body.as_bytes()).unwrap();
+    assert_eq!(introduced.status, 202, "{}", introduced.text());
+    let as_key = format!("Bearer {key}");
+    let dynos = || platform.api_raw("GET", "/berth/apps/shop/exec", &[("Authorization", &as_key)], &[]).unwrap();
+    assert_eq!(dynos().status, 200, "{}", dynos().text());
+    platform.ask("DELETE", &format!("/oauth/authorizations/{id}"), &Value::Null);
+    assert_eq!(dynos().status, 401, "{}", dynos().text());
+}
+
+#[test]
 fn ssh_itself_works_with_exit_codes_and_many_bytes_both_ways() {
     let Some(platform) = TestPlatform::for_ssh() else { return };
     let session = Session::open(&platform);
