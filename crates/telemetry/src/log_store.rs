@@ -61,10 +61,13 @@ impl Default for StreamLimits {
 pub struct LogStore {
     dir: PathBuf,
     limits: StreamLimits,
-    streams: Mutex<HashMap<Uuid, Arc<Stream>>>,
+    streams: Mutex<HashMap<Uuid, Arc<Slot>>>,
     /// By stream; told in its next line.
     dropped: Mutex<HashMap<Uuid, Dropped>>,
 }
+
+/// A stream, once somebody has opened it. Opening a long one takes a while, in which the others must not wait.
+type Slot = Mutex<Option<Arc<Stream>>>;
 
 #[derive(Debug)]
 struct Stream {
@@ -234,16 +237,26 @@ impl LogStore {
     }
 
     fn open(&self, key: Uuid) -> Result<Arc<Stream>, LogStoreError> {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stream) = streams.get(&key) {
+        let slot = self.slot(key);
+        let mut opened = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = &*opened {
             return Ok(Arc::clone(stream));
         }
         let stream = Arc::new(open_stream(self.path(key), self.limits)?);
-        // One that has ended is only read, by whoever asked.
-        if !stream.state.borrow().ended {
-            streams.insert(key, Arc::clone(&stream));
+        if stream.state.borrow().ended {
+            // It is only read, by whoever asked.
+            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            if streams.get(&key).is_some_and(|known| Arc::ptr_eq(known, &slot)) {
+                streams.remove(&key);
+            }
+        } else {
+            *opened = Some(Arc::clone(&stream));
         }
         Ok(stream)
+    }
+
+    fn slot(&self, key: Uuid) -> Arc<Slot> {
+        Arc::clone(self.streams.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 }
 
@@ -375,6 +388,20 @@ mod tests {
         }
         store.end(key, 3).unwrap();
         assert!(store.streams.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_is_being_opened_does_not_hold_up_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::new(dir.path(), StreamLimits::default());
+        let (long, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let slot = store.slot(long);
+        let opening = slot.lock().unwrap();
+        store.append(other, &[line("one", None)]).unwrap();
+        assert_eq!(texts(&store.last_lines(other, &Filter::default(), 1).unwrap()), ["one"]);
+        drop(opening);
+        store.append(long, &[line("two", None)]).unwrap();
+        assert!(Arc::ptr_eq(&store.slot(long), &slot));
     }
 
     #[tokio::test]
