@@ -292,6 +292,15 @@ fn ssh_itself_works_with_exit_codes_and_many_bytes_both_ways() {
         ran(session.ssh("until [ -e go ]; do sleep 0.1; touch go; done; wc -c").stdin(fs::File::open(&text).unwrap()));
     assert_eq!((late.code, late.out.as_str()), (Some(0), size.as_str()), "{}", late.both());
 
+    // A connection of the client's goes on from the dyno.
+    let port = session.runs("echo $PORT").out;
+    let request = platform.scratch().join("request");
+    fs::write(&request, "GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut through = session.command("ssh", "-p");
+    through.args(["-W", &format!("localhost:{port}"), &format!("{}@localhost", session.user)]);
+    let answer = ran(through.stdin(fs::File::open(&request).unwrap()));
+    assert!(answer.out.contains("dyno=web.1"), "{}", answer.both());
+
     let copied = platform.scratch().join("copied.py");
     session.copies("dyno:server.py", copied.to_str().unwrap());
     assert!(fs::read_to_string(&copied).unwrap().contains("serve_forever"));
