@@ -1,8 +1,89 @@
 //! Everything on the machine that carries a platform's name. After its end there must be nothing.
+//!
+//! A test that is killed cannot see to that. So each keeps a [`Note`] of its platform, and the next one removes what
+//! belongs to notes that nobody keeps any more: nothing else, and so never what another run beside this one, or a
+//! platform that is no test's, has on the machine.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::platform::kill;
+
+/// Says whose an instance is, as long as its test lives.
+#[derive(Debug)]
+pub(crate) struct Note {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Note {
+    /// Written before anything on the machine carries the instance's name.
+    pub(crate) fn write(instance: &str, data: &Path) -> Self {
+        let dir = notes();
+        fs::create_dir_all(&dir).unwrap();
+        // Nobody must find it before it is locked.
+        let (hidden, path) = (dir.join(format!(".{instance}")), dir.join(instance));
+        let lock = File::create(&hidden).unwrap();
+        lock.lock().unwrap();
+        fs::write(&hidden, data.to_str().unwrap()).unwrap();
+        fs::rename(&hidden, &path).unwrap();
+        Self { path, lock }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).ok();
+        self.lock.unlock().ok();
+    }
+}
+
+fn notes() -> PathBuf {
+    std::env::temp_dir().join("berth-end-to-end/instances")
+}
+
+/// Removes what tests have left that were killed, and says so.
+pub(crate) fn remove_what_killed_tests_left() {
+    for path in fs::read_dir(notes()).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let Some(instance) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
+        else {
+            continue;
+        };
+        // Another test may be about to remove the same.
+        let Ok(note) = File::open(&path) else { continue };
+        if note.try_lock().is_err() {
+            continue;
+        }
+        let Ok(data) = fs::read_to_string(&path) else { continue };
+        let data = Path::new(&data);
+        println!("removing what a test that was killed has left:\n{}", find(instance, data).join("\n"));
+        remove(instance, data);
+        // The directory that the test made for itself.
+        if let Some(root) = data.parent().filter(|root| root.starts_with(std::env::temp_dir())) {
+            Command::new("umount").arg("--lazy").arg(data).output().ok();
+            fs::remove_dir_all(root).ok();
+        }
+        fs::remove_file(&path).ok();
+    }
+}
+
+/// Ends and removes all that a platform has on the machine.
+pub(crate) fn remove(instance: &str, data: &Path) {
+    for _round in 0..50 {
+        let mut pids = members(instance);
+        pids.extend(processes(data).into_iter().map(|(pid, _command)| pid));
+        if pids.is_empty() {
+            break;
+        }
+        pids.into_iter().for_each(|pid| kill(pid, Signal::KILL));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let cleaned = shim::client::clean_up(&data.join("run"), instance, &[], &[]);
+    println!("cleaned up: {cleaned:?}, {:?}", shim::host::remove(instance));
+}
 
 /// What exists of the platform with this instance id and this data directory.
 pub(crate) fn find(instance: &str, data: &Path) -> Vec<String> {
@@ -65,4 +146,38 @@ pub(crate) fn running(instance: &str, command: &str) -> Vec<i32> {
     let line = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let is_wanted = |pid: &i32| String::from_utf8_lossy(&line(pid)).replace('\0', " ").trim() == command;
     members(instance).into_iter().filter(is_wanted).collect()
+}
+
+#[test]
+fn what_a_killed_test_left_is_removed_and_nothing_of_a_live_one() {
+    if crate::platform::skipped((!rustix::process::geteuid().is_root()).then_some("needs root")) {
+        return;
+    }
+    let has_table = |instance: &str| {
+        let tables = Command::new("nft").args(["list", "tables"]).output().unwrap().stdout;
+        String::from_utf8_lossy(&tables).contains(&format!("berth_{instance}"))
+    };
+    let add_table = |instance: &str| {
+        let added = Command::new("nft").args(["add", "table", "inet", &format!("berth_{instance}")]).status();
+        assert!(added.unwrap().success());
+    };
+    let number = std::process::id() & 0x00ff_ffff;
+    let (killed, live) = (format!("a{number:07x}"), format!("b{number:07x}"));
+    let killed_root = tempfile::tempdir().unwrap().keep();
+    let live_root = tempfile::tempdir().unwrap();
+    let note = Note::write(&live, &live_root.path().join("data"));
+    add_table(&live);
+    // A killed test drops nothing: its note stays, and its lock goes with its process.
+    let left = Note::write(&killed, &killed_root.join("data"));
+    let (path, lock) = (left.path.clone(), left.lock.try_clone().unwrap());
+    std::mem::forget(left);
+    lock.unlock().unwrap();
+    add_table(&killed);
+    remove_what_killed_tests_left();
+    // A test that starts meanwhile may be at it already.
+    let is_gone = || !has_table(&killed) && !path.exists() && !killed_root.exists();
+    crate::wait::wait_until("everything of the killed test is gone", is_gone);
+    assert!(has_table(&live) && note.path.exists());
+    shim::host::remove(&live).unwrap();
+    assert!(!has_table(&live));
 }

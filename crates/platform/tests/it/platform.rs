@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use uuid::Uuid;
 
-use crate::left_over;
+use crate::left_over::{self, Note};
 use crate::turn::Turn;
 use crate::wait::{wait_until, wait_within};
 
@@ -34,6 +35,8 @@ pub(crate) struct TestPlatform {
     root: TempDir,
     disk: Option<PathBuf>,
     turn: Turn,
+    /// Kept until everything else is gone.
+    _note: Note,
 }
 
 impl TestPlatform {
@@ -57,6 +60,7 @@ impl TestPlatform {
             return None;
         }
         let turn = Turn::take();
+        left_over::remove_what_killed_tests_left();
         let [http_port, api_port, https_port] = turn.ports();
         let root = tempfile::tempdir().unwrap();
         // Dynos run as other users, who must be able to pass through.
@@ -76,9 +80,21 @@ impl TestPlatform {
         let api = if limits.contains("[api]") { "" } else { NO_RATE_LIMIT };
         let settings = format!("{api}[network]\nrange = \"{}\"\n[limits]\n{keep}\n{limits}\n", turn.network());
         fs::write(data.join("settings.toml"), settings).unwrap();
+        let instance = Uuid::new_v4().simple().to_string()[..8].to_owned();
+        let note = Note::write(&instance, &data);
+        fs::write(data.join("instance-id"), &instance).unwrap();
         let disk = disk_mebibytes.map(|_size| data);
-        let mut platform =
-            Self { http_port, api_port, https_port, token: String::new(), supervisor: None, root, disk, turn };
+        let mut platform = Self {
+            http_port,
+            api_port,
+            https_port,
+            token: String::new(),
+            supervisor: None,
+            root,
+            disk,
+            turn,
+            _note: note,
+        };
         platform.up();
         platform.token = platform.make_token();
         Some(platform)
@@ -270,18 +286,7 @@ impl TestPlatform {
 /// Ends and removes all that a platform with this data directory has left on the machine.
 pub(crate) fn remove_everything(data: &Path) {
     let Ok(instance) = fs::read_to_string(data.join("instance-id")) else { return };
-    let instance = instance.trim();
-    for _round in 0..50 {
-        let mut pids = left_over::members(instance);
-        pids.extend(left_over::processes(data).into_iter().map(|(pid, _command)| pid));
-        if pids.is_empty() {
-            break;
-        }
-        pids.into_iter().for_each(|pid| kill(pid, Signal::KILL));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let cleaned = shim::client::clean_up(&data.join("run"), instance, &[], &[]);
-    println!("cleaned up: {cleaned:?}, {:?}", shim::host::remove(instance));
+    left_over::remove(instance.trim(), data);
 }
 
 impl Drop for TestPlatform {
