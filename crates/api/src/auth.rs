@@ -21,7 +21,7 @@ use store::audit::AuditEntry;
 
 use crate::error::{ApiError, ApiResult, no_such_route_error};
 use crate::exec;
-use crate::listen::Peer;
+use crate::peer::Peer;
 use crate::policy;
 use crate::pre_authorizations;
 use crate::state::ApiState;

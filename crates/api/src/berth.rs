@@ -34,6 +34,8 @@ pub(crate) async fn status(State(state): State<Arc<ApiState>>) -> ApiResult<Json
         data_dir: config.data_dir.display().to_string(),
         domain: config.domain.clone(),
         http_port: config.http_port,
+        api_url: config.public_url.clone(),
+        api_certificate_until: state.platform.certificate_until(state.now()).map(present::time),
         apps: apps as u64,
         dynos: dynos as u64,
         router: state.platform.router_health(),

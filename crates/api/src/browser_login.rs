@@ -33,9 +33,9 @@ use wire::platform_api::oauth::{BrowserLogin, BrowserLoginCreate};
 use crate::auth::{Actor, bearer};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::Body;
-use crate::listen::Peer;
 use crate::login_page::{LoginForm, LoginPage, told};
 use crate::origin::Origin;
+use crate::peer::Peer;
 use crate::state::ApiState;
 
 /// How long somebody may take (the client's own patience).
@@ -247,12 +247,10 @@ fn gone() -> ApiResult<Response> {
 }
 
 fn place(peer: &Peer) -> String {
-    match peer {
-        Peer::Network { address, .. } if address.ip().is_loopback() => {
-            "the server's own machine or a tunnel to it".to_owned()
-        }
-        Peer::Network { address, .. } => address.ip().to_string(),
-        Peer::LocalAdministrator => "the server's own machine".to_owned(),
+    match peer.address() {
+        Some(address) if address.is_loopback() => "the server's own machine or a tunnel to it".to_owned(),
+        Some(address) => address.to_string(),
+        None => "the server's own machine".to_owned(),
     }
 }
 

@@ -16,10 +16,10 @@ use store::oauth_client::OauthClient;
 use crate::authorizations;
 use crate::error::{ApiError, ApiResult};
 use crate::grants::{self, Grant};
-use crate::listen::Peer;
 use crate::login_page::{LoginForm, LoginPage, told};
 use crate::oauth_clients;
 use crate::origin::Origin;
+use crate::peer::Peer;
 use crate::state::ApiState;
 
 const ROUTE: &str = "/oauth/authorize";

@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 use crate::auth::{self, Actor};
 use crate::discard::discard;
 use crate::error::{ApiError, ApiResult};
-use crate::listen::Peer;
+use crate::peer::Peer;
 use crate::state::ApiState;
 
 /// Largest negotiation of a fetch, in bytes.

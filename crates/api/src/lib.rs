@@ -10,6 +10,7 @@ pub mod git;
 pub mod grants;
 pub mod listen;
 pub mod policy;
+pub mod port_tunnel;
 pub mod rate_limiter;
 pub mod refused;
 pub mod run_session;
@@ -57,6 +58,7 @@ mod oauth_clients;
 mod oauth_tokens;
 mod one_off;
 mod origin;
+mod peer;
 mod people;
 mod pipelines;
 mod pre_authorizations;
@@ -228,6 +230,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/apps/{app}/formation/{kind}/metrics/errors", get(catalogue::no_error_counts))
         .route("/apps/{app}/router-metrics/errors", get(catalogue::no_error_counts))
         .merge(refused::routes())
+        .route("/berth/port", get(port_tunnel::connect))
+        .route("/berth/authority", get(port_tunnel::authority))
         .route("/berth/status", get(berth::status))
         .route("/berth/gc", get(berth::garbage).post(berth::collect_garbage))
         .route("/berth/dns-zones", get(dns_zones::list))

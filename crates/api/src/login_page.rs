@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
-use crate::listen::Peer;
 use crate::origin::Origin;
+use crate::peer::Peer;
 use crate::state::ApiState;
 use crate::two_factor;
 
@@ -138,7 +138,7 @@ impl LoginPage<'_> {
         if !state.signer.check_token(&form_subject(self.action, browser), &form.form, state.now()) {
             return Err(stale());
         }
-        if let Err(wait) = state.logins.take(&client(peer), state.now()) {
+        if let Err(wait) = state.logins.take(&peer.address().map(IpNetwork::of_client), state.now()) {
             let minutes = wait.as_secs() / 60 + 1;
             return Err(ApiError::rate_limited(format!(
                 "Too many attempts to log in from your address: wait {minutes} min."
@@ -209,14 +209,6 @@ fn form_subject(action: &str, browser: &str) -> String {
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let all = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     all.flat_map(|text| text.split(';')).find_map(|one| one.trim().strip_prefix(COOKIE)?.strip_prefix('='))
-}
-
-/// Whom attempts are counted for.
-fn client(peer: &Peer) -> Option<IpNetwork> {
-    match peer {
-        Peer::Network { address, .. } => Some(IpNetwork::of_client(address.ip())),
-        Peer::LocalAdministrator => None,
-    }
 }
 
 fn random_text() -> ApiResult<String> {

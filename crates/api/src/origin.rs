@@ -5,16 +5,18 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::Next;
 use axum::response::Response;
+use domain::platform_host::{is_loopback_name, is_platform_host};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
 use uuid::Uuid;
 
 use crate::error::ApiError;
-use crate::listen::Peer;
+use crate::peer::Peer;
 use crate::state::ApiState;
 
-/// How a forwarder on the client's machine says that its client speaks plain HTTP to it.
+/// How a forwarder on the client's machine says that its client speaks plain HTTP to it, and where.
 const FORWARDED_PROTO: &str = "berth-forwarded-proto";
+const FORWARDED_HOST: &str = "berth-forwarded-host";
 
 /// The scheme and authority that the client used, if they are ours: URLs in answers are built from it.
 #[derive(Debug, Clone)]
@@ -29,16 +31,18 @@ impl FromRequestParts<Arc<ApiState>> for Origin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Self::Rejection> {
-        let tls = matches!(parts.extensions.get::<Peer>(), Some(Peer::Network { tls: true, .. }));
-        let host = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("localhost");
+        let tls = parts.extensions.get::<Peer>().is_some_and(Peer::is_tls);
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        // Our own forwarder, which a client reaches without TLS. A lie here changes URLs in the liar's own answers.
+        let forwarded = text(FORWARDED_PROTO) == Some("http");
+        let forwarder = text(FORWARDED_HOST).filter(|host| forwarded && is_loopback_name(host_of(host)));
+        let host = forwarder.or(text(header::HOST.as_str())).unwrap_or("localhost");
         if !is_ours(host, &state.config.domain) {
             return Err(ApiError::bad_request(format!(
-                "The API does not answer for the host {host:?}; use localhost, 127.0.0.1 or api.{}.",
+                "The API does not answer for the host {host:?}; use localhost, 127.0.0.1 or berth.{}.",
                 state.config.domain
             )));
         }
-        // Our own forwarder, which a client reaches without TLS. A lie here changes URLs in the liar's own answers.
-        let forwarded = parts.headers.get(FORWARDED_PROTO).is_some_and(|value| value == "http");
         let scheme = if tls && !forwarded { "https" } else { "http" };
         Ok(Self { base: format!("{scheme}://{host}"), authority: host.to_owned() })
     }
@@ -60,7 +64,8 @@ impl Origin {
     }
 }
 
-fn host_of(authority: &str) -> &str {
+/// Without the port.
+pub(crate) fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         Some(_) | None => authority,
@@ -69,10 +74,7 @@ fn host_of(authority: &str) -> &str {
 
 fn is_ours(authority: &str, domain: &str) -> bool {
     let host = host_of(authority).to_ascii_lowercase();
-    let under_domain = |name: &str| host.strip_suffix(domain).is_some_and(|front| front == name);
-    matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]")
-        || host.ends_with(".localhost")
-        || ["api.", "git.", "berth.", "api.localhost."].into_iter().any(under_domain)
+    is_loopback_name(&host) || is_platform_host(&host, domain)
 }
 
 /// Heroku's `Request-Id`: one per answer, for support and logs.

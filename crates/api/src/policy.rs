@@ -241,6 +241,8 @@ pub const RULES: &[Rule] = &[
     secret("POST", "/oauth/clients/{client}/actions/rotate-credentials", Need::Account),
     reads("/oauth/sessions", Need::Account),
     writes("DELETE", "/oauth/sessions/{session}", Need::Account),
+    reads("/berth/port", Need::Anybody),
+    reads("/berth/authority", Need::Anybody),
     reads("/berth/status", Need::Administrator),
     reads("/berth/gc", Need::Administrator),
     writes("POST", "/berth/gc", Need::Administrator),

@@ -16,6 +16,7 @@ use wire::routes::AppAdmission;
 use crate::browser_login::BrowserLogins;
 use crate::exec::Exec;
 use crate::grants::Grants;
+use crate::port_tunnel::PortTunnels;
 use crate::rate_limiter::RateLimiter;
 use crate::run_session::RunSessions;
 use crate::url_signer::UrlSigner;
@@ -28,6 +29,8 @@ pub struct ApiConfig {
     /// Apps answer at `<app>.<domain>`.
     pub domain: String,
     pub http_port: u16,
+    /// Where the API answers for other machines.
+    pub public_url: Option<String>,
     pub sizes: Vec<DynoSize>,
     /// The executable that git hooks call.
     pub berth_executable: PathBuf,
@@ -63,6 +66,8 @@ pub trait Platform: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The router cannot be asked.
     fn held_until_unix_ms(&self, app: AppId) -> Result<Option<u64>, NoRouter>;
+    /// Until when the certificate is good that clients of the API are shown by the router.
+    fn certificate_until(&self, now: Timestamp) -> Option<Timestamp>;
     /// Isolation mechanisms that are in force on running dynos.
     fn in_force(&self) -> Vec<String>;
     /// The argument vector that runs a command line in a dyno, as every other command of an app is run.
@@ -86,6 +91,7 @@ pub struct ApiState {
     pub platform: Arc<dyn Platform>,
     pub exec: Exec,
     pub run_sessions: RunSessions,
+    pub port_tunnels: PortTunnels,
 }
 
 impl ApiState {

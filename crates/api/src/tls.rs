@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use domain::platform_host::platform_hosts;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -77,10 +78,7 @@ fn make(dir: &Path, domain: &str) -> Result<(), TlsError> {
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority_certificate = authority.self_signed(&authority_key)?;
 
-    let names = ["localhost", "127.0.0.1", "::1"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(["berth", "api", "git", "exec", "api.localhost"].into_iter().map(|front| format!("{front}.{domain}")));
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().chain(platform_hosts(domain));
     let server_key = KeyPair::generate()?;
     let mut server = CertificateParams::new(names.collect::<Vec<_>>())?;
     server.distinguished_name = name("Berth API");

@@ -101,6 +101,15 @@ pub fn store(url: &str, token: &str, ca: Option<&Path>) -> Result<PathBuf, Crede
     Ok(owner.path)
 }
 
+/// Keeps the authorities of a server in a file beside the credentials, and gives its path.
+pub(crate) fn keep_authorities(server: &str, pem: &str) -> Result<PathBuf, CredentialsError> {
+    let owner = owner()?;
+    // A colon would separate files where programs take several.
+    let path = owner.path.with_file_name(format!("authorities-of-{}.pem", server.replace(':', "_")));
+    write_private(&FileOwner { path: path.clone(), ..owner }, pem)?;
+    Ok(path)
+}
+
 /// Reads the file of the user who called; empty where there is none.
 pub fn read() -> Result<Credentials, CredentialsError> {
     read_from(&owner()?.path)
@@ -129,6 +138,10 @@ pub fn write_to(owner: &FileOwner, credentials: &Credentials) -> Result<(), Cred
         (url.clone(), Entry { token: credential.token.expose().clone(), ca: credential.ca.clone() })
     });
     let text = toml::to_string(&File { default: credentials.default.clone(), hosts: hosts.collect() })?;
+    write_private(owner, &text)
+}
+
+fn write_private(owner: &FileOwner, text: &str) -> Result<(), CredentialsError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| CredentialsError::Directory { path, source }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  heroku ── http://localhost:P, key ──► forwarder ── the server's URL, token ──► server
-//!         ── TLS (attach, ps:exec) ────► the same bytes to the server's port
+//!         ── TLS (attach, ps:exec) ────► the same bytes to the server's port, through its host where it is elsewhere
 //!         ── SSH (ps:exec) ────────────► the same
 //!         ── CONNECT *.heroku.com ─────► plain HTTP inside: the server; TLS inside: refused
 //!         ── CONNECT elsewhere ────────► there, through the proxy of the environment if there is one
@@ -21,7 +21,9 @@ mod advice;
 mod connect;
 mod http;
 mod preload;
+mod tunnel;
 
+use std::fs;
 use std::io::{self, BufReader, Read, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -32,10 +34,11 @@ use std::time::Duration;
 use domain::secret::Secret;
 use ureq::http::header;
 use uuid::Uuid;
-use wire::platform_api::exec::ExecKey;
+use wire::platform_api::exec::{ExecKey, PortAuthority};
 
 use crate::api_client::ApiClient;
 use crate::context::Login;
+use crate::credentials;
 use http::Head;
 
 /// First byte of a TLS connection: a handshake record (RFC 8446, 5.1).
@@ -114,8 +117,10 @@ impl Forwarder {
         variables
             .push(("NODE_OPTIONS", preload::node_options(std::env::var("NODE_OPTIONS").ok().as_deref(), self.port)));
         variables.push(("PGDIAGNOSE_URL", "localhost".to_owned()));
+        if let Some(authorities) = self.authorities() {
+            variables.push(("NODE_EXTRA_CA_CERTS", authorities.display().to_string()));
+        }
         if let Some(authority) = &self.login.authority {
-            variables.push(("NODE_EXTRA_CA_CERTS", authority.display().to_string()));
             variables.push(("GIT_SSL_CAINFO", authority.display().to_string()));
         }
         variables.extend(git_variables(self.login.server.authority()));
@@ -134,7 +139,7 @@ impl Forwarder {
             self.introduce();
         }
         if matches!(first[0], TLS_HANDSHAKE | SSH) {
-            return splice(stream, TcpStream::connect(self.login.server.socket_address())?);
+            return self.to_the_port(stream);
         }
         let mut reader = BufReader::new(stream.try_clone()?);
         let Some(head) = http::read_head(&mut reader)? else { return Ok(()) };
@@ -142,6 +147,34 @@ impl Forwarder {
             return self.tunnel(stream, &head.target);
         }
         self.forward(stream, reader, head)
+    }
+
+    /// What is neither HTTP nor looked into here goes to the server's API port: on this machine directly, to any other
+    /// inside a connection to the server's host, where a router would not understand it.
+    fn to_the_port(&self, stream: TcpStream) -> io::Result<()> {
+        if self.is_elsewhere() {
+            return tunnel::carry(&self.login, stream);
+        }
+        splice(stream, TcpStream::connect(self.login.server.socket_address())?)
+    }
+
+    /// Whether the server is reached by one of its hosts, and not at its API port.
+    fn is_elsewhere(&self) -> bool {
+        self.login.server.is_tls() && !self.login.server.is_loopback()
+    }
+
+    /// Who is to be trusted for the server and for its port: a file, if the machine's own authorities are not enough.
+    fn authorities(&self) -> Option<PathBuf> {
+        let own = self.login.authority.clone();
+        if !self.is_elsewhere() {
+            return own;
+        }
+        let client = ApiClient::new(self.login.server.clone(), Some(self.login.token.clone()), own.as_deref()).ok()?;
+        // Without it everything works but what goes to the port; the client then says so itself.
+        let Ok(port) = client.get::<PortAuthority>("/berth/authority") else { return own };
+        let of_server = own.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let both = format!("{of_server}\n{}", port.certificate);
+        credentials::keep_authorities(self.login.server.authority(), &both).ok().or(own)
     }
 
     /// A proxy's tunnel. What goes to us and to Heroku comes to us.
@@ -182,8 +215,8 @@ impl Forwarder {
         }
         self.authorize(&mut head);
         head.remove("host");
-        head.headers.push(("host".to_owned(), format!("localhost:{}", self.port)));
         // URLs in answers must lead back through here, and here is no TLS.
+        head.headers.push(("berth-forwarded-host".to_owned(), format!("localhost:{}", self.port)));
         head.headers.push(("berth-forwarded-proto".to_owned(), "http".to_owned()));
         let mut body = http::body(&head, &mut reader);
         let body = body.as_mut().map(|body| body as &mut dyn Read);

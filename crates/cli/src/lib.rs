@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod prompt;
 mod run_session;
+mod server_stream;
 mod server_url;
 mod shell_words;
 mod socks;

@@ -1,17 +1,10 @@
 //! A WebSocket to the server whose reads and writes never wait: whoever uses it polls its socket.
 
-use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::io;
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::http::header::AUTHORIZATION;
 use tungstenite::http::{HeaderValue, StatusCode};
@@ -19,20 +12,11 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
 use crate::context::Login;
-
-/// How long the connection may take to be made, and each step of its beginning.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The bytes below a WebSocket.
-#[derive(Debug)]
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
+use crate::server_stream::ServerStream;
 
 #[derive(Debug)]
 pub(crate) struct Socket {
-    web_socket: WebSocket<Stream>,
+    web_socket: WebSocket<ServerStream>,
     /// When the server last gave a sign of life: a message, or a ping.
     heard: Instant,
 }
@@ -51,7 +35,7 @@ pub(crate) enum ConnectError {
 impl Socket {
     /// Connects to a path of the server.
     pub(crate) fn connect(login: &Login, target: &str, message_bytes_max: usize) -> Result<Self, ConnectError> {
-        let stream = Stream::connect(login).map_err(ConnectError::Cut)?;
+        let stream = ServerStream::connect(login).map_err(ConnectError::Cut)?;
         let scheme = if login.server.is_tls() { "wss" } else { "ws" };
         let mut request = format!("{scheme}://{}{target}", login.server.authority())
             .into_client_request()
@@ -133,10 +117,7 @@ impl Socket {
     }
 
     fn tcp(&self) -> &TcpStream {
-        match self.web_socket.get_ref() {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => &stream.sock,
-        }
+        self.web_socket.get_ref().tcp()
     }
 }
 
@@ -152,79 +133,6 @@ fn waits(result: Result<(), tungstenite::Error>) -> Result<bool, tungstenite::Er
         Ok(()) => Ok(true),
         Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-impl Stream {
-    fn connect(login: &Login) -> anyhow::Result<Self> {
-        let server = &login.server;
-        let address = server.socket_address();
-        let mut failure = None;
-        for candidate in address.to_socket_addrs().with_context(|| format!("cannot find {server}"))? {
-            match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-                    stream.set_write_timeout(Some(CONNECT_TIMEOUT))?;
-                    return if server.is_tls() { Self::secure(login, stream) } else { Ok(Self::Plain(stream)) };
-                }
-                Err(error) => failure = Some(error),
-            }
-        }
-        match failure {
-            Some(error) => Err(error).with_context(|| format!("cannot reach {server}")),
-            None => bail!("{server} has no address"),
-        }
-    }
-
-    fn secure(login: &Login, stream: TcpStream) -> anyhow::Result<Self> {
-        let name = ServerName::try_from(login.server.host().to_owned()).context("the server has no name to check")?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .context("cannot speak TLS")?
-            .with_root_certificates(roots(login.authority.as_deref())?)
-            .with_no_client_auth();
-        let connection = ClientConnection::new(Arc::new(config), name).context("cannot speak TLS")?;
-        Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
-    }
-}
-
-/// A private authority replaces the public ones.
-fn roots(authority: Option<&Path>) -> anyhow::Result<RootCertStore> {
-    let Some(path) = authority else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
-    let pem = fs::read(path).with_context(|| format!("cannot read the certificate authority in {}", path.display()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.context("the certificate authority cannot be read")?)?;
-    }
-    Ok(roots)
-}
-
-impl Read for Stream {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.read(bytes),
-            Self::Tls(stream) => stream.read(bytes),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.write(bytes),
-            Self::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.flush(),
-            Self::Tls(stream) => stream.flush(),
-        }
     }
 }
 

@@ -31,6 +31,7 @@ pub mod name;
 pub mod outgoing_policy;
 pub mod outgoing_url;
 pub mod pipeline;
+pub mod platform_host;
 pub mod procfile;
 pub mod protection;
 pub mod rate_limit;

@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use wire::routes::FrontPolicy;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -94,6 +95,11 @@ impl PlatformOptions {
     /// Where the router listens.
     pub(crate) fn router_ports(&self) -> Vec<u16> {
         std::iter::once(self.http_port).chain(self.https_port).collect()
+    }
+
+    /// Where clients find HTTPS: at the router, or at what stands in front of it.
+    pub(crate) fn public_https_port(&self, fronts: &FrontPolicy) -> Option<u16> {
+        self.https_port.or_else(|| (!fronts.fronts.is_empty()).then_some(443))
     }
 }
 

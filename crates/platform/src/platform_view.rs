@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::state::{NoRouter, Platform};
 use domain::id::AppId;
-use reconciler::RouterView;
+use jiff::Timestamp;
+use reconciler::{PlatformHosts, RouterView};
 use store::Store;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -21,6 +22,7 @@ pub(crate) struct PlatformView {
     pub(crate) store: Arc<Store>,
     pub(crate) router: watch::Receiver<RouterView>,
     pub(crate) in_force: Arc<Mutex<BTreeSet<Mechanism>>>,
+    pub(crate) hosts: PlatformHosts,
 }
 
 impl Platform for PlatformView {
@@ -42,6 +44,11 @@ impl Platform for PlatformView {
     fn held_until_unix_ms(&self, app: AppId) -> Result<Option<u64>, NoRouter> {
         let view = self.router.borrow();
         if view.connected { Ok(view.held.get(&app.uuid()).copied()) } else { Err(NoRouter) }
+    }
+
+    fn certificate_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let managed = self.store.managed_certificates().unwrap_or_default();
+        self.hosts.certificate_until(&managed, now)
     }
 
     fn in_force(&self) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use anyhow::{Context as _, Result};
 use api::browser_login::BrowserLogins;
 use api::exec::Exec;
 use api::grants::Grants;
+use api::listen::Listeners;
+use api::port_tunnel::PortTunnels;
 use api::rate_limiter::RateLimiter;
 use api::run_session::RunSessions;
 use api::state::{ApiConfig, ApiState};
@@ -20,10 +23,11 @@ use delivery::{DeliveryConfig, Drains, Notifier, Webhooks};
 use domain::access::Scope;
 use domain::acme::ChallengeKind;
 use domain::id::AccountId;
+use domain::platform_host::public_url;
 use domain::rate_limit::RateLimit;
 use domain::secret::Secret;
 use jiff::Timestamp;
-use reconciler::{DynoNetwork, Reconciler, ReconcilerConfig, StopMode};
+use reconciler::{DynoNetwork, PlatformHosts, Reconciler, ReconcilerConfig, StopMode};
 use store::account::{Account, NewToken};
 use store::{MasterKey, Store};
 use telemetry::ingest::Ingest;
@@ -32,6 +36,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
+use wire::routes::SERVER_SOCKET;
 
 use crate::arguments::PlatformOptions;
 use crate::data_dir::{DataDir, url_secret};
@@ -72,6 +77,13 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     }
     let tls = api::tls::acceptor(&data_dir.path.join("ca"), &options.domain)?;
 
+    let https_port = options.public_https_port(&effective.fronts);
+    let hosts = PlatformHosts {
+        domain: options.domain.clone(),
+        https: https_port.is_some(),
+        certificate: effective.api_certificate.map(Arc::new),
+    };
+
     let (stop_reconciler, reconciler_stop) = watch::channel(StopMode::Running);
     let reconciler = Reconciler::start(
         ReconcilerConfig {
@@ -89,6 +101,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             fronts: Arc::new(effective.fronts),
             outgoing_networks: effective.delivery_networks.clone().into(),
             acme: terms_agreed.then(|| acme.clone()),
+            platform_hosts: hosts.clone(),
         },
         Arc::clone(&store),
         Arc::clone(&logs),
@@ -109,6 +122,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         store: Arc::clone(&store),
         router: reconciler.router(),
         in_force: reconciler.in_force(),
+        hosts,
     };
     let state = Arc::new(ApiState {
         store: Arc::clone(&store),
@@ -118,6 +132,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             instance: data_dir.instance.clone(),
             domain: options.domain.clone(),
             http_port: options.http_port,
+            public_url: public_url(&options.domain, options.http_port, https_port),
             sizes: effective.sizes,
             berth_executable: berth,
             upload_bytes_max: effective.upload_bytes_max,
@@ -134,10 +149,13 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
         grants: Grants::default(),
         platform: Arc::new(platform),
         run_sessions: RunSessions::default(),
+        port_tunnels: PortTunnels::default(),
         exec: Exec::new(&data_dir.ssh_host_key()?),
     });
     let network = listen(options.api_port).await?;
-    let local = listen_locally(&data_dir.path.join("run/api.sock"))?;
+    let local = listen_locally(&data_dir.path.join("run/api.sock"), None)?;
+    let router_uid = fs::metadata(data_dir.path.join("router")).context("cannot look at the router's directory")?.uid();
+    let router = listen_locally(&data_dir.path.join(SERVER_SOCKET), Some(router_uid))?;
     let api_port = network.first().context("no listener")?.local_addr()?.port();
     let url = format!("http://localhost:{api_port}");
     first_start(&store, &url, &data_dir.path).await?;
@@ -145,7 +163,8 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
 
     let events = tokio::spawn(api::webhook_events::record_events(Arc::clone(&state), deliveries_stop));
     let (stop_api, api_stop) = watch::channel(false);
-    let serving = tokio::spawn(api::listen::serve(network, local, tls, state, api_stop));
+    let listeners = Listeners { network, local, router, router_uid };
+    let serving = tokio::spawn(api::listen::serve(listeners, tls, state, api_stop));
     let mut signals = Signals::new()?;
     let mode = signals.first().await;
     info!(?mode, "Stopping");
@@ -216,7 +235,8 @@ async fn listen(port: u16) -> Result<Vec<TcpListener>> {
     }
 }
 
-fn listen_locally(path: &Path) -> Result<UnixListener> {
+/// A socket for the user that Berth runs as, or for another one.
+fn listen_locally(path: &Path, user: Option<u32>) -> Result<UnixListener> {
     // Left by a server that was killed; the lock says that it is not alive.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -227,7 +247,11 @@ fn listen_locally(path: &Path) -> Result<UnixListener> {
     let listener = UnixListener::bind(path)
         .with_context(|| format!("cannot make the socket {} (its path may have 107 bytes)", path.display()))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(path, private).with_context(|| format!("cannot protect {}", path.display()))?;
+    let protecting = || format!("cannot protect {}", path.display());
+    fs::set_permissions(path, private).with_context(protecting)?;
+    if let Some(user) = user.filter(|user| *user != rustix::process::geteuid().as_raw()) {
+        lchown(path, Some(user), Some(user)).with_context(protecting)?;
+    }
     Ok(listener)
 }
 

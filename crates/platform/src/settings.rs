@@ -1,19 +1,22 @@
 //! Reads `settings.toml` and lays it over the defaults.
 
+use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use builder::build::BuildLimits;
 use domain::dyno_size::{ByteCount, DynoSize, default_sizes, find};
 use domain::ip_network::IpNetwork;
 use domain::rate_limit::RateLimit;
 use domain::time_limits::TimeLimits;
-use reconciler::AcmeConfig;
+use jiff::Timestamp;
+use reconciler::{AcmeConfig, BroughtCertificate};
 use router::Bounds;
+use tracing::warn;
 use wire::routes::FrontPolicy;
-use wire::settings::{RouterProcessSettings, Settings};
+use wire::settings::{ApiSettings, RouterProcessSettings, Settings};
 
 use crate::{acme, fronts, router_role, router_settings};
 
@@ -36,6 +39,8 @@ pub(crate) struct Effective {
     pub(crate) acme: AcmeConfig,
     /// Of one account's requests to the API.
     pub(crate) rate_limit: Option<RateLimit>,
+    /// For the platform's own hosts.
+    pub(crate) api_certificate: Option<BroughtCertificate>,
 }
 
 pub(crate) fn read(data_dir: &Path) -> Result<Effective> {
@@ -47,6 +52,11 @@ pub(crate) fn of_router(data_dir: &Path) -> Result<RouterProcessSettings> {
     let settings = load(data_dir)?.router.of_process();
     router_settings::apply(&settings, Bounds::default()).with_context(|| format!("in {}", path(data_dir).display()))?;
     Ok(settings)
+}
+
+/// Who stands in front of the router.
+pub(crate) fn fronts(data_dir: &Path) -> Result<FrontPolicy> {
+    fronts::policy(&load(data_dir)?.router).with_context(|| format!("in {}", path(data_dir).display()))
 }
 
 fn path(data_dir: &Path) -> PathBuf {
@@ -115,8 +125,27 @@ fn effective(settings: Settings) -> Result<Effective> {
             None => Some(RateLimit::default()),
             Some(requests) => NonZeroU32::new(requests).map(RateLimit::per_hour),
         },
+        api_certificate: api_certificate(&settings.api)?,
         settings,
     })
+}
+
+/// The certificate of the platform's own hosts, if the operator has brought one.
+fn api_certificate(settings: &ApiSettings) -> Result<Option<BroughtCertificate>> {
+    let (certificate, key) = match (&settings.certificate_file, &settings.key_file) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        _one => bail!("api.certificate_file and api.key_file belong together"),
+    };
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let brought = BroughtCertificate::new(&read(certificate)?, &read(key)?, Timestamp::now()).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow!("{}: {}", certificate.display(), faults.join("; "))
+    })?;
+    if brought.is_none() {
+        warn!("the certificate in {} has expired, and nobody is shown it", certificate.display());
+    }
+    Ok(brought)
 }
 
 #[cfg(test)]
@@ -146,6 +175,7 @@ mod tests {
             ("[limits]\nboot_seconds = 0", "boot_seconds"),
             ("[limits]\nexit_seconds = -1", "exit_seconds"),
             ("[sizes.huge]", "huge"),
+            ("[api]\ncertificate_file = \"/x\"", "belong together"),
         ] {
             let error = effective(toml::from_str(text).unwrap()).unwrap_err();
             assert!(error.to_string().contains(expect), "{error}");

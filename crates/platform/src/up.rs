@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use domain::platform_host::public_url;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -73,6 +74,7 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir, replacement: &Replac
     let listeners = router_role::bind(&options.platform, &orphans)?;
     let own_user = router_role::hand_over(&data_dir.path).context("cannot prepare the router's directory")?;
     let settings = settings::of_router(&data_dir.path)?;
+    let https_port = options.platform.public_https_port(&settings::fronts(&data_dir.path)?);
     let mut router = Role::start(router_role(&options.platform, data_dir, &listeners, own_user, &settings)?)?;
     orphans.end_server(data_dir).await?;
     let mut server = Role::start(RolePlan {
@@ -98,7 +100,7 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir, replacement: &Replac
         };
         let running = async {
             wait_until_up(&mut server, &mut router, data_dir).await?;
-            announce(&options.platform, data_dir);
+            announce(&options.platform, https_port, data_dir);
             let mut old_router = pin!(orphans.router_ended());
             let mut old_router_ended = false;
             loop {
@@ -280,12 +282,16 @@ async fn wait_until_up(server: &mut Role, router: &mut Role, data_dir: &DataDir)
 }
 
 /// What a person who starts the platform needs to know.
-fn announce(options: &PlatformOptions, data_dir: &DataDir) {
+fn announce(options: &PlatformOptions, https_port: Option<u16>, data_dir: &DataDir) {
     let mut text = format!("Berth is up.\n  Apps:  http://<app>.{}:{}/\n", options.domain, options.http_port);
     if let Some(port) = options.https_port {
         text += &format!("         https://<app>.{}:{port}/\n", options.domain);
     }
-    text += &format!("  API:   http://localhost:{}\n  Data:  {}\n", options.api_port, data_dir.path.display());
+    text += &format!("  API:   http://localhost:{}\n", options.api_port);
+    if let Some(url) = public_url(&options.domain, options.http_port, https_port) {
+        text += &format!("         {url}\n");
+    }
+    text += &format!("  Data:  {}\n", data_dir.path.display());
     text += "  Next:  berth create shop && cd your-app && berth deploy --app shop\n";
     // The terminal may be gone by now.
     std::io::stdout().write_all(text.as_bytes()).unwrap_or_default();

@@ -25,19 +25,21 @@ use domain::acme::{Attempt, ChallengeKind, HostView, Jitter, Outcome, Validity, 
 use domain::display_chain::display_chain;
 use domain::hostname::Hostname;
 use domain::id::AppId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use store::app::App;
 use store::custom_domain::Domain;
 use store::{Store, StoreError};
+use tokio::net::lookup_host;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::error;
 
 pub(crate) use self::board::ChallengeBoard;
 use self::order::Order;
 use crate::log::PlatformLog;
 use crate::main_loop::{StopMode, stopping};
+use crate::platform_hosts::PlatformHosts;
 use crate::router_link::RouterView;
 
 /// The authority, and how it is to be shown that hosts lead here.
@@ -60,6 +62,10 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// How often is looked whether or not anything happened.
 const LOOK_PERIOD: Duration = Duration::from_secs(60 * 60);
 
+/// How long an answer about a host's record stands, and is waited for.
+const RECORD_KEPT: SignedDuration = SignedDuration::from_mins(10);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What ends tell the store about a domain.
 const STATUS_IN_PROGRESS: &str = "in-progress";
 /// Heroku's client waits for exactly these words.
@@ -71,6 +77,7 @@ pub(crate) struct Manager {
     pub(crate) config: AcmeConfig,
     /// Of the platform: an app's own name is below it, and custom domains should lead there.
     pub(crate) domain: String,
+    pub(crate) platform_hosts: PlatformHosts,
     pub(crate) store: Arc<Store>,
     pub(crate) log: PlatformLog,
     pub(crate) board: ChallengeBoard,
@@ -79,17 +86,31 @@ pub(crate) struct Manager {
     pub(crate) account: Arc<Mutex<()>>,
     /// Held while a record stands in DNS.
     pub(crate) dns: Arc<Mutex<()>>,
+    /// Which of the platform's hosts have a record, and when that was looked up.
+    pub(crate) records: HashMap<Hostname, (Timestamp, bool)>,
 }
 
-/// One domain whose certificate is managed.
+/// One host whose certificate is managed.
 struct Managed {
-    app: App,
-    domain: Domain,
+    host: Hostname,
+    /// Whose it is; `None` for the platform's own.
+    owner: Option<(App, Domain)>,
+}
+
+impl Managed {
+    /// Lasting, and different for each host: from its domain's id, which was drawn at random, or from its name.
+    fn jitter(&self) -> Jitter {
+        let random = match &self.owner {
+            Some((_app, domain)) => domain.id.uuid().as_fields().1,
+            None => self.host.as_str().bytes().fold(0, |sum: u16, byte| sum.wrapping_mul(31).wrapping_add(byte.into())),
+        };
+        Jitter::new(random)
+    }
 }
 
 impl Manager {
     /// Runs until the reconciler ends; orders under way are then left to the next server.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<StopMode>) {
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<StopMode>) {
         let mut changes = self.store.changes();
         let mut orders = JoinSet::new();
         if let Err(error) = self.tidy_up(Timestamp::now()).await {
@@ -120,21 +141,26 @@ impl Manager {
     }
 
     /// Looks at everything, starts what is due, and says how long nothing else is.
-    async fn activate(&self, orders: &mut JoinSet<()>) -> Result<Duration, StoreError> {
+    async fn activate(&mut self, orders: &mut JoinSet<()>) -> Result<Duration, StoreError> {
         let now = Timestamp::now();
-        let managed = self.managed()?;
+        let managed = self.managed(now).await?;
         let attempts = self.store.acme_orders(now)?;
         let views = self.views(&managed, &attempts)?;
         let all: Vec<Attempt> = attempts.iter().map(|(_host, attempt)| *attempt).collect();
-        for (Managed { domain, .. }, view) in managed.iter().zip(&views) {
+        for (Managed { owner, .. }, view) in managed.iter().zip(&views) {
+            let Some((_app, domain)) = owner else { continue };
             // A domain that was removed and added again has a certificate already.
             if domain.acm_status.is_none() && view.certificate.is_some_and(|validity| validity.until > now) {
                 self.store.acm_progress(domain.id, Some(STATUS_ISSUED.to_owned()), None, now).await?;
             }
         }
         for index in due(&views, &all, now) {
-            let Managed { app, domain } = &managed[index];
-            let number = self.store.begin_acme_order(domain.hostname.clone(), now).await?;
+            let Managed { host, owner } = &managed[index];
+            let number = self.store.begin_acme_order(host.clone(), now).await?;
+            let target = match owner {
+                Some((app, _domain)) => format!("{}.{}", app.name, self.domain),
+                None => "this machine".to_owned(),
+            };
             let order = Order {
                 config: self.config.clone(),
                 store: Arc::clone(&self.store),
@@ -143,24 +169,49 @@ impl Manager {
                 router: self.router.clone(),
                 account: Arc::clone(&self.account),
                 dns: Arc::clone(&self.dns),
-                target: format!("{}.{}", app.name, self.domain),
-                app: app.id,
-                host: domain.hostname.clone(),
-                domain: domain.id,
+                target,
+                owner: owner.as_ref().map(|(app, domain)| (app.id, domain.id)),
+                host: host.clone(),
                 failures: views[index].failures(),
                 number,
             };
-            self.store.acm_progress(domain.id, Some(STATUS_IN_PROGRESS.to_owned()), None, now).await?;
+            if let Some((_app, domain)) = owner {
+                self.store.acm_progress(domain.id, Some(STATUS_IN_PROGRESS.to_owned()), None, now).await?;
+            }
             orders.spawn(order.run());
         }
         Ok(quiet_for(&views, now).map_or(LOOK_PERIOD, |quiet| quiet.clamp(Duration::from_secs(1), LOOK_PERIOD)))
     }
 
-    fn managed(&self) -> Result<Vec<Managed>, StoreError> {
+    async fn managed(&mut self, now: Timestamp) -> Result<Vec<Managed>, StoreError> {
         let apps = self.store.apps()?.into_iter().filter(|app| app.acm && app.destroyed_at.is_none());
         let apps: HashMap<AppId, App> = apps.map(|app| (app.id, app)).collect();
         let domains = self.store.all_domains()?.into_iter();
-        Ok(domains.filter_map(|domain| Some(Managed { app: apps.get(&domain.app)?.clone(), domain })).collect())
+        let of_apps = domains.filter_map(|domain| {
+            let app = apps.get(&domain.app)?.clone();
+            Some(Managed { host: domain.hostname.clone(), owner: Some((app, domain)) })
+        });
+        let mut managed: Vec<Managed> = of_apps.collect();
+        for host in self.platform_hosts.to_order(&self.store.dns_zones()?, now) {
+            // Nobody need use all of them; asking the authority for what has no record would fail for ever.
+            if self.platform_hosts.is_main(&host) || self.has_record(&host, now).await {
+                managed.push(Managed { host, owner: None });
+            }
+        }
+        Ok(managed)
+    }
+
+    /// Whether the DNS knows a host; asked again now and then.
+    async fn has_record(&mut self, host: &Hostname, now: Timestamp) -> bool {
+        if let Some((at, found)) = self.records.get(host)
+            && now.duration_since(*at) < RECORD_KEPT
+        {
+            return *found;
+        }
+        let found = timeout(RECORD_TIMEOUT, lookup_host((host.as_str(), 443))).await;
+        let found = found.ok().and_then(Result::ok).is_some_and(|mut addresses| addresses.next().is_some());
+        self.records.insert(host.clone(), (now, found));
+        found
     }
 
     fn views(&self, managed: &[Managed], attempts: &[(Hostname, Attempt)]) -> Result<Vec<HostView>, StoreError> {
@@ -169,11 +220,11 @@ impl Manager {
         let ours = certificates.filter(|certificate| certificate.directory == self.config.directory);
         let ours: HashMap<Hostname, Validity> =
             ours.map(|one| (one.hostname, Validity { from: one.valid_from, until: one.valid_until })).collect();
-        let view = |Managed { app, domain }: &Managed| HostView {
-            certificate: ours.get(&domain.hostname).copied(),
-            attempts: attempts_for(&domain.hostname, attempts),
-            asked_again_at: app.acm_refreshed_at,
-            jitter: jitter(domain),
+        let view = |managed: &Managed| HostView {
+            certificate: ours.get(&managed.host).copied(),
+            attempts: attempts_for(&managed.host, attempts),
+            asked_again_at: managed.owner.as_ref().and_then(|(app, _domain)| app.acm_refreshed_at),
+            jitter: managed.jitter(),
         };
         Ok(managed.iter().map(view).collect())
     }
@@ -181,12 +232,6 @@ impl Manager {
 
 fn attempts_for(host: &Hostname, attempts: &[(Hostname, Attempt)]) -> Vec<Attempt> {
     attempts.iter().filter(|(other, _attempt)| other == host).map(|(_host, attempt)| *attempt).collect()
-}
-
-/// Lasting, and different for each domain: from its id, which was drawn at random.
-fn jitter(domain: &Domain) -> Jitter {
-    let (_first, random, ..) = domain.id.uuid().as_fields();
-    Jitter::new(random)
 }
 
 /// What people see of a failure.

@@ -13,6 +13,7 @@ use store::{Store, StoreError};
 use uuid::Uuid;
 use wire::routes::CertificateRoute;
 
+use crate::platform_hosts::{BROUGHT_CERTIFICATE, PlatformHosts};
 use crate::router_link::Certificates;
 use crate::world::AppWorld;
 
@@ -20,6 +21,7 @@ use crate::world::AppWorld;
 #[derive(Debug)]
 pub(crate) struct CertificateRoutes {
     store: Arc<Store>,
+    platform_hosts: PlatformHosts,
     known: BTreeMap<Uuid, (Timestamp, CertificateRoute)>,
 }
 
@@ -31,8 +33,8 @@ enum Shown<'a> {
 }
 
 impl CertificateRoutes {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, known: BTreeMap::new() }
+    pub(crate) fn new(store: Arc<Store>, platform_hosts: PlatformHosts) -> Self {
+        Self { store, platform_hosts, known: BTreeMap::new() }
     }
 
     /// What should be in force: each certificate for the domains that are shown it. One that nobody is shown stays
@@ -49,8 +51,31 @@ impl CertificateRoutes {
                 route.hosts.push(domain.hostname.to_string());
             }
         }
+        self.add_platform(&mut wanted, now)?;
         self.known.retain(|id, _route| wanted.contains_key(id));
         Ok(wanted)
+    }
+
+    /// What visitors of the platform's own hosts are shown.
+    fn add_platform(&mut self, wanted: &mut Certificates, now: Timestamp) -> Result<(), StoreError> {
+        let brought = self.platform_hosts.brought_for(now);
+        let mut served = Vec::new();
+        if let Some((certificate, hosts)) = brought {
+            served.clone_from(&hosts);
+            let (chain, key) = (certificate.chain.clone(), certificate.key.clone());
+            let route = CertificateRoute { certificate: BROUGHT_CERTIFICATE, hosts, chain, key, fallback: false };
+            wanted.insert(BROUGHT_CERTIFICATE, route);
+        }
+        for one in self.store.managed_certificates()? {
+            let host = one.hostname.to_string();
+            let shown = self.platform_hosts.shows(&one.hostname) && one.valid_until > now && !served.contains(&host);
+            if shown {
+                let mut route = self.opened(Shown::Managed(&one))?;
+                route.hosts.push(host);
+                wanted.insert(route.certificate, route);
+            }
+        }
+        Ok(())
     }
 
     /// For no host yet.

@@ -12,6 +12,7 @@ use domain::time_limits::TimeLimits;
 use wire::routes::FrontPolicy;
 
 use crate::acme::AcmeConfig;
+use crate::platform_hosts::PlatformHosts;
 
 #[derive(Debug, Clone)]
 pub struct ReconcilerConfig {
@@ -37,6 +38,7 @@ pub struct ReconcilerConfig {
     pub outgoing_networks: Arc<[IpNetwork]>,
     /// Where certificates are ordered; `None` until its terms are agreed to.
     pub acme: Option<AcmeConfig>,
+    pub platform_hosts: PlatformHosts,
 }
 
 /// Where dynos get their addresses.

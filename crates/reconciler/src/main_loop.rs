@@ -32,6 +32,7 @@ use crate::dyno_task::{Fact, Order, Report};
 use crate::health::Checks;
 use crate::launch_plan;
 use crate::log::PlatformLog;
+use crate::platform_hosts::PLATFORM_ROUTE;
 use crate::remove_tree::remove_tree;
 use crate::router_link::{self, RouterView, Wanted};
 use crate::routes;
@@ -110,12 +111,14 @@ impl Reconciler {
             let manager = Manager {
                 config: acme.clone(),
                 domain: config.domain.clone(),
+                platform_hosts: config.platform_hosts.clone(),
                 store: Arc::clone(&store),
                 log: log.clone(),
                 board: challenges.clone(),
                 router: view_receiver.clone(),
                 account: Arc::default(),
                 dns: Arc::default(),
+                records: HashMap::new(),
             };
             tokio::spawn(manager.run(stop.clone()));
         }
@@ -128,7 +131,7 @@ impl Reconciler {
         tokio::spawn(autoscaler.run(stop.clone()));
         let main_loop = MainLoop {
             observer: Observer::new(Arc::clone(&store)),
-            certificates: CertificateRoutes::new(Arc::clone(&store)),
+            certificates: CertificateRoutes::new(Arc::clone(&store), config.platform_hosts.clone()),
             challenges,
             log,
             logs,
@@ -288,10 +291,11 @@ impl MainLoop {
             let serving = world.serving().map(|release| self.observer.release_target(release)).transpose()?;
             let has_web = serving.is_some_and(|target| target.process_types.iter().any(|name| name.is_web()));
             if let Some(own) = routes::route(world, has_web, &self.config) {
-                table.extend(routes::passed_on(world, &own).map(|route| (route.app, route)));
+                table.extend(routes::passed_on(world, &own, &self.config.domain).map(|route| (route.app, route)));
                 table.insert(own.app, own);
             }
         }
+        table.insert(PLATFORM_ROUTE, self.config.platform_hosts.route());
         let draining = worlds.iter().flat_map(|world| &world.dynos).filter(|dyno| dyno.state == DynoState::Draining);
         let draining: BTreeSet<Uuid> = draining.map(|dyno| dyno.id.uuid()).collect();
         let next = Wanted {

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use domain::dyno::{DynoKind, DynoState};
 use domain::health::{CheckedDyno, gets_requests};
 use domain::name::ProcessType;
+use domain::platform_host::is_platform_host;
 use domain::release::ReleaseState;
+use store::custom_domain::Domain;
 use store::dyno::Dyno;
 use wire::routes::{AdmissionSettings, AppRoute, Availability, DynoRoute, EdgeSettings, RequestLimits};
 
@@ -79,9 +81,11 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
 pub(crate) fn passed_on<'world>(
     world: &'world AppWorld,
     own: &AppRoute,
+    platform_domain: &'world str,
 ) -> impl Iterator<Item = AppRoute> + use<'world> {
     let own = AppRoute { logged_for: Some(own.app), dynos: Vec::new(), ..own.clone() };
-    world.domains.iter().filter_map(move |domain| {
+    let not_ours = move |own: &&Domain| !is_platform_host(own.hostname.as_str(), platform_domain);
+    world.domains.iter().filter(not_ours).filter_map(move |domain| {
         let upstream = Some(domain.upstream.as_ref()?.to_string());
         // What the old host does about sessions is its own business.
         let edge = EdgeSettings { upstream, session_affinity: false, ..own.edge.clone() };
@@ -99,6 +103,8 @@ pub(crate) fn probe_host(world: &AppWorld, domain: &str) -> String {
 /// The app's name below the platform's domain first, then its own domains.
 fn hosts(world: &AppWorld, domain: &str) -> Vec<String> {
     let custom = world.domains.iter().filter(|domain| domain.upstream.is_none());
+    // One may have been added while the platform had another domain.
+    let custom = custom.filter(|own| !is_platform_host(own.hostname.as_str(), domain));
     let custom = custom.map(|domain| domain.hostname.to_string());
     std::iter::once(format!("{}.{domain}", world.app.name)).chain(custom).collect()
 }

@@ -10,7 +10,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use wire::frame::{self, Decoder, FrameError};
-use wire::routes::ROUTER_SOCKET;
 
 const READ_BYTES: usize = 64 * 1024;
 
@@ -32,8 +31,8 @@ pub(crate) fn connect_blocking(data_dir: &Path, name: &str) -> io::Result<std::o
     std::os::unix::net::UnixStream::connect(short)
 }
 
-pub(crate) async fn connect(data_dir: &Path) -> io::Result<UnixStream> {
-    let (_dir, short) = short_path(&data_dir.join(ROUTER_SOCKET))?;
+pub(crate) async fn connect(data_dir: &Path, name: &str) -> io::Result<UnixStream> {
+    let (_dir, short) = short_path(&data_dir.join(name))?;
     UnixStream::connect(short).await
 }
 

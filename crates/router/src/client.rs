@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use uuid::Uuid;
 use wire::frame::FrameError;
-use wire::routes::{FromRouter, PROTOCOL, RouteTable, RouterStatus, ToRouter};
+use wire::routes::{FromRouter, PROTOCOL, ROUTER_SOCKET, RouteTable, RouterStatus, ToRouter};
 use wire::traffic::TrafficSecond;
 
 use crate::admin_socket::{Messages, connect};
@@ -47,8 +47,8 @@ pub struct RouterClient {
 
 impl RouterClient {
     pub async fn connect(data_dir: &Path, instance: &str) -> Result<Self, ClientError> {
-        let stream =
-            connect(data_dir).await.map_err(|source| ClientError::Connect { data_dir: data_dir.to_owned(), source })?;
+        let stream = connect(data_dir, ROUTER_SOCKET).await;
+        let stream = stream.map_err(|source| ClientError::Connect { data_dir: data_dir.to_owned(), source })?;
         let mut client = Self { messages: Messages::new(stream), generation: 0 };
         let hello = ToRouter::Hello { protocol: PROTOCOL, instance: instance.to_owned() };
         let FromRouter::Hello { generation, .. } = client.ask(&hello).await? else {

@@ -30,6 +30,7 @@ use crate::reach::{Connector, Journey, local_failure, reach};
 use crate::reply::{Problem, ReplyBody};
 use crate::request_body::RequestBody;
 use crate::request_log::Record;
+use crate::server_side;
 use crate::tunnel::{self, Tunnel};
 use crate::upload::{Gate, Phase, Progress, Upload};
 use crate::upstream;
@@ -318,7 +319,7 @@ impl Exchange {
         // hyper writes the version that the client understands; a dyno's HTTP/1.0 says nothing about our own hop.
         *response.version_mut() = Version::HTTP_11;
         let limits = self.app.view().limits;
-        let idle = Duration::from_millis(limits.idle_ms);
+        let idle = limits.silence();
         self.client.line.set_idle_ms(limits.idle_ms);
         self.record.answered(response.status().as_u16());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -396,6 +397,9 @@ impl Connector for Connections<'_> {
     async fn connect(&self, slot: &Slot, limit: Duration) -> Result<DynoConnection, ConnectFailure> {
         let shared = &self.worker.shared;
         let view = self.app.view();
+        if view.edge.to_server {
+            return server_side::connect(&shared.data_dir, limit, &shared.bounds).await;
+        }
         if let Some(url) = &view.edge.upstream {
             // Checked before it was put into the table.
             let Ok(upstream) = Upstream::parse(url) else { return Err(ConnectFailure::Refused) };

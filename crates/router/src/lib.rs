@@ -47,6 +47,7 @@ pub mod proxy_protocol;
 mod reach;
 mod reply;
 mod request_body;
+mod server_side;
 mod tunnel;
 mod upload;
 mod upstream;

@@ -108,6 +108,10 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         request_id.clone(),
         came.forwarded_for.clone(),
     );
+    let view = app.view();
+    if view.edge.to_server {
+        record.keep_out_of_the_log();
+    }
     record.count_body(body.counter());
     if came.https {
         record.over_https(tls.map(|tls| tls.version));
@@ -122,7 +126,6 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         record.refuse(ErrorCode::H31, problem.status.as_u16(), problem.cause);
         return reply::problem(problem, &request_id, &parts.headers);
     }
-    let view = app.view();
     if !came.https && view.edge.https_only {
         let response = edge::to_https(&parts, &target.authority, shared.https_port);
         record.answered(response.status().as_u16());
@@ -167,6 +170,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     let mut response = match exchange.run().await {
         Ok(response) if view.edge.compression => compression::compress(response, &method, &asked_by),
         Ok(response) => response,
+        Err(problem) if view.edge.to_server => reply::problem_of_server(problem, &request_id, &asked_by),
         Err(problem) => reply::problem_of_app(problem, &request_id, &asked_by, &view.edge),
     };
     let answered_by = response.extensions().get::<AnsweredBy>().map(|AnsweredBy(dyno)| *dyno);

@@ -88,7 +88,10 @@ pub(crate) async fn reach<C: Connector>(
             Err(ConnectFailure::Unusable(cause)) => (false, Some(cause)),
             Err(ConnectFailure::TimedOut) => (true, None),
         };
-        slot.dyno.quarantine(bounds.quarantine);
+        if !app.view().edge.to_server {
+            // There is one server: whoever comes to it finds out for themselves whether it is back.
+            slot.dyno.quarantine(bounds.quarantine);
+        }
         journey.tried.push(slot.dyno.serial);
         failed = Some((timed_out, cause));
         if !app.may_retry() {

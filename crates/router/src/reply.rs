@@ -75,6 +75,10 @@ impl Problem {
     pub(crate) const NOT_THROUGH_FRONT: Self =
         Self { cause: Some("not through the front"), status: StatusCode::FORBIDDEN, ..Self::MISDIRECTED };
 
+    /// The platform's own server does not answer.
+    pub(crate) const SERVER_AWAY: Self =
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: None, cause: None, retry_after: Some(5) };
+
     pub(crate) const BODY_TOO_LARGE: Self = Self {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         code: Some(ErrorCode::H26),
@@ -103,7 +107,19 @@ impl Problem {
         Self { retry_after, ..Self::code(ErrorCode::H11) }
     }
 
+    /// The word that stands for it: Heroku's code, or as in answers of the API.
+    fn word(&self) -> &'static str {
+        match self.code {
+            Some(code) => code.code(),
+            None if *self == Self::SERVER_AWAY => "service_unavailable",
+            None => "not_found",
+        }
+    }
+
     fn title(&self) -> &'static str {
+        if *self == Self::SERVER_AWAY {
+            return "The platform's server does not answer";
+        }
         self.code.map_or("No such app", ErrorCode::title)
     }
 
@@ -111,6 +127,9 @@ impl Problem {
     fn explanation(&self) -> &'static str {
         if *self == Self::BODY_TOO_LARGE {
             return "The request's body is longer than the app takes.";
+        }
+        if *self == Self::SERVER_AWAY {
+            return "It is being restarted, or it is down. Apps are served meanwhile. Try again in a moment.";
         }
         let Some(code) = self.code else { return "There is no app at this address." };
         match code {
@@ -144,7 +163,7 @@ impl Problem {
 /// Every text in it is the router's own or a checked request id, so nothing needs escaping.
 pub(crate) fn problem(problem: Problem, request_id: &str, headers: &HeaderMap) -> Response<ReplyBody> {
     let (title, explanation) = (problem.title(), problem.explanation());
-    let code = problem.code.map_or("not_found", ErrorCode::code);
+    let code = problem.word();
     let (content_type, text) = match preferred(headers) {
         Format::Html => {
             let page = format!(
@@ -202,6 +221,19 @@ pub(crate) fn problem_of_app(
         *response.body_mut() = ReplyBody::Own(Some(text));
     }
     response
+}
+
+/// The same for the platform's own hosts, in the form that clients of its API read.
+pub(crate) fn problem_of_server(failed: Problem, request_id: &str, headers: &HeaderMap) -> Response<ReplyBody> {
+    let mut asked = HeaderMap::new();
+    let named = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Git and most libraries say nothing, or that they take anything; only browsers want pages.
+    let wanted = if named.contains("text/html") { "text/html" } else { "application/json" };
+    asked.insert(ACCEPT, HeaderValue::from_static(wanted));
+    if !failed.status.is_server_error() {
+        return problem(failed, request_id, &asked);
+    }
+    problem(Problem::SERVER_AWAY, request_id, &asked)
 }
 
 fn page_text(page: &Page) -> Option<Bytes> {
@@ -286,6 +318,21 @@ mod tests {
         let long = "x".repeat(PAGE_BYTES_MAX + 1);
         let edge = EdgeSettings { error_page: html(&long), ..EdgeSettings::default() };
         assert!(shown(&edge, ErrorCode::H12, "*/*").contains("H12"));
+    }
+
+    #[test]
+    fn clients_of_the_api_read_why_it_does_not_answer() {
+        let shown = |accept: &'static str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            let response = problem_of_server(Problem::code(ErrorCode::H21), "id", &headers);
+            assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (503, &HeaderValue::from(5)));
+            let ReplyBody::Own(body) = response.into_body() else { panic!("not the router's own") };
+            String::from_utf8(body.unwrap().to_vec()).unwrap()
+        };
+        for api in ["*/*", "application/vnd.heroku+json; version=3", ""] {
+            assert!(shown(api).starts_with("{\"id\":\"service_unavailable\",\"message\":\"The platform's"), "{api}");
+        }
+        assert!(shown("text/html,*/*;q=0.8").starts_with("<!doctype html>"));
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(crate) struct Record {
     place: Option<AppPlace>,
     /// Of the request's body, which goes its own way.
     request_bytes: Rc<Cell<u64>>,
+    is_logged: bool,
 }
 
 /// The fields of a line.
@@ -132,7 +133,12 @@ impl Record {
             tls_version: None,
             failure,
         };
-        Self { log, app, line, service_started: None, place: None, request_bytes: Rc::default() }
+        Self { log, app, line, service_started: None, place: None, request_bytes: Rc::default(), is_logged: true }
+    }
+
+    /// Counts the request, and writes no line: the paths of the platform's API hold secrets.
+    pub(crate) const fn keep_out_of_the_log(&mut self) {
+        self.is_logged = false;
     }
 
     pub(crate) fn count_body(&mut self, counter: Rc<Cell<u64>>) {
@@ -197,7 +203,11 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.dyno_finished();
         self.line.request_bytes = self.request_bytes.get();
-        self.log.request(self.app, &self.line.view());
+        if self.is_logged {
+            self.log.request(self.app, &self.line.view());
+        } else {
+            self.log.unlogged_request(self.app, &self.line.view());
+        }
     }
 }
 

@@ -157,6 +157,7 @@ impl Router {
         let sockets = StatusSockets { unix: socket(STATUS_SOCKET).map_err(RouterError::StatusSocket)?, tcp };
         let (tallies, handed_over) = mpsc::channel(TALLIES_MAX);
         let shared = Arc::new(Shared {
+            data_dir: data_dir.clone(),
             table,
             bounds: bounds.clone(),
             threads: u32::try_from(threads).unwrap_or(u32::MAX),

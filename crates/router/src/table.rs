@@ -254,9 +254,9 @@ impl State {
         let mut dynos: Vec<Arc<Dyno>> = route.dynos.iter().map(|dyno| self.dyno(dyno)).collect();
         let (limits, edge) = (route.limits, route.edge.clone());
         let mut availability = route.availability;
-        if edge.upstream.is_some() {
+        if edge.is_elsewhere() {
             // The place behind the router takes the dynos' place in everything but where it is.
-            dynos = vec![self.dyno(&upstream::stand_in(route.app))];
+            dynos = vec![self.dyno(&upstream::stand_in(route.app, &edge))];
             availability = match availability {
                 Availability::Maintenance => Availability::Maintenance,
                 _ => Availability::Serving,
@@ -294,8 +294,8 @@ impl State {
 
 /// The dynos that a route leads to.
 fn dyno_keys(route: &AppRoute) -> Vec<DynoKey> {
-    if route.edge.upstream.is_some() {
-        let stand_in = upstream::stand_in(route.app);
+    if route.edge.is_elsewhere() {
+        let stand_in = upstream::stand_in(route.app, &route.edge);
         return vec![(stand_in.dyno, stand_in.address)];
     }
     route.dynos.iter().map(|dyno| (dyno.dyno, dyno.address)).collect()

@@ -20,21 +20,23 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 use uuid::Uuid;
-use wire::routes::{DynoProtocol, DynoRoute};
+use wire::routes::{DynoProtocol, DynoRoute, EdgeSettings};
 
 use crate::config::Bounds;
 use crate::dyno_io::{ConnectFailure, DynoConnection, open_stream, over};
 
 /// As in the request log: `dyno=upstream`.
 const NAME: &str = "upstream";
+const SERVER_NAME: &str = "server";
 
 /// How much the other side can work on at once is its own business.
 const UNLIMITED: u32 = 1_000_000;
 
-/// What stands in an app's list of dynos for its upstream: one that is counted and quarantined like any other.
-pub(crate) fn stand_in(app: Uuid) -> DynoRoute {
+/// What stands in a list of dynos for whatever is there instead: one that is counted like any other.
+pub(crate) fn stand_in(app: Uuid, edge: &EdgeSettings) -> DynoRoute {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    DynoRoute { dyno: app, name: NAME.to_owned(), address, concurrency: Some(UNLIMITED) }
+    let name = if edge.to_server { SERVER_NAME } else { NAME };
+    DynoRoute { dyno: app, name: name.to_owned(), address, concurrency: Some(UNLIMITED) }
 }
 
 /// Connections are kept per host: over TLS each was opened for one, and the other side may refuse it for another.

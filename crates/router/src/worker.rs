@@ -57,6 +57,8 @@ const PREFACE_ATTEMPTS_MAX: u32 = 100;
 /// What all threads of the router share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Where the server's socket is.
+    pub(crate) data_dir: PathBuf,
     pub(crate) table: Table,
     pub(crate) bounds: Bounds,
     pub(crate) threads: u32,

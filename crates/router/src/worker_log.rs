@@ -66,6 +66,11 @@ impl WorkerLog {
         }
     }
 
+    /// The same for one without a line.
+    pub(crate) fn unlogged_request(&self, app: Uuid, request: &LineView<'_>) {
+        self.traffic.count(app, request);
+    }
+
     /// Hands lines and counts over in time, until it is aborted.
     pub(crate) async fn hand_over(&self) {
         tokio::join!(self.hand_lines_over(), self.traffic.hand_over());

@@ -27,6 +27,10 @@ pub const ROUTER_LOGS: [&str; 3] = ["router/log", "router/log-2", "router/log-3"
 /// And of the one where it answers `/metrics` and `/status` over HTTP.
 pub const STATUS_SOCKET: &str = "router/status.sock";
 
+/// Where the server takes requests for the platform's own hosts from the router: what the router says about their
+/// clients is believed there, and nobody but the router's user may connect.
+pub const SERVER_SOCKET: &str = "router/server.sock";
+
 /// Everything the router serves from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RouteTable {
@@ -131,6 +135,8 @@ pub struct EdgeSettings {
     /// Where requests go instead of to dynos, as `https://old-host.example`: with the app's own host, so that its
     /// domains can lead here before the app does.
     pub upstream: Option<String>,
+    /// Requests are for the platform's own server and go to its [`SERVER_SOCKET`] instead of to dynos.
+    pub to_server: bool,
     /// Longer request bodies are refused with 413. `None` is no limit.
     pub request_bytes_max: Option<u64>,
     /// Shown instead of the router's own page under maintenance (`H80`), to those who ask for HTML.
@@ -157,6 +163,11 @@ impl Page {
 }
 
 impl EdgeSettings {
+    /// Whether requests go somewhere else than to dynos.
+    pub fn is_elsewhere(&self) -> bool {
+        self.to_server || self.upstream.is_some()
+    }
+
     /// What an app's settings and config vars come to at the router.
     pub fn new(settings: &RoutingSettings, urls: &PageUrls) -> Self {
         Self {
@@ -166,6 +177,7 @@ impl EdgeSettings {
             compression: settings.compression,
             session_affinity: settings.session_affinity,
             upstream: None,
+            to_server: false,
             request_bytes_max: settings.request_bytes_max,
             maintenance_page: Page::of(settings.maintenance_page.as_ref(), urls.maintenance.as_ref()),
             error_page: Page::of(settings.error_page.as_ref(), urls.error.as_ref()),
@@ -335,11 +347,22 @@ pub struct RequestLimits {
     pub connect_ms: u64,
     /// How long a request waits for a dyno that is starting, else `H20`.
     pub boot_wait_ms: u64,
+    /// How long the other side may say nothing in the middle of an answer, and both sides of an upgraded connection,
+    /// where that is not `idle_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silence_ms: Option<u64>,
+}
+
+impl RequestLimits {
+    /// As long as an answer that has begun may pause.
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.silence_ms.unwrap_or(self.idle_ms))
+    }
 }
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        Self { first_byte_ms: 30_000, idle_ms: 55_000, connect_ms: 5_000, boot_wait_ms: 75_000 }
+        Self { first_byte_ms: 30_000, idle_ms: 55_000, connect_ms: 5_000, boot_wait_ms: 75_000, silence_ms: None }
     }
 }
 

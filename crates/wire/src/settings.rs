@@ -140,6 +140,9 @@ pub struct AcmeSettings {
 pub struct ApiSettings {
     /// Requests of one account, both at once and in an hour; 0 is no limit.
     pub requests_per_hour: Option<u32>,
+    /// PEM: the certificate that clients of the platform's own hosts are shown, with its intermediates, and its key.
+    pub certificate_file: Option<std::path::PathBuf>,
+    pub key_file: Option<std::path::PathBuf>,
 }
 
 /// What the server sends to other people's servers, and fetches from them, for its users.

@@ -6,7 +6,6 @@
 //! sends more than a queue holds is cut off.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, run_stream};
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, MethodKind, MethodSet, Pty, Sig, SshId,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -28,6 +27,7 @@ use super::credentials::{Credentials, Session, VISITS_MAX};
 use super::input_queue::{Input, InputQueue, input_queue};
 use super::{command, place_of, still_open, terminal};
 use crate::listen::stopped;
+use crate::peer::Peer;
 use crate::state::ApiState;
 
 /// What a client begins with: `SSH-2.0-…`. No method of HTTP that this server knows does.
@@ -80,8 +80,8 @@ impl Exec {
 
 /// Serves one connection whose first byte is [`FIRST_BYTE`].
 pub(crate) async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: &Peer,
     state: &Arc<ApiState>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -97,8 +97,8 @@ pub(crate) async fn serve(
     };
     let running = match timeout(LOGIN_TIMEOUT, run_stream(Arc::clone(&state.exec.config), stream, client)).await {
         Ok(Ok(running)) => running,
-        Ok(Err(error)) => return debug!(%address, %error, "no SSH with a client"),
-        Err(_elapsed) => return debug!(%address, "a client did not begin to speak SSH in time"),
+        Ok(Err(error)) => return debug!(%peer, %error, "no SSH with a client"),
+        Err(_elapsed) => return debug!(%peer, "a client did not begin to speak SSH in time"),
     };
     let handle = running.handle();
     tokio::pin!(running);
@@ -111,7 +111,7 @@ pub(crate) async fn serve(
     let reason = tokio::select! {
         ended = &mut running => {
             if let Err(error) = ended {
-                debug!(%address, %error, "an SSH connection ended early");
+                debug!(%peer, %error, "an SSH connection ended early");
             }
             return;
         }

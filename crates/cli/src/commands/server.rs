@@ -33,6 +33,7 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
                 status.apps, status.dynos, status.domain, status.http_port
             ),
         ),
+        ("API", api_address(&status)),
         ("Router", router),
         ("Data", format!("{}, {} free", status.data_dir, output::bytes(status.disk_free_bytes))),
     ]))?;
@@ -40,6 +41,18 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         context.out.line(format_args!("{} {reduced}", context.out.paint(Colour::Yellow, "reduced:")))?;
     }
     Ok(())
+}
+
+/// Where the API answers for other machines.
+fn api_address(status: &Status) -> String {
+    match (&status.api_url, &status.api_certificate_until) {
+        (None, _) => "on this machine only: `berth up --https-port 443` opens it to others".to_owned(),
+        (Some(url), Some(until)) => format!("{url}, with a certificate until {until}"),
+        (Some(url), None) if url.starts_with("https:") => {
+            format!("{url}, without a certificate that clients trust (docs/certificates.md)")
+        }
+        (Some(url), None) => url.clone(),
+    }
 }
 
 fn or_dash(text: String) -> String {

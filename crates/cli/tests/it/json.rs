@@ -187,7 +187,7 @@ fn server() -> Server {
     });
     let status = json!({
         "version": "0", "instance": "0", "mode": "full", "reduced": [], "in_force": [], "data_dir": "/", "domain": "x",
-        "http_port": 80, "apps": 1, "dynos": 1, "router": null, "disk_free_bytes": 1
+        "http_port": 80, "api_url": null, "api_certificate_until": null, "apps": 1, "dynos": 1, "router": null, "disk_free_bytes": 1
     });
     let add_on = json!({
         "actions": [], "addon_service": {"id": NIL, "name": "berth-custom"}, "app": named,

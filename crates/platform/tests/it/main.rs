@@ -60,6 +60,7 @@ mod managed_certificates;
 mod oauth_clients;
 mod people;
 mod platform_api;
+mod platform_hosts;
 mod platform_links;
 mod platform_shapes;
 mod races;

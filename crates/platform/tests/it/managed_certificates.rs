@@ -13,18 +13,18 @@ use crate::tls::TlsConnection;
 use crate::wait::{wait_for, wait_until};
 
 /// Longer than a test, as certificates usually are.
-const QUARTER_SECONDS: u32 = 90 * 24 * 60 * 60;
+pub(crate) const QUARTER_SECONDS: u32 = 90 * 24 * 60 * 60;
 
 impl TestPlatform {
     /// Adds to the settings, and starts a server that has read them.
-    fn reconfigure(&self, section: &str) {
+    pub(crate) fn reconfigure(&self, section: &str) {
         let path = self.data().join("settings.toml");
         let settings = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{settings}\n{section}")).unwrap();
         self.restart_server();
     }
 
-    fn restart_server(&self) {
+    pub(crate) fn restart_server(&self) {
         let before = self.kill_role("server");
         wait_until("another server", || self.role("server").is_some_and(|pid| pid != before));
         wait_until("the API answers", || self.is_connected());

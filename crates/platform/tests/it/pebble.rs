@@ -89,12 +89,20 @@ impl Pebble {
         trusting(wait_for("the authority's root", || self.root()))
     }
 
+    /// The same for other programs.
+    pub(crate) fn root_pem(&self) -> String {
+        wait_for("the authority's root", || self.root_text())
+    }
+
     fn root(&self) -> Option<CertificateDer<'static>> {
+        CertificateDer::from_pem_slice(self.root_text()?.as_bytes()).ok()
+    }
+
+    fn root_text(&self) -> Option<String> {
         let mut connection =
             TlsConnection::open_tls(self.management_port, "localhost", &self.authority.client()).ok()?;
         let host = format!("localhost:{}", self.management_port);
-        let response = connection.request("GET", "/roots/0", &[("Host", &host)], &[]).ok()?;
-        CertificateDer::from_pem_slice(&response.body).ok()
+        connection.request("GET", "/roots/0", &[("Host", &host)], &[]).ok().map(|response| response.text())
     }
 
     /// Tells its DNS something.

@@ -27,6 +27,7 @@ const SHORT_LIMITS: &str = "exit_seconds = 5\ndrain_seconds = 10\n";
 
 #[derive(Debug)]
 pub(crate) struct TestPlatform {
+    domain: String,
     pub(crate) http_port: u16,
     pub(crate) api_port: u16,
     pub(crate) https_port: u16,
@@ -47,15 +48,20 @@ impl TestPlatform {
 
     /// With these lines in the section `[limits]` of its settings, and what follows them.
     pub(crate) fn with_limits(limits: &str) -> Option<Self> {
-        Self::launch(limits, None)
+        Self::launch("localhost", limits, None)
+    }
+
+    /// For everybody, not for this machine alone: its apps are below a domain.
+    pub(crate) fn below(domain: &str) -> Option<Self> {
+        Self::launch(domain, "", None)
     }
 
     /// With a file system of its own of this size as its data directory.
     pub(crate) fn on_a_small_disk(mebibytes: u32) -> Option<Self> {
-        Self::launch("", Some(mebibytes))
+        Self::launch("localhost", "", Some(mebibytes))
     }
 
-    fn launch(limits: &str, disk_mebibytes: Option<u32>) -> Option<Self> {
+    fn launch(domain: &str, limits: &str, disk_mebibytes: Option<u32>) -> Option<Self> {
         if skipped((!rustix::process::geteuid().is_root()).then_some("needs root")) {
             return None;
         }
@@ -85,6 +91,7 @@ impl TestPlatform {
         fs::write(data.join("instance-id"), &instance).unwrap();
         let disk = disk_mebibytes.map(|_size| data);
         let mut platform = Self {
+            domain: domain.to_owned(),
             http_port,
             api_port,
             https_port,
@@ -109,7 +116,7 @@ impl TestPlatform {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = Command::new(BERTH);
         command
-            .args([role, "--domain", "localhost"])
+            .args([role, "--domain", &self.domain])
             .args(["--http-port", &self.http_port.to_string(), "--api-port", &self.api_port.to_string()])
             .args(["--https-port", &self.https_port.to_string()])
             .arg("--data-dir")

@@ -50,8 +50,8 @@ pub(crate) struct Order {
     pub(crate) router: watch::Receiver<RouterView>,
     pub(crate) account: Arc<Mutex<()>>,
     pub(crate) dns: Arc<Mutex<()>>,
-    pub(crate) app: AppId,
-    pub(crate) domain: DomainId,
+    /// The app, and its domain; `None` for one of the platform's own hosts.
+    pub(crate) owner: Option<(AppId, DomainId)>,
     pub(crate) host: Hostname,
     /// Where the host's record should lead.
     pub(crate) target: String,
@@ -122,9 +122,10 @@ impl Order {
         let until = issued.valid_until;
         self.store.keep_managed_certificate(issued, now).await?;
         self.store.end_acme_order(self.number, Outcome::Issued).await?;
-        self.store.acm_progress(self.domain, Some(STATUS_ISSUED.to_owned()), None, now).await?;
-        info!(host = %self.host, "A certificate was issued");
-        self.log.api(self.app, &format!("Certificate for {} issued, good until {until}", self.host));
+        info!(host = %self.host, %until, "A certificate was issued");
+        let Some((app, domain)) = self.owner else { return Ok(()) };
+        self.store.acm_progress(domain, Some(STATUS_ISSUED.to_owned()), None, now).await?;
+        self.log.api(app, &format!("Certificate for {} issued, good until {until}", self.host));
         Ok(())
     }
 
@@ -138,10 +139,11 @@ impl Order {
             other => (display_chain(other), Outcome::Failed),
         };
         warn!(host = %self.host, reason, "No certificate was issued");
-        self.log.api(self.app, &format!("No certificate for {} yet: {reason}", self.host));
         self.store.end_acme_order(self.number, outcome).await?;
+        let Some((app, domain)) = self.owner else { return Ok(()) };
+        self.log.api(app, &format!("No certificate for {} yet: {reason}", self.host));
         let status = status_after(self.failures + usize::from(is_failure(outcome)));
-        self.store.acm_progress(self.domain, Some(status.to_owned()), Some(reason), now).await
+        self.store.acm_progress(domain, Some(status.to_owned()), Some(reason), now).await
     }
 
     async fn order(&mut self) -> Result<IssuedCertificate, OrderError> {

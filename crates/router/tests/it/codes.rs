@@ -10,7 +10,8 @@ use wire::routes::{AppRoute, Availability, RequestLimits};
 use crate::harness::{HOST, TestDyno, TestRouter, app, bounds, limits, ok, read_head, read_request, wait_until};
 
 fn short(dynos: &[&TestDyno]) -> AppRoute {
-    let limits = RequestLimits { first_byte_ms: 150, idle_ms: 150, connect_ms: 150, boot_wait_ms: 150 };
+    let limits =
+        RequestLimits { first_byte_ms: 150, idle_ms: 150, connect_ms: 150, boot_wait_ms: 150, silence_ms: None };
     AppRoute { limits, ..app(dynos) }
 }
 

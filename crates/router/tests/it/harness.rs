@@ -29,7 +29,7 @@ pub(crate) fn bounds() -> Bounds {
 }
 
 pub(crate) fn limits() -> RequestLimits {
-    RequestLimits { first_byte_ms: 10_000, idle_ms: 10_000, connect_ms: 2_000, boot_wait_ms: 10_000 }
+    RequestLimits { first_byte_ms: 10_000, idle_ms: 10_000, connect_ms: 2_000, boot_wait_ms: 10_000, silence_ms: None }
 }
 
 pub(crate) struct TestRouter {

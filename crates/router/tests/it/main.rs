@@ -18,6 +18,7 @@ mod http2_answers;
 mod limits;
 mod metrics;
 mod proxying;
+mod server_side;
 mod shutdown;
 mod slow_clients;
 mod smuggling;

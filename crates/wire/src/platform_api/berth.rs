@@ -19,6 +19,12 @@ pub struct Status {
     pub data_dir: String,
     pub domain: String,
     pub http_port: u16,
+    /// Where the API answers for other machines, if it does.
+    #[serde(default)]
+    pub api_url: Option<String>,
+    /// Until when the certificate is good that clients are shown there; none without one.
+    #[serde(default)]
+    pub api_certificate_until: Option<String>,
     pub apps: u64,
     pub dynos: u64,
     pub router: Option<RouterHealth>,

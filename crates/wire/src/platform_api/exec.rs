@@ -47,3 +47,12 @@ pub struct ExecKey {
     /// What its bearer is told as the host to go to.
     pub tunnel_host: String,
 }
+
+/// What `GET /berth/port` upgrades a connection to: the bytes of one connection to the API port.
+pub const PORT_PROTOCOL: &str = "berth-port";
+
+/// Who signed the certificate that the API port shows, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortAuthority {
+    pub certificate: String,
+}
