@@ -157,10 +157,7 @@ impl Manager {
         for index in due(&views, &all, now) {
             let Managed { host, owner } = &managed[index];
             let number = self.store.begin_acme_order(host.clone(), now).await?;
-            let target = match owner {
-                Some((app, _domain)) => format!("{}.{}", app.name, self.domain),
-                None => "this machine".to_owned(),
-            };
+            let target = owner.as_ref().map(|(app, _domain)| format!("{}.{}", app.name, self.domain));
             let order = Order {
                 config: self.config.clone(),
                 store: Arc::clone(&self.store),

@@ -53,23 +53,26 @@ impl RefusalKind {
 }
 
 impl Refusal {
-    /// What is wrong and what to do about it. `target` is where the host's record should lead.
-    pub fn explain(&self, host: &str, target: &str) -> String {
+    /// What is wrong and what to do about it. `target` is where the record of an app's host should lead; there is none
+    /// for the platform's own hosts.
+    pub fn explain(&self, host: &str, target: Option<&str>) -> String {
+        let (then, own) = match target {
+            Some(_) => (", then run `heroku certs:auto:refresh`", "with `heroku certs:add`"),
+            None => ("; it is tried again by itself", "by the settings, in the section api"),
+        };
+        let target = target.unwrap_or("this machine");
         let (what, remedy) = match self.kind {
             RefusalKind::Dns => (
                 format!("the name {host} cannot be resolved"),
-                format!("add a DNS record that leads it to {target}, then run `heroku certs:auto:refresh`"),
+                format!("add a DNS record that leads it to {target}{then}"),
             ),
             RefusalKind::Connection => (
                 format!("nobody answers at {host}"),
-                format!(
-                    "lead its DNS record to {target} and open ports 80 and 443 of this machine to everybody, then run \
-                     `heroku certs:auto:refresh`"
-                ),
+                format!("lead its DNS record to {target} and open ports 80 and 443 of this machine to everybody{then}"),
             ),
             RefusalKind::WrongAnswer => (
                 format!("DNS does not point here: somebody else answers at {host}"),
-                format!("lead its DNS record to {target} and remove others, then run `heroku certs:auto:refresh`"),
+                format!("lead its DNS record to {target} and remove others{then}"),
             ),
             RefusalKind::Tls => (
                 format!("no TLS could be spoken with {host}"),
@@ -85,7 +88,7 @@ impl Refusal {
             ),
             RefusalKind::RejectedName => (
                 format!("the authority issues no certificates for {host}"),
-                "bring a certificate of your own with `heroku certs:add`".to_owned(),
+                format!("bring a certificate of your own {own}"),
             ),
             RefusalKind::Account => (
                 "the authority does not accept this server's account".to_owned(),

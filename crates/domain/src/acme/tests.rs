@@ -80,13 +80,15 @@ fn each_way_is_tried_in_turn() {
 fn refusals_say_what_to_do() {
     let explain = |kind: &str, detail: &str| {
         let kind = RefusalKind::parse(&format!("urn:ietf:params:acme:error:{kind}"));
-        Refusal { kind, detail: detail.to_owned() }.explain("www.example.com", "shop.paas.example")
+        Refusal { kind, detail: detail.to_owned() }.explain("www.example.com", Some("shop.paas.example"))
     };
     assert_eq!(
         explain("dns", "NXDOMAIN"),
         "the name www.example.com cannot be resolved: add a DNS record that leads it to shop.paas.example, then run \
          `heroku certs:auto:refresh` (it said: NXDOMAIN)"
     );
+    let of_the_platform = Refusal { kind: RefusalKind::Dns, detail: String::new() }.explain("berth.paas.example", None);
+    assert!(of_the_platform.ends_with("leads it to this machine; it is tried again by itself"), "{of_the_platform}");
     assert!(explain("unauthorized", "").starts_with("DNS does not point here"));
     assert!(explain("caa", "").contains("CAA"));
     assert!(explain("connection", "").contains("ports 80 and 443"));

@@ -108,6 +108,13 @@ fn without_root_apps_run_and_what_is_reduced_is_said() {
     let answer = connection.request("GET", "/", &[("Host", "plain.localhost")], b"").unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
 
+    // What the router says about clients is believed on its socket: apps must not come near, though they are the same
+    // user here.
+    let socket = platform.root.path().join("data/router/server.sock");
+    assert!(socket.exists());
+    let seen = platform.berth(&["run", "--app", "plain", "--", &format!("test -e {}", socket.display())]);
+    assert_eq!(seen.status.code(), Some(1), "{seen:?}");
+
     let ran = platform.berth(&["run", "--app", "plain", "--", "exit 7"]);
     assert_eq!(ran.status.code(), Some(7));
     platform.stop();

@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use crate::client::Ended;
+use crate::cloudflare::{Cloudflare, TOKEN};
 use crate::heroku_cli::{Terminal, installed, no_heroku_cli, ran};
 use crate::http::Response;
 use crate::managed_certificates::QUARTER_SECONDS;
@@ -193,6 +194,24 @@ fn a_user_elsewhere_needs_the_platforms_host_only() {
     let answer = platform.ask_host(&client, ("GET", "/account", &Value::Null), &[]);
     assert_eq!(answer.status, 200, "{}", answer.text());
     wait_until("the server is back", || platform.is_connected());
+}
+
+#[test]
+fn with_the_domains_dns_one_certificate_is_good_for_all_names() {
+    let Some(platform) = TestPlatform::below("paas.example.com") else { return };
+    let Some(pebble) = Pebble::start(&platform, QUARTER_SECONDS) else { return };
+    let cloudflare = Cloudflare::start(pebble.dns_manager());
+    let add = ["certs:dns:add", "example.com", "--provider", "cloudflare", "--endpoint", &cloudflare.endpoint];
+    let added = platform.client(platform.scratch(), &add).env("CLOUDFLARE_API_TOKEN", TOKEN).output().unwrap();
+    assert!(added.status.success(), "{added:?}");
+    platform.reconfigure(&pebble.settings(&platform, ""));
+    let client = pebble.client();
+    for host in ["berth.paas.example.com", "git.paas.example.com", "any-app.paas.example.com"] {
+        let opens = || TlsConnection::open_tls(platform.https_port, host, &client).is_ok();
+        wait_until(&format!("{host} has a certificate"), opens);
+    }
+    assert_eq!(cloudflare.seen(), ["_acme-challenge.paas.example.com"]);
+    wait_until("the record is gone", || cloudflare.standing().is_empty());
 }
 
 #[test]

@@ -53,8 +53,8 @@ pub(crate) struct Order {
     /// The app, and its domain; `None` for one of the platform's own hosts.
     pub(crate) owner: Option<(AppId, DomainId)>,
     pub(crate) host: Hostname,
-    /// Where the host's record should lead.
-    pub(crate) target: String,
+    /// Where the record of an app's host should lead.
+    pub(crate) target: Option<String>,
     /// In a row, before this one.
     pub(crate) failures: usize,
     pub(crate) number: OrderNumber,
@@ -134,7 +134,7 @@ impl Order {
         let (reason, outcome) = match &error {
             OrderError::Refused(refusal) => {
                 let deferred = refusal.deferred_until(now).map(|until| Outcome::Deferred { until });
-                (refusal.explain(self.host.as_str(), &self.target), deferred.unwrap_or(Outcome::Failed))
+                (refusal.explain(self.host.as_str(), self.target.as_deref()), deferred.unwrap_or(Outcome::Failed))
             }
             other => (display_chain(other), Outcome::Failed),
         };
