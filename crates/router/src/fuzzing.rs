@@ -46,6 +46,9 @@ pub fn proxy_header(mut bytes: &[u8]) -> Option<(Option<proxy_protocol::Proxied>
     Some((proxied, bytes.len()))
 }
 
+/// Stands for every target with a scheme and a host.
+pub const ABSOLUTE: &str = "absolute";
+
 /// A request as the router would pass it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Understood {
@@ -79,13 +82,11 @@ pub fn understood(bytes: &[u8]) -> Vec<Understood> {
                     *response.status_mut() = StatusCode::BAD_REQUEST;
                     response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
                 } else if let Ok(body) = RequestBody::http1(body).collect().await {
-                    let target = parts.uri.to_string();
-                    let target = parts.uri.path_and_query().map_or(target, |path| path.as_str().to_owned());
-                    let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
-                    // As the client wrote it.
-                    let target = match (parts.uri.scheme_str(), authority) {
-                        (Some(_scheme), Some(_authority)) => return Ok(response),
-                        _ => target,
+                    let target = match (parts.uri.scheme(), parts.uri.path_and_query()) {
+                        // Written in another way than it came.
+                        (Some(_scheme), _any) => ABSOLUTE.to_owned(),
+                        (None, Some(path)) => path.as_str().to_owned(),
+                        (None, None) => parts.uri.to_string(),
                     };
                     let method = parts.method.to_string();
                     all.borrow_mut().push(Understood { method, target, body: body.to_bytes().to_vec() });

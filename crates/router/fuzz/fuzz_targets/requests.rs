@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use router::fuzzing::Understood;
+use router::fuzzing::{ABSOLUTE, Understood};
 
 fuzz_target!(|data: &[u8]| {
     let understood = router::fuzzing::understood(data);
@@ -65,7 +65,9 @@ fn one(mut bytes: &[u8]) -> Option<(Understood, &[u8])> {
         _ => return None,
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Some((Understood { method: text(method), target: text(target), body }, rest))
+    let is_absolute = target.first() != Some(&b'/') && target.windows(3).any(|window| window == b"://");
+    let target = if is_absolute { ABSOLUTE.to_owned() } else { text(target) };
+    Some((Understood { method: text(method), target, body }, rest))
 }
 
 fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
