@@ -242,7 +242,12 @@ fn copy_release_phase(
             return Ok(Some(release.output_stream_url));
         }
         let progress: ReleaseProgress = client.get(&state)?;
-        Ok((progress.state != "preparing").then_some(None))
+        if progress.state == "preparing" {
+            return Ok(None);
+        }
+        // A short one may have begun and ended between the two answers.
+        let release: Release = client.get(&url)?;
+        Ok(Some(release.output_stream_url))
     })?;
     let Some(stream) = stream else { return Ok(()) };
     let copied = if context.out.json {
