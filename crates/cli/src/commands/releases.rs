@@ -181,6 +181,7 @@ pub(super) fn until_serving(context: &Context, client: &ApiClient, app: &str, ve
     let version_text = version.to_string();
     let url = path(&["berth", "apps", app, "releases", &version_text]);
     let mut seen = String::new();
+    let mut phase_shown = false;
     let moving = Progress::start(&format!("v{version}: waiting for its turn"));
     let enter = |phase: &str| {
         moving.above(|| context.out.note(format_args!("v{version}: {phase}")));
@@ -192,10 +193,17 @@ pub(super) fn until_serving(context: &Context, client: &ApiClient, app: &str, ve
             Ok((progress.state != seen).then_some(progress))
         })?;
         seen.clone_from(&progress.state);
+        // One that is over in a moment has begun and ended between two looks.
+        if matches!(seen.as_str(), "rolling_out" | "serving" | "failed") && !std::mem::replace(&mut phase_shown, true) {
+            let release = client.get::<Release>(&path(&["apps", app, "releases", &version_text]));
+            copy_output(context, client, release.ok().and_then(|release| release.output_stream_url), &moving)?;
+        }
         match progress.state.as_str() {
             "preparing" => {
+                phase_shown = true;
                 enter("running the release phase");
-                copy_release_phase(context, client, app, &version_text, &moving)?;
+                let stream = release_phase(client, app, &version_text)?;
+                copy_output(context, client, stream, &moving)?;
             }
             "rolling_out" => enter("starting dynos, waiting until they are ready"),
             "serving" => {
@@ -226,17 +234,11 @@ pub(super) fn until_serving(context: &Context, client: &ApiClient, app: &str, ve
     }
 }
 
-/// Shows the release phase's output, if it has begun. It is news, not a result: what counts is the state after it.
-fn copy_release_phase(
-    context: &Context,
-    client: &ApiClient,
-    app: &str,
-    version: &str,
-    moving: &Progress,
-) -> anyhow::Result<()> {
+/// Where the release phase's output is, once it has begun.
+fn release_phase(client: &ApiClient, app: &str, version: &str) -> anyhow::Result<Option<String>> {
     let url = path(&["apps", app, "releases", version]);
     let state = path(&["berth", "apps", app, "releases", version]);
-    let stream = follow::until_some(|| {
+    Ok(follow::until_some(|| {
         let release: Release = client.get(&url)?;
         if release.output_stream_url.is_some() {
             return Ok(Some(release.output_stream_url));
@@ -248,7 +250,16 @@ fn copy_release_phase(
         // A short one may have begun and ended between the two answers.
         let release: Release = client.get(&url)?;
         Ok(Some(release.output_stream_url))
-    })?;
+    })?)
+}
+
+/// Shows the release phase's output, if there is one. It is news, not a result: what counts is the state after it.
+fn copy_output(
+    context: &Context,
+    client: &ApiClient,
+    stream: Option<String>,
+    moving: &Progress,
+) -> anyhow::Result<()> {
     let Some(stream) = stream else { return Ok(()) };
     let copied = if context.out.json {
         follow::copy_output(client, &stream, &mut moving.output(io::stderr()))?

@@ -29,6 +29,15 @@ fn release(state: &str, failure: Option<&str>) -> Reply {
     Reply::json(&json!({"id": Uuid::nil(), "version": 7, "state": state, "failure": failure}))
 }
 
+fn release_resource(output_stream_url: Option<String>) -> Reply {
+    Reply::json(&json!({
+        "addon_plan_names": [], "app": {"id": Uuid::nil(), "name": "shop"}, "artifacts": [],
+        "created_at": "2026-11-23T04:30:00Z", "current": false, "description": "Deploy", "eligible_for_rollback": false,
+        "id": Uuid::nil(), "output_stream_url": output_stream_url, "slug": null, "status": "pending",
+        "updated_at": "2026-11-23T04:30:00Z", "user": {"id": Uuid::nil(), "email": "a@b"}, "version": 7
+    }))
+}
+
 /// A server on which everything goes well.
 pub(crate) fn server() -> Server {
     let server = Server::start();
@@ -40,7 +49,8 @@ pub(crate) fn server() -> Server {
         .on("POST /berth/apps/shop/builds", [Reply::json(&build(&server))])
         .on("GET /output?sig=x", [Reply::text("-----> Building\n")])
         .on(PROGRESS, [progress("pending", None, None), progress("succeeded", None, Some(7))])
-        .on(RELEASE, [release("pending", None), release("rolling_out", None), release("serving", None)]);
+        .on(RELEASE, [release("pending", None), release("rolling_out", None), release("serving", None)])
+        .on("GET /apps/shop/releases/7", [release_resource(None)]);
     server
 }
 
@@ -109,18 +119,22 @@ fn a_release_that_does_not_get_ready_is_a_failed_command_with_its_last_lines() {
 #[test]
 fn the_release_phase_is_shown_while_it_runs() {
     let server = server();
-    let release_resource = json!({
-        "addon_plan_names": [], "app": {"id": Uuid::nil(), "name": "shop"}, "artifacts": [],
-        "created_at": "2026-11-23T04:30:00Z", "current": false, "description": "Deploy", "eligible_for_rollback": false,
-        "id": Uuid::nil(), "output_stream_url": format!("{}/phase", server.url), "slug": null, "status": "pending",
-        "updated_at": "2026-11-23T04:30:00Z", "user": {"id": Uuid::nil(), "email": "a@b"}, "version": 7
-    });
     server
         .on(RELEASE, [release("preparing", None), release("serving", None)])
-        .on("GET /apps/shop/releases/7", [Reply::json(&release_resource)])
+        .on("GET /apps/shop/releases/7", [release_resource(Some(format!("{}/phase", server.url)))])
         .on("GET /phase", [Reply::text("migrating\n")]);
     let ended = client(&server, &["deploy"]).end();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "-----> Building\nmigrating\nv7: serving\n"));
+}
+
+#[test]
+fn a_release_phase_that_is_over_in_a_moment_is_shown_all_the_same() {
+    let server = server();
+    server
+        .on("GET /apps/shop/releases/7", [release_resource(Some(format!("{}/phase", server.url)))])
+        .on("GET /phase", [Reply::text("migrated\n")]);
+    let ended = client(&server, &["deploy"]).end();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "-----> Building\nmigrated\nv7: serving\n"));
 }
 
 #[test]
