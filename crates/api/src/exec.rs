@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Our own client needs neither SSH nor a key: it begins with `POST …/visits`, judged and audited alike, and opens a
-//! WebSocket for each visit ([`visit`]).
+//! WebSocket for each visit (`visit`).
 //!
-//! Compat: the `heroku` client asks paths of a host of its own, where its credentials name the app ([`lead`]), and
+//! Compat: the `heroku` client asks paths of a host of its own, where its credentials name the app (`lead`), and
 //! speaks SSH to port 80 of the host that it is told.
 
 mod channel;

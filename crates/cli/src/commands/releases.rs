@@ -254,12 +254,7 @@ fn release_phase(client: &ApiClient, app: &str, version: &str) -> anyhow::Result
 }
 
 /// Shows the release phase's output, if there is one. It is news, not a result: what counts is the state after it.
-fn copy_output(
-    context: &Context,
-    client: &ApiClient,
-    stream: Option<String>,
-    moving: &Progress,
-) -> anyhow::Result<()> {
+fn copy_output(context: &Context, client: &ApiClient, stream: Option<String>, moving: &Progress) -> anyhow::Result<()> {
     let Some(stream) = stream else { return Ok(()) };
     let copied = if context.out.json {
         follow::copy_output(client, &stream, &mut moving.output(io::stderr()))?
