@@ -112,9 +112,16 @@ pub(super) fn stutters() -> Result<()> {
     let programs = Programs::find()?;
     let slow = Fleet { workers: 2, service_ms: vec![50, 50, 50, 500] };
     if is_chosen("BERTH_BENCH_STUTTERS", "slow") {
+        // A worker rests between two requests, and the machine is never idle: the nominal rates are not to be had.
+        let measured = programs.measured_rate(&slow)?;
         println!("one dyno ten times slower, 2x, good answers in % of the sum of rates");
+        println!("the dynos alone: {measured:.1} requests/s, {:.1} % of nominal", measured / slow.capacity() * 100.0);
         for proxy in wanted() {
-            println!("  {proxy:<13} {}", programs.cell(proxy, &slow, "NEW", 2.0)?);
+            let ours = programs.start(proxy, &slow)?;
+            let mut load = ours.load("NEW", &[(LOAD_SECONDS, 2.0 * slow.capacity())])?;
+            let results = Results::of(&mut load)?;
+            let share = results.answered_well(0.0, LOAD_SECONDS) / (measured * LOAD_SECONDS) * 100.0;
+            println!("  {proxy:<13} {share:>5.1} | {:>3.0}", results.median_good() * 1000.0);
         }
     }
     let fleet = Fleet::even(2, 50);
@@ -217,12 +224,45 @@ impl Programs {
         Ok(format!("{load:>4}x {good:>5.1} | {:>3.0} | {recovered}", results.median_good() * 1000.0))
     }
 
-    fn start(&self, proxy: &str, fleet: &Fleet) -> Result<Running> {
-        let dir = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
+    /// Requests per second that the dynos answer without a proxy, when each always has enough of them.
+    fn measured_rate(&self, fleet: &Fleet) -> Result<f64> {
+        const WARM_SECONDS: f64 = 1.0;
+        const SECONDS: f64 = 10.0;
+        let (mut dynos, ports) = self.dynos(fleet)?;
+        let loads = ports.iter().zip(&fleet.service_ms).map(|(port, ms)| {
+            let rate = 1.5 * f64::from(fleet.workers) * 1000.0 / f64::from(*ms);
+            Ok(Command::new(&self.ends)
+                .args(["clients", &port.to_string(), HOST, "NEW", "7", &format!("{}:{rate}", WARM_SECONDS + SECONDS)])
+                .stdout(Stdio::piped())
+                .spawn()?)
+        });
+        let loads = loads.collect::<Result<Vec<Child>>>()?;
+        let mut answers = 0.0;
+        for mut load in loads {
+            let results = Results::of(&mut load)?;
+            answers += results.answered(WARM_SECONDS, WARM_SECONDS + SECONDS);
+        }
+        dynos.kill()?;
+        dynos.wait()?;
+        Ok(answers / SECONDS)
+    }
+
+    fn dynos(&self, fleet: &Fleet) -> Result<(Child, Vec<u16>)> {
         let ports = fleet.service_ms.iter().map(|_ms| free_port()).collect::<Result<Vec<u16>>>()?;
         let described = ports.iter().zip(&fleet.service_ms);
         let described = described.map(|(port, ms)| format!("{port}:{}:{ms}", fleet.workers));
         let dynos = Command::new(&self.ends).arg("dynos").args(described).stdin(Stdio::piped()).spawn()?;
+        for port in &ports {
+            wait("a dyno listens", Duration::from_secs(20), || {
+                std::net::TcpStream::connect(("127.0.0.1", *port)).ok().map(drop)
+            })?;
+        }
+        Ok((dynos, ports))
+    }
+
+    fn start(&self, proxy: &str, fleet: &Fleet) -> Result<Running> {
+        let dir = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
+        let (dynos, ports) = self.dynos(fleet)?;
         let port = free_port()?;
         // A master of nginx that is killed leaves its worker behind, with everything that it has open.
         let ending = if proxy == "nginx" { "TERM" } else { "KILL" };
@@ -368,6 +408,12 @@ impl Results {
     /// Good answers that came in this time. What waits at its end is not done in it: a long queue would be a bonus.
     fn answered_well(&self, from: f64, to: f64) -> f64 {
         count(self.good_ones().filter(|(at, took, _status)| (from..to).contains(&(at + took))))
+    }
+
+    /// Answers that came in this time, however late.
+    fn answered(&self, from: f64, to: f64) -> f64 {
+        let ones = self.0.iter().filter(|(_at, _took, status)| *status == 200);
+        count(ones.filter(|(at, took, _status)| (from..to).contains(&(at + took))))
     }
 
     fn offered(&self, from: f64, to: f64) -> f64 {
