@@ -283,6 +283,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .layer(DefaultBodyLimit::disable());
     let public = Router::new()
         .route("/api/v4/current-status", get(catalogue::current_status))
+        .route("/buildpacks/{name}", get(buildpacks::registered))
         .route("/auth", post(browser_login::create))
         .route("/auth/cli/{login}", get(browser_login::wait))
         .route("/auth/browser/{login}", get(browser_login::show).post(browser_login::log_in))

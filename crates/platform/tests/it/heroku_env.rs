@@ -153,6 +153,26 @@ fn heroku_switches_autoscaling_on_and_the_formation_follows() {
 }
 
 #[test]
+fn buildpacks_have_the_names_that_they_have_at_heroku() {
+    if crate::heroku_cli::no_heroku_cli() {
+        return;
+    }
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let outside = Outside::start();
+    let heroku = |line: &str| platform.berth_heroku(&outside, line);
+    heroku("buildpacks:set heroku/python -a shop").shows("will use heroku/python");
+    heroku("buildpacks:add heroku/nodejs -a shop").shows("1. heroku/python").shows("2. heroku/nodejs");
+    heroku("buildpacks:remove heroku/python -a shop").shows("will use heroku/nodejs");
+    assert_eq!(platform.get("/apps/shop/buildpack-installations")[0]["buildpack"]["name"], "heroku/nodejs");
+    let unknown = heroku("buildpacks:add somebody/else -a shop");
+    assert_ne!(unknown.code, Some(0));
+    unknown.says("This buildpack is not known here.");
+    let asked = outside.asked.lock().unwrap().clone();
+    assert!(asked.is_empty(), "{asked:?}");
+}
+
+#[test]
 fn what_the_client_cannot_do_here_ends_with_what_to_do_instead() {
     if crate::heroku_cli::no_heroku_cli() {
         return;
@@ -176,6 +196,7 @@ fn what_the_client_cannot_do_here_ends_with_what_to_do_instead() {
     refused("pipelines:diff -a shop", 2, "Unable to diff shop").says("`berth pipelines:compare PIPELINE` shows");
     refused("access:update ada@example.com -p view -a shop", 2, "The app shop is not owned by a team")
         .says("`berth access:update EMAIL -p PERMISSIONS -a APP`");
+    refused("apps:favorites:add -a shop", 1, "Adding").says("Favourites belong to Heroku's dashboard");
     for line in [
         "reviewapps:enable -p shop",
         "reviewapps:enable -p shop --autodeploy --autodestroy",

@@ -141,7 +141,17 @@ pub struct BuildpackInstallationsUpdate {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildpackUpdate {
+    /// Compat: the `heroku` client sends none where its registry does not know the name.
+    #[serde(default)]
     pub buildpack: String,
+}
+
+/// `GET /buildpacks/{name}` of Heroku's registry, as far as its client reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredBuildpack {
+    pub name: String,
+    /// What the client then puts on an app's list. At Heroku the URL of an archive; builds here know the name.
+    pub blob_url: String,
 }
 
 /// `POST /filters/apps`.
