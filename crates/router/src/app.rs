@@ -394,6 +394,7 @@ impl App {
             length_max: if sheds { bounds.queue_requests_max } else { bounds.app_requests_max },
             service: state.learner.as_ref().and_then(Learner::latency),
             sheds,
+            after_stall: state.learner.as_ref().is_some_and(Learner::is_after_stall),
         }
     }
 

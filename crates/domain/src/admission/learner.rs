@@ -249,6 +249,11 @@ impl Learner {
         self.evidence.is_some() || self.stalled.is_some()
     }
 
+    /// What piled up while nothing was answered, or while the router stood still, still waits.
+    pub fn is_after_stall(&self) -> bool {
+        self.stalled.is_some()
+    }
+
     /// What another learner should begin with for the same dynos.
     pub fn hint(&self) -> u32 {
         self.workers() + if self.evidence.is_some() { 0 } else { self.loan.extra }

@@ -5,8 +5,8 @@
 //! in time, and oldest first means nobody. So the newest are served first, and the oldest are refused as soon as they
 //! could not be answered in time even if nobody else came.
 //!
-//! A freeze of the router itself needs no rule of its own: what piled up in front of it arrives at once, stands, and
-//! is overload after one interval.
+//! What piled up while nothing moved is served behind whoever comes from then on, at once: it has waited for longer than
+//! is known here, if the router itself stood still.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub struct QueueRules {
     /// Whether it is known that the dynos cannot work on more at once. Without that nobody is refused for it: those who
     /// wait might be served in time.
     pub sheds: bool,
+    /// What piled up in a stall still waits.
+    pub after_stall: bool,
 }
 
 /// So many of the newest are kept whatever the rate: it may be unknown, or zero because the dynos are frozen.
@@ -125,9 +127,10 @@ impl<T> Queue<T> {
     pub fn serve(&mut self, now: Duration, rules: &QueueRules, mut place: impl FnMut(&T) -> Offer) -> Vec<T> {
         self.turn(now, rules);
         let mut taken = Vec::new();
+        let newest_first = self.overloaded || rules.after_stall;
         let mut passed = 0;
         while passed < self.entries.len() {
-            let index = if self.overloaded { self.entries.len() - 1 - passed } else { passed };
+            let index = if newest_first { self.entries.len() - 1 - passed } else { passed };
             let Some(entry) = self.entries.get(index) else { break };
             match place(&entry.value) {
                 Offer::Stop => break,
@@ -276,6 +279,7 @@ mod tests {
             length_max: 100,
             service: None,
             sheds: true,
+            after_stall: false,
         }
     }
 
@@ -286,6 +290,21 @@ mod tests {
     fn serve_one<T: Copy>(queue: &mut Queue<T>, now: Duration) -> Option<T> {
         let mut offers = [Offer::Stop, Offer::Taken].into_iter().rev();
         queue.serve(now, &rules(), |_value| offers.next().unwrap_or(Offer::Stop)).first().copied()
+    }
+
+    #[test]
+    fn what_piled_up_in_a_stall_waits_for_whoever_comes_after_it() {
+        let mut queue = Queue::default();
+        for number in 0..3 {
+            assert_eq!(queue.enter(number, Duration::ZERO, &rules()), Ok(None));
+        }
+        let rules = QueueRules { after_stall: true, ..rules() };
+        let mut order = Vec::new();
+        let taken = queue.serve(Duration::from_millis(1), &rules, |number| {
+            order.push(*number);
+            Offer::Taken
+        });
+        assert_eq!((taken, order), (vec![2, 1, 0], vec![2, 1, 0]));
     }
 
     #[test]

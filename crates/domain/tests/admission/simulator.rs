@@ -588,6 +588,7 @@ impl Simulation {
             length_max: if sheds { 1_000 } else { 10_000 },
             service: self.learner.latency(),
             sheds,
+            after_stall: self.lane.declared.is_none() && self.learner.is_after_stall(),
         }
     }
 }
