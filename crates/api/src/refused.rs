@@ -324,6 +324,16 @@ pub const TOPICS: &[Topic] = &[
         empty: &["/favorites", "/user/notifications"],
         missing: &[],
     },
+    Topic {
+        title: "Backups by Heroku Postgres",
+        reason: "There is no Heroku Postgres here, and none of its backups. Back a database up where it runs, as with `pg_dump \"$(berth config:get DATABASE_URL)\"`.",
+        refused: &[
+            ("DELETE", "/client/v11/apps/{app}/transfers/{transfer}"),
+            ("POST", "/client/v11/apps/{app}/transfers/{transfer}/actions/{action}"),
+        ],
+        empty: &["/client/v11/apps/{app}/transfers"],
+        missing: &[("/client/v11/apps/{app}/transfers/{transfer}", "backup")],
+    },
 ];
 
 /// The routes of the table. Like all others they answer only to somebody with a token.

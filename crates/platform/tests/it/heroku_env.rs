@@ -196,6 +196,8 @@ fn what_the_client_cannot_do_here_ends_with_what_to_do_instead() {
     refused("pipelines:diff -a shop", 2, "Unable to diff shop").says("`berth pipelines:compare PIPELINE` shows");
     refused("access:update ada@example.com -p view -a shop", 2, "The app shop is not owned by a team")
         .says("`berth access:update EMAIL -p PERMISSIONS -a APP`");
+    heroku("pg:backups -a shop").shows("No backups.");
+    refused("pg:backups:delete b001 -a shop -c shop", 2, "none of its backups");
     refused("apps:favorites:add -a shop", 1, "Adding").says("Favourites belong to Heroku's dashboard");
     for line in [
         "reviewapps:enable -p shop",
