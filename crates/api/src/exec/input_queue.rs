@@ -15,6 +15,8 @@ use wire::shim::Terminal;
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What else waits counts as so many.
 const OTHER_BYTES: usize = 64;
+/// Signals of Linux, those for real time included.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 /// Bytes that are taken at once, at least: what comes in small pieces is put together.
 const PIECE_BYTES: usize = 32 * 1024;
 
@@ -129,7 +131,11 @@ impl InputQueue {
         if waiting.visit_over { 0 } else { waiting.data_bytes }
     }
 
+    /// What is no signal is nothing to a program, and must not pile up.
     pub(super) fn signal(&self, signal: i32) {
+        if !SIGNALS.contains(&signal) {
+            return;
+        }
         self.0.waiting().signals.insert(signal);
         self.0.signalled.notify_one();
     }
@@ -235,7 +241,7 @@ mod tests {
         }
         assert_eq!((queue.data_bytes(), queue.bytes()), (6, 6 + OTHER_BYTES));
         // Whatever nobody reads, signals arrive.
-        for signal in [15, 15, 2] {
+        for signal in [15, 0, 65, -1, 15, 2] {
             queue.signal(signal);
         }
         assert_eq!((inputs.next_signal().await, inputs.next_signal().await), (2, 15));
