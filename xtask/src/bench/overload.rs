@@ -69,23 +69,27 @@ fn wanted() -> impl Iterator<Item = &'static str> {
     PROXIES.into_iter().filter(|proxy| is_chosen("BERTH_BENCH_PROXIES", proxy))
 }
 
-/// Dynos drawn from a seed: no constant fits all of them. A change of the workers in the middle.
+/// Dynos drawn from a seed, `LANES` of them: no constant fits all. A change of the workers in the middle.
 pub(super) fn lanes() -> Result<()> {
     let programs = Programs::find()?;
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2026);
     let mut draw = Draw(seed | 1);
-    println!("SEED={seed}, berth only, cold, 2x, 5x and 10x the capacity, new connections");
+    println!("SEED={seed}, cold, 2x, 5x and 10x the capacity, new connections; berth is not told the number of workers");
+    let wanted_lanes = std::env::var("LANES").ok().and_then(|lanes| lanes.parse().ok()).unwrap_or(6);
     let mut lanes = 0;
-    while lanes < 6 {
+    while lanes < wanted_lanes {
         let workers = draw.between(1.0, 40.0);
         let fleet = Fleet::even(workers, draw.between(5.0, 500.0));
         if fleet.capacity() * 10.0 > RATE_MAX {
             continue;
         }
         lanes += 1;
-        let cells = [2.0, 5.0, 10.0].map(|load| programs.cell("berth", &fleet, "NEW", load));
-        let cells: Vec<String> = cells.into_iter().collect::<Result<_>>()?;
-        println!("  {workers:>2} workers x {:>3} ms: {}", fleet.service_ms[0], cells.join("   "));
+        println!("  {workers:>2} workers x {:>3} ms", fleet.service_ms[0]);
+        for proxy in ["haproxy-told", "berth"] {
+            let cells = [2.0, 5.0, 10.0].map(|load| programs.cell(proxy, &fleet, "NEW", load));
+            let cells: Vec<String> = cells.into_iter().collect::<Result<_>>()?;
+            println!("    {proxy:<13} {}", cells.join("   "));
+        }
     }
     for (before, after) in [(2, 6), (6, 2)] {
         let fleet = Fleet::even(before, 50);
