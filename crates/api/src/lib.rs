@@ -23,6 +23,7 @@ mod account;
 mod add_on_attachments;
 mod add_on_services;
 mod add_ons;
+mod app_transfers;
 mod apps;
 mod auth;
 mod authorizations;
@@ -103,6 +104,7 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/users/{account}", get(account::info_by_user))
         .route("/account/keys", get(keys::list).post(keys::create))
         .route("/account/keys/{key}", get(keys::info).delete(keys::remove))
+        .route("/account/app-transfers", post(app_transfers::create))
         .route("/stacks", get(catalogue::stacks))
         .route("/stacks/{stack}", get(catalogue::stack))
         .route("/generations", get(catalogue::generations))

@@ -52,6 +52,8 @@ pub const RULES: &[Rule] = &[
     writes("POST", "/account/keys", Need::Account),
     reads("/account/keys/{key}", Need::Account),
     writes("DELETE", "/account/keys/{key}", Need::Account),
+    // Whose the app is, the handler asks.
+    writes("POST", "/account/app-transfers", Need::Anybody),
     reads("/account/delinquency", Need::Identity),
     reads("/account/features/{feature}", Need::Anybody),
     reads("/users/{account}/apps", Need::Anybody),

@@ -233,13 +233,9 @@ pub const TOPICS: &[Topic] = &[
         missing: &[("/telemetry-drains/{drain}", "telemetry_drain")],
     },
     Topic {
-        title: "Transfers of apps",
-        reason: "An app is handed over with its pipeline alone (`heroku pipelines:transfer`). Let somebody in instead: `heroku access:add ada@example.com`.",
-        refused: &[
-            ("POST", "/account/app-transfers"),
-            ("PATCH", "/account/app-transfers/{transfer}"),
-            ("DELETE", "/account/app-transfers/{transfer}"),
-        ],
+        title: "Transfers of apps that wait for an answer",
+        reason: "A transfer takes place at once, so there is never one that waits. Its new owner can give an app back: `heroku apps:transfer ada@example.com`.",
+        refused: &[("PATCH", "/account/app-transfers/{transfer}"), ("DELETE", "/account/app-transfers/{transfer}")],
         empty: &["/account/app-transfers"],
         missing: &[("/account/app-transfers/{transfer}", "app_transfer")],
     },

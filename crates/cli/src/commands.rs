@@ -55,6 +55,9 @@ pub enum Command {
         display_order = 1
     )]
     AppsInfo,
+    /// Give an app to somebody else
+    #[command(name = "apps:transfer", display_order = 1)]
+    AppsTransfer(apps::Transfer),
     /// Destroy an app with everything in it
     #[command(name = "apps:destroy", visible_alias = "destroy", display_order = 1)]
     AppsDestroy(apps::Destroy),
@@ -378,6 +381,7 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Create(args) => apps::create(context, &args)?,
         Command::Apps => apps::list(context)?,
         Command::AppsInfo => apps::info(context)?,
+        Command::AppsTransfer(args) => apps::transfer(context, &args)?,
         Command::AppsDestroy(args) => apps::destroy(context, &args)?,
         Command::EnvClone(args) => env_clone::clone(context, &args)?,
         Command::PipelinesPromote(args) => promote::promote(context, &args)?,

@@ -3,10 +3,10 @@
 //! A request's entry in the audit log is part of its first transaction: nothing is changed without one, also if the
 //! server ends in the middle.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use domain::id::AccountId;
+use domain::id::{AccountId, AppId};
 use rusqlite::Transaction;
 use tokio::task_local;
 
@@ -18,6 +18,8 @@ use crate::audit::{self, AuditEntry};
 pub struct Acting {
     account: AccountId,
     entry: Option<Arc<AuditEntry>>,
+    /// The app that it turned out to be about, where no path told.
+    app: Arc<OnceLock<AppId>>,
     recorded: Arc<AtomicBool>,
 }
 
@@ -28,7 +30,7 @@ task_local! {
 impl Acting {
     /// `entry` is recorded with the first thing that is written; reads have none.
     pub fn new(account: AccountId, entry: Option<AuditEntry>) -> Self {
-        Self { account, entry: entry.map(Arc::new), recorded: Arc::new(AtomicBool::new(false)) }
+        Self { account, entry: entry.map(Arc::new), app: Arc::default(), recorded: Arc::default() }
     }
 
     /// Runs a future whose writes are done for this account.
@@ -38,8 +40,12 @@ impl Acting {
 
     /// What no transaction has recorded: whatever was done left no trace in the store.
     pub fn unrecorded(&self) -> Option<AuditEntry> {
-        let entry = self.entry.as_deref().filter(|_entry| !self.recorded.load(Ordering::SeqCst));
-        entry.cloned()
+        if self.recorded.load(Ordering::SeqCst) { None } else { self.entry() }
+    }
+
+    fn entry(&self) -> Option<AuditEntry> {
+        let entry = self.entry.as_deref()?;
+        Some(AuditEntry { app: entry.app.or_else(|| self.app.get().copied()), ..entry.clone() })
     }
 
     /// For whom the calling task works.
@@ -47,14 +53,17 @@ impl Acting {
         ACTING.try_with(Self::clone).ok()
     }
 
+    /// Says that what the calling task does is about this app. The first one counts.
+    pub(crate) fn is_about(app: AppId) {
+        // Nobody may be acting: then there is no entry either.
+        ACTING.try_with(|acting| acting.app.set(app).ok()).ok();
+    }
+
     /// Puts the name, and the entry if it is the first time, into a transaction.
     pub(crate) fn sign(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let mut statement = transaction.prepare_cached("UPDATE change SET account_id = ?1 WHERE account_id IS NULL")?;
         statement.execute([self.account.to_string()])?;
-        match &self.entry {
-            Some(entry) if !self.recorded.load(Ordering::SeqCst) => audit::insert(transaction, entry),
-            Some(_) | None => Ok(()),
-        }
+        self.unrecorded().map_or(Ok(()), |entry| audit::insert(transaction, &entry))
     }
 
     /// The transaction stands.

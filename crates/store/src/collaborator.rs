@@ -5,6 +5,7 @@ use domain::id::{AccountId, AppId, CollaboratorId};
 use jiff::Timestamp;
 use rusqlite::{Row, Transaction, params};
 
+use crate::acting::Acting;
 use crate::app::App;
 use crate::row::{Micros, collect, first, parsed, time};
 use crate::{Store, StoreError};
@@ -92,6 +93,21 @@ impl Store {
                 params![id.to_string(), permissions.to_string(), Micros(now)],
             )?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Gives an app to somebody else. Who owned it stays a collaborator.
+    pub async fn transfer_app(&self, id: AppId, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
+        Acting::is_about(id);
+        self.write(move |db| {
+            let mut found = db.prepare_cached("SELECT owner_id FROM app WHERE id = ?1 AND destroyed_at IS NULL")?;
+            let owner = first(found.query([id.to_string()])?, |row| parsed(row, "owner_id", AccountId::parse))?;
+            let from = owner.ok_or(StoreError::NotFound("app"))?;
+            if from == to {
+                return Err(StoreError::Refused("The app is theirs already".to_owned()));
+            }
+            hand_over(db, id, from, to, now)
         })
         .await
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub mod add_ons;
+pub mod app_transfers;
 pub mod berth;
 pub mod catalogue;
 pub mod cron;

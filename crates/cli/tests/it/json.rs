@@ -19,6 +19,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["apps"], ""),
     (&["apps:info"], ""),
     (&["env:clone", "shop", "shop-2"], ""),
+    (&["apps:transfer", "ann@example.com"], ""),
     (&["apps:destroy", "shop", "--confirm", "shop"], ""),
     (&["open"], ""),
     (&["deploy"], ""),
@@ -314,6 +315,13 @@ fn server() -> Server {
         ("GET /pipelines/shop", &pipeline),
         ("GET /users/ann%40example.com", &account),
         ("POST /pipeline-transfers", &json!({"pipeline": {"id": NIL}, "previous_owner": owner, "new_owner": owner})),
+        (
+            "POST /account/app-transfers",
+            &json!({
+                "app": named, "created_at": "x", "id": NIL, "owner": user, "recipient": user, "state": "accepted",
+                "updated_at": "x"
+            }),
+        ),
         ("GET /berth/pipelines/shop/protections", &json!([protection])),
         ("PUT /berth/pipelines/shop/protections/production", &protection),
         ("PUT /berth/pipelines/shop/protections/production/lock", &protection),

@@ -115,3 +115,43 @@ fn heroku_follows_a_log_from_one_line_to_the_next() {
     tail.waits_for("heroku[router]: at=info method=GET path=\"/count?lines=3&seconds=0\"");
     tail.end();
 }
+
+#[test]
+fn heroku_and_berth_give_an_app_to_somebody_else() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    let ada = platform.join("ada@example.com");
+    let bob = platform.join("bob@example.com");
+    platform.create("shop");
+    let owner = || platform.get("/apps/shop")["owner"]["email"].clone();
+    let permissions = json!({"user": "bob@example.com", "permissions": ["manage"]});
+    platform.ask("POST", "/apps/shop/collaborators", &permissions);
+    platform.ask("POST", "/apps/shop/collaborators", &json!({"user": "ada@example.com", "permissions": ["view"]}));
+
+    // It is its owner's to give away, and goes to somebody who is here.
+    let transfer = |token: &str| platform.berth_as(token, &["apps:transfer", "bob@example.com", "-a", "shop"]);
+    assert_eq!(transfer(&ada).says("You do not have the permission to manage this app").code, Some(1));
+    assert_eq!(transfer(&bob).says("shop belongs to somebody else, who can give it away").code, Some(1));
+    platform.heroku_fails("apps:transfer eve@example.com -a shop").says("berth people:add eve@example.com");
+    let refused = platform.berth(&["apps:transfer", "ours", "-a", "shop"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("there are no teams on this server"), "{refused:?}");
+    let body = json!({"app": "nothing", "recipient": "ada@example.com"});
+    assert_eq!(platform.api("POST", "/account/app-transfers", &body).unwrap().0, 404);
+    assert_eq!(owner(), "admin@localhost");
+
+    platform.heroku("apps:transfer ada@example.com -a shop").shows("ada@example.com... done");
+    assert_eq!(owner(), "ada@example.com");
+    let audit = platform.get("/berth/apps/shop/audit");
+    assert_eq!(audit[0]["action"], "POST /account/app-transfers", "{audit}");
+    platform.logged("shop", "Transfer to ada@example.com by user admin@localhost");
+    let people = platform.get("/apps/shop/collaborators");
+    let who: Vec<_> = people.as_array().unwrap().iter().map(|one| [&one["user"]["email"], &one["role"]]).collect();
+    assert_eq!(
+        who,
+        [["ada@example.com", "owner"], ["bob@example.com", "collaborator"], ["admin@localhost", "collaborator"]]
+    );
+    platform.heroku_fails("apps:transfer ada@example.com -a shop").says("The app is theirs already");
+
+    let done = platform.berth_as(&ada, &["apps:transfer", "bob@example.com", "-a", "shop"]);
+    assert_eq!(done.says("shop belongs to bob@example.com now.").code, Some(0), "{}", done.both());
+    assert_eq!(transfer(&ada).says("You do not have the permission to manage this app").code, Some(1));
+}

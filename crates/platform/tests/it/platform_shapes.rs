@@ -222,6 +222,10 @@ fn the_listeners(client: &Client<'_>, app: &str) {
     client.platform.ask("POST", "/berth/people", &json!({"email": ada}));
     let one = client.ask("POST", &of("/collaborators"), &json!({"user": ada, "permissions": ["view"]}));
     client.ask("DELETE", &of(&format!("/collaborators/{}", text(&one, "id"))), &Value::Null);
+    let owner = client.get(&of(""))["owner"].clone();
+    let given = client.ask("POST", "/account/app-transfers", &json!({"app": app, "recipient": ada}));
+    assert_eq!((&given["owner"], &given["recipient"]), (&owner, &client.get(&of(""))["owner"]));
+    client.ask("POST", "/account/app-transfers", &json!({"app": given["app"]["id"], "recipient": owner["id"]}));
     client.ask("POST", &of("/log-drains"), &json!({"url": "https://logs.example.com/"}));
     let drain = client.list(&of("/log-drains"));
     client.ask("DELETE", &of(&format!("/log-drains/{}", text(&drain, "id"))), &Value::Null);
