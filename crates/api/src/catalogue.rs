@@ -99,6 +99,16 @@ pub(crate) async fn no_error_counts(_app: TheApp) -> Json<Value> {
     Json(json!({"data": {}}))
 }
 
+/// What add-ons are billed by. Nothing is.
+pub(crate) async fn no_usage(_app: TheApp) -> Json<Value> {
+    Json(json!({"addons": []}))
+}
+
+/// When Heroku works on the databases of an app: it has none.
+pub(crate) async fn no_maintenances(_app: TheApp) -> Json<Value> {
+    Json(json!({"maintenances": []}))
+}
+
 /// What `heroku status` reads from Heroku's status site.
 pub(crate) async fn current_status(State(state): State<Arc<ApiState>>) -> Json<Value> {
     let router = if state.platform.router_health().is_some() { "green" } else { "red" };

@@ -58,6 +58,12 @@ impl ApiError {
         error
     }
 
+    /// Why there is none, and what to do instead.
+    pub(crate) fn not_found_because(resource: &'static str, reason: &str) -> Self {
+        let error = Self::not_found(resource);
+        Self { message: format!("{} {reason}", error.message), ..error }
+    }
+
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_params", message)
     }

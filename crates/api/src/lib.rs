@@ -119,6 +119,8 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/filters/apps", post(apps::filter))
         .route("/apps/{app}/available-stacks", get(catalogue::app_stacks))
         .route("/apps/{app}/available-dyno-sizes", get(formation::sizes_of_app))
+        .route("/apps/{app}/usage", get(catalogue::no_usage))
+        .route("/data/maintenances/v1/apps/{app}", get(catalogue::no_maintenances))
         .route("/pipelines", get(pipelines::list).post(pipelines::create))
         .route("/pipelines/{pipeline}", get(pipelines::info).patch(pipelines::update).delete(pipelines::destroy))
         .route("/pipelines/{pipeline}/pipeline-couplings", get(pipelines::couplings_of))

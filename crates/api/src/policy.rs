@@ -75,6 +75,8 @@ pub const RULES: &[Rule] = &[
     writes("DELETE", "/apps/{app}", MANAGE),
     reads("/apps/{app}/available-stacks", VIEW),
     reads("/apps/{app}/available-dyno-sizes", VIEW),
+    reads("/apps/{app}/usage", VIEW),
+    reads("/data/maintenances/v1/apps/{app}", VIEW),
     reads("/apps/{app}/features", VIEW),
     reads("/apps/{app}/features/{feature}", VIEW),
     writes("PATCH", "/apps/{app}/features/{feature}", OPERATE),

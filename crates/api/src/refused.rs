@@ -18,11 +18,11 @@ pub struct Topic {
     pub title: &'static str,
     /// Why, and what to do instead. Whole sentences.
     pub reason: &'static str,
-    /// Requests that want to change something, or lead to that: they get the reason.
+    /// Requests that want to change something, or lead to that: they get the reason. `*` is every method.
     pub refused: &'static [(&'static str, &'static str)],
     /// Lists, in which there is nothing.
     pub empty: &'static [&'static str],
-    /// Single resources, and what there is none of.
+    /// Single resources, and what there is none of: that it is not found, and the reason.
     pub missing: &'static [(&'static str, &'static str)],
 }
 
@@ -51,6 +51,22 @@ pub const TOPICS: &[Topic] = &[
         ],
     },
     Topic {
+        title: "Apps of teams",
+        reason: "This server has no teams, and so nobody who joins an app or whom a lock keeps out. Let somebody in with `heroku access:add ada@example.com`, give an app to somebody with `berth apps:transfer ada@example.com`, keep code out of a stage with `berth pipelines:lock`.",
+        refused: &[
+            ("PATCH", "/teams/apps/{app}"),
+            ("POST", "/teams/apps/{app}/collaborators"),
+            ("PATCH", "/teams/apps/{app}/collaborators/{collaborator}"),
+            ("DELETE", "/teams/apps/{app}/collaborators/{collaborator}"),
+        ],
+        empty: &[],
+        missing: &[
+            ("/teams/apps/{app}", "team"),
+            ("/teams/apps/{app}/collaborators", "team"),
+            ("/teams/apps/{app}/collaborators/{collaborator}", "team"),
+        ],
+    },
+    Topic {
         title: "Teams",
         reason: "This server has no teams: let somebody into an app with `heroku access:add ada@example.com`.",
         refused: &[
@@ -58,10 +74,6 @@ pub const TOPICS: &[Topic] = &[
             ("PATCH", "/teams/{team}"),
             ("DELETE", "/teams/{team}"),
             ("POST", "/teams/apps"),
-            ("PATCH", "/teams/apps/{app}"),
-            ("POST", "/teams/apps/{app}/collaborators"),
-            ("PATCH", "/teams/apps/{app}/collaborators/{collaborator}"),
-            ("DELETE", "/teams/apps/{app}/collaborators/{collaborator}"),
             ("POST", "/teams/invitations/{token}/accept"),
             ("PATCH", "/teams/{team}/preferences"),
             ("POST", "/teams/{team}/allowed-addon-services"),
@@ -93,9 +105,6 @@ pub const TOPICS: &[Topic] = &[
             ("/teams/{team}/members/{member}/apps", "team"),
             ("/teams/{team}/oauth/authorizations", "team"),
             ("/teams/{team}/usage/{period}", "team"),
-            ("/teams/apps/{app}", "team"),
-            ("/teams/apps/{app}/collaborators", "team"),
-            ("/teams/apps/{app}/collaborators/{collaborator}", "team"),
         ],
     },
     Topic {
@@ -165,6 +174,7 @@ pub const TOPICS: &[Topic] = &[
             ("POST", "/test-runs"),
             ("PATCH", "/test-runs/{run}"),
             ("POST", "/pipelines/{pipeline}/test-runs"),
+            ("GET", "/pipelines/{pipeline}/stage/{stage}/config-vars"),
             ("PATCH", "/pipelines/{pipeline}/stage/{stage}/config-vars"),
         ],
         empty: &["/pipelines/{pipeline}/test-runs"],
@@ -173,7 +183,6 @@ pub const TOPICS: &[Topic] = &[
             ("/test-runs/{run}", "test_run"),
             ("/test-runs/{run}/test-cases", "test_run"),
             ("/test-runs/{run}/test-nodes", "test_run"),
-            ("/pipelines/{pipeline}/stage/{stage}/config-vars", "stage"),
         ],
     },
     Topic {
@@ -216,7 +225,12 @@ pub const TOPICS: &[Topic] = &[
     Topic {
         title: "Images",
         reason: "Images cannot be released yet: deploy the source with `git push` or `berth deploy`.",
-        refused: &[("PATCH", "/apps/{app}/formation/{kind}/docker-image"), ("POST", "/apps/{app}/oci-images")],
+        refused: &[
+            ("PATCH", "/apps/{app}/formation/{kind}/docker-image"),
+            ("POST", "/apps/{app}/oci-images"),
+            // Heroku's registry of images.
+            ("*", "/v2/{*image}"),
+        ],
         empty: &[],
         missing: &[("/apps/{app}/oci-images/{image}", "oci_image"), ("/apps/{app}/build-metadata", "build_metadata")],
     },
@@ -296,7 +310,6 @@ pub const TOPICS: &[Topic] = &[
             "/account/credits",
             "/account/invoices",
             "/account/payment-method/apps",
-            "/apps/{app}/usage",
             "/resource/{resource}/usage-history",
         ],
         missing: &[
@@ -319,6 +332,39 @@ pub const TOPICS: &[Topic] = &[
         refused: &[("POST", "/favorites")],
         empty: &["/favorites", "/user/notifications"],
         missing: &[],
+    },
+    Topic {
+        title: "Webhooks of pipelines",
+        reason: "Webhooks are an app's: `heroku webhooks:add -a shop -i api:release -l notify -u URL`.",
+        refused: &[
+            ("POST", "/pipelines/{pipeline}/webhooks"),
+            ("PATCH", "/pipelines/{pipeline}/webhooks/{webhook}"),
+            ("DELETE", "/pipelines/{pipeline}/webhooks/{webhook}"),
+        ],
+        empty: &[
+            "/pipelines/{pipeline}/webhooks",
+            "/pipelines/{pipeline}/webhook-deliveries",
+            "/pipelines/{pipeline}/webhook-events",
+        ],
+        missing: &[
+            ("/pipelines/{pipeline}/webhooks/{webhook}", "webhook"),
+            ("/pipelines/{pipeline}/webhook-deliveries/{delivery}", "webhook_delivery"),
+            ("/pipelines/{pipeline}/webhook-events/{event}", "webhook_event"),
+        ],
+    },
+    Topic {
+        title: "Heroku Postgres and Heroku Key-Value Store",
+        reason: "There is no Heroku Postgres and no Heroku Key-Value Store here: databases are your own. Ask them themselves, `heroku pg:psql` or `redis-cli -u \"$(berth config:get REDIS_URL)\"`, or whoever runs them.",
+        refused: &[
+            ("*", "/client/v11/databases/{addon}/{part}"),
+            ("*", "/client/v11/databases/{addon}/{part}/{name}"),
+            ("*", "/data/{*database}"),
+            ("*", "/postgres/{*database}"),
+            ("*", "/redis/{*database}"),
+            ("POST", "/reports"),
+        ],
+        empty: &[],
+        missing: &[("/reports/{report}", "report")],
     },
     Topic {
         title: "Backups by Heroku Postgres",
@@ -344,8 +390,8 @@ pub(crate) fn routes() -> Router<Arc<ApiState>> {
             routes.route(path, if of_app { get(nothing_of_app) } else { get(nothing) })
         });
         topic.missing.iter().fold(routes, |routes, (path, what)| {
-            let what = *what;
-            routes.route(path, get(async move |_actor: Actor| ApiError::not_found(what)))
+            let (what, reason) = (*what, topic.reason);
+            routes.route(path, get(async move |_actor: Actor| ApiError::not_found_because(what, reason)))
         })
     })
 }
@@ -353,7 +399,7 @@ pub(crate) fn routes() -> Router<Arc<ApiState>> {
 /// Whether a route is one of those that only say what there is not.
 pub(crate) fn is_absent(method: &str, path: &str) -> bool {
     TOPICS.iter().any(|topic| {
-        topic.refused.contains(&(method, path))
+        topic.refused.iter().any(|(refused, same)| *same == path && (*refused == method || *refused == "*"))
             || (method == "GET" && topic.empty.contains(&path))
             || (method == "GET" && topic.missing.iter().any(|(missing, _what)| *missing == path))
     })
@@ -365,6 +411,9 @@ fn filter(method: &str) -> MethodFilter {
         "POST" => MethodFilter::POST,
         "PUT" => MethodFilter::PUT,
         "PATCH" => MethodFilter::PATCH,
-        _delete => MethodFilter::DELETE,
+        "DELETE" => MethodFilter::DELETE,
+        _every => {
+            ["GET", "POST", "PUT", "PATCH", "DELETE"].map(filter).into_iter().fold(MethodFilter::HEAD, MethodFilter::or)
+        }
     }
 }

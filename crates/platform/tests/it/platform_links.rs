@@ -39,7 +39,7 @@ fn every_request_of_the_platform_api_is_served_or_refused_with_a_reason() {
             }
             Some((topic, Kind::Empty)) if status == 200 && answer == json!([]) => format!("empty: {}", topic.reason),
             Some((topic, Kind::Missing))
-                if status == 404 && answer["id"] == "not_found" && !message.contains("API") =>
+                if status == 404 && answer["id"] == "not_found" && message.ends_with(topic.reason) =>
             {
                 format!("none: {}", topic.reason)
             }
@@ -115,7 +115,7 @@ fn page(rows: &BTreeMap<(&str, &str), String>) -> String {
          A test asks for every one and writes this page.\n\n\
          - *served* ({}): answers as Heroku's does; each answer is checked against the schema, property by property.\n\
          - *empty* ({}), *none* ({}): there is nothing of the kind here, and the answer says so: an empty list, or \
-         `not_found`.\n\
+         `not_found` with the reason.\n\
          - *refused* ({}): 422 `not_supported` with the reason and what to do instead.\n\n\
          What belongs to Berth alone (concurrency, cron, audit, …) is below `/berth/`.\n\n\
          | request | here |\n| --- | --- |\n",
