@@ -39,6 +39,7 @@ mod config_vars;
 mod consent;
 mod conventions;
 mod cron;
+mod databases;
 mod discard;
 mod dns_zones;
 mod domains;
@@ -233,6 +234,9 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/apps/{app}/formation/{kind}/monitors/{monitor}", patch(monitors::update))
         .route("/apps/{app}/formation/{kind}/metrics/errors", get(catalogue::no_error_counts))
         .route("/apps/{app}/router-metrics/errors", get(catalogue::no_error_counts))
+        .route("/client/v11/databases/{addon}", get(databases::info))
+        .route("/client/v11/databases/{addon}/wait_status", get(databases::wait_status))
+        .route("/client/v11/databases/{addon}/upgrade/wait_status", get(databases::upgrade_status))
         .merge(refused::routes())
         .route("/berth/port", get(port_tunnel::connect))
         .route("/berth/authority", get(port_tunnel::authority))

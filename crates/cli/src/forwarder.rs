@@ -117,6 +117,8 @@ impl Forwarder {
         variables
             .push(("NODE_OPTIONS", preload::node_options(std::env::var("NODE_OPTIONS").ok().as_deref(), self.port)));
         variables.push(("PGDIAGNOSE_URL", "localhost".to_owned()));
+        // A database of the user's own is what `pg:psql` and its like are to find.
+        variables.push(("HEROKU_POSTGRESQL_ADDON_NAME", "berth-custom".to_owned()));
         if let Some(authorities) = self.authorities() {
             variables.push(("NODE_EXTRA_CA_CERTS", authorities.display().to_string()));
         }
