@@ -186,6 +186,19 @@ pub const TOPICS: &[Topic] = &[
         ],
     },
     Topic {
+        title: "GitHub",
+        reason: "Nothing here is connected to GitHub. Deploy from your CI with `berth deploy`, or with `git push`.",
+        refused: &[
+            ("*", "/account/github/token"),
+            ("*", "/apps/{app}/github"),
+            ("*", "/github/repos/{owner}/{repository}/tarball/{reference}"),
+            ("*", "/pipelines/{pipeline}/github"),
+            ("*", "/pipelines/{pipeline}/repository"),
+        ],
+        empty: &[],
+        missing: &[],
+    },
+    Topic {
         title: "Review apps",
         reason: "There are no review apps here. Make an app for the branch, `berth env:clone shop shop-branch`, and push to it.",
         refused: &[

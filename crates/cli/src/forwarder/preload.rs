@@ -3,8 +3,10 @@
 //! The client speaks SSH to port 80 of the host that the server names, and nothing makes it take another port. Port 80 is
 //! closed to ordinary users, and the router's on the server. So the host has a name that exists nowhere else, and
 //! connections to it come to the forwarder: those of the client's own SSH, and those of OpenSSH's client that it starts
-//! (`ps:exec --ssh`). And some commands end with a line of [`ADVICE`]. Nothing else in the client changes.
+//! (`ps:exec --ssh`). What it would ask a host of Heroku's over TLS, for which nobody here has a certificate, it asks the
+//! forwarder without. And some commands end with a line of [`ADVICE`]. Nothing else in the client changes.
 
+use super::HEROKU_DOMAINS;
 use super::advice::ADVICE;
 
 /// The host that the client is told to speak SSH to.
@@ -23,15 +25,25 @@ pub(super) fn node_options(given: Option<&str>, port: u16) -> String {
          const options = Array.isArray(given[0]) ? given[0][0] : given[0];\
          if (options && options.host === '{HOST}') {{ options.host = '127.0.0.1'; options.port = {port}; }}\
          return connect.apply(this, given); }};\
+         import http from 'node:http';\
+         import https from 'node:https';\
+         const secure = https.request;\
+         https.request = (options, ...given) => /(^|[.])({domains})$/.test(options && options.host) ?\
+         http.request({{ ...options, protocol: 'http:', host: '127.0.0.1', port: {port}, agent: undefined }}, ...given) :\
+         secure(options, ...given);\
          import child from 'node:child_process';\
          const run = child.execSync;\
          child.execSync = (line, ...given) => run(\
          typeof line === 'string' && line.startsWith('ssh ') && line.includes('@{HOST} ') ?\
          line.replace('-p 80 ', '-p {port} -o HostName=127.0.0.1 -o \"HostKeyAlias=[{HOST}]:80\" ') : line, ...given);\
          import fs from 'node:fs';\
-         const advice = new Map(Object.entries({advice})).get(process.argv[2]);\
+         const advices = new Map(Object.entries({advice}));\
+         let topic = process.argv[2] ?? '';\
+         while (topic && !advices.has(topic)) topic = topic.slice(0, Math.max(topic.lastIndexOf(':'), 0));\
+         const advice = advices.get(topic);\
          if (advice) process.on('exit', code => {{ if (code) fs.writeSync(2, ' !    ' + advice + '\\n'); }});",
         advice = advice(),
+        domains = HEROKU_DOMAINS.map(|domain| domain.replace('.', "[.]")).join("|"),
     );
     words.map(str::to_owned).chain([format!("{BEGIN}{}", encoded(&module))]).collect::<Vec<_>>().join(" ")
 }
