@@ -291,7 +291,10 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .layer(DefaultBodyLimit::disable());
     let public = Router::new()
         .route("/api/v4/current-status", get(catalogue::current_status))
+        .route("/buildpacks", get(buildpacks::registry))
         .route("/buildpacks/{name}", get(buildpacks::registered))
+        .route("/buildpacks/{name}/revisions", get(buildpacks::revisions))
+        .route("/buildpacks/{name}/readme", get(buildpacks::read_me))
         .route("/auth", post(browser_login::create))
         .route("/auth/cli/{login}", get(browser_login::wait))
         .route("/auth/browser/{login}", get(browser_login::show).post(browser_login::log_in))

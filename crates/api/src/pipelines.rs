@@ -356,7 +356,7 @@ fn equal(query: &str, field: &str) -> Option<String> {
         .find_map(|(name, value)| (percent_decoded(name)? == key).then(|| percent_decoded(&value.replace('+', " ")))?)
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -146,14 +146,6 @@ pub struct BuildpackUpdate {
     pub buildpack: String,
 }
 
-/// `GET /buildpacks/{name}` of Heroku's registry, as far as its client reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegisteredBuildpack {
-    pub name: String,
-    /// What the client then puts on an app's list. At Heroku the URL of an archive; builds here know the name.
-    pub blob_url: String,
-}
-
 /// `POST /filters/apps`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppFilter {
