@@ -41,9 +41,14 @@ impl Ran {
     /// The same for a text that the client broke into lines of its own.
     #[track_caller]
     pub(crate) fn says(&self, text: &str) -> &Self {
-        let words = self.both().replace('›', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = self.words();
         assert!(words.contains(text), "no {text:?} in:\n{words}");
         self
+    }
+
+    /// What was said, without the client's own line breaks.
+    pub(crate) fn words(&self) -> String {
+        self.both().replace('›', " ").split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
