@@ -11,7 +11,7 @@ const GITHUB: &str =
 
 /// Commands of the client's that cannot work, and what is said behind the client's own words when one has failed. A topic
 /// stands for all of its commands that have no line of their own.
-pub(super) const ADVICE: [(&str, &str); 11] = [
+pub(super) const ADVICE: [(&str, &str); 13] = [
     (
         "access:update",
         "This server has no teams, and everybody's permissions can be changed: \
@@ -19,6 +19,7 @@ pub(super) const ADVICE: [(&str, &str); 11] = [
     ),
     ("apps:favorites:add", "Favourites belong to Heroku's dashboard, which this server does not have."),
     ("ci:debug", TESTS),
+    ("ci:open", TESTS),
     ("ci:run", TESTS),
     ("container", "Images cannot be released yet: deploy the source with `git push` or `berth deploy`."),
     (
@@ -34,5 +35,13 @@ pub(super) const ADVICE: [(&str, &str); 11] = [
          --url URL`, and use its own tools: `redis-cli -u \"$(berth config:get REDIS_URL)\"`.",
     ),
     ("pipelines:connect", GITHUB),
+    (
+        "pipelines:open",
+        "Heroku's dashboard knows nothing of this server. `berth pipelines:compare PIPELINE` shows the stages side by \
+         side.",
+    ),
     ("pipelines:setup", GITHUB),
 ];
+
+/// Commands behind which that is said also where they end well: they lead to pages of Heroku's.
+pub(super) const LEADING_ELSEWHERE: [&str; 2] = ["ci:open", "pipelines:open"];

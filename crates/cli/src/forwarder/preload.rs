@@ -7,7 +7,7 @@
 //! forwarder without. And some commands end with a line of [`ADVICE`]. Nothing else in the client changes.
 
 use super::HEROKU_DOMAINS;
-use super::advice::ADVICE;
+use super::advice::{ADVICE, LEADING_ELSEWHERE};
 
 /// The host that the client is told to speak SSH to.
 pub(super) const HOST: &str = "ps-exec.berth.internal";
@@ -41,8 +41,10 @@ pub(super) fn node_options(given: Option<&str>, port: u16) -> String {
          let topic = process.argv[2] ?? '';\
          while (topic && !advices.has(topic)) topic = topic.slice(0, Math.max(topic.lastIndexOf(':'), 0));\
          const advice = advices.get(topic);\
-         if (advice) process.on('exit', code => {{ if (code) fs.writeSync(2, ' !    ' + advice + '\\n'); }});",
+         if (advice) process.on('exit', code => {{ if (code || {elsewhere}.includes(topic)) \
+         fs.writeSync(2, ' !    ' + advice + '\\n'); }});",
         advice = advice(),
+        elsewhere = serde_json::json!(LEADING_ELSEWHERE),
         domains = HEROKU_DOMAINS.map(|domain| domain.replace('.', "[.]")).join("|"),
     );
     words.map(str::to_owned).chain([format!("{BEGIN}{}", encoded(&module))]).collect::<Vec<_>>().join(" ")

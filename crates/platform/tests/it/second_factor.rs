@@ -25,6 +25,8 @@ fn an_app_that_wants_a_second_factor_asks_whoever_changes_it() {
     let (status, asked) = platform.api("PATCH", "/apps/shop/config-vars", &json!({"A": "1"})).unwrap();
     assert_eq!((status, &asked["id"], &asked["app"]), (403, &json!("two_factor"), &json!({"name": "shop"})));
     assert_eq!(platform.api("GET", "/apps/shop/config-vars", &Value::Null).unwrap().0, 403);
+    let given = json!({"app": "shop", "recipient": "grace@example.com"});
+    assert_eq!(platform.api("POST", "/account/app-transfers", &given).unwrap().0, 403);
     let repository = Repository::new(&platform, "shop");
     repository.commit(&Source::procfile("worker: sleep 1\n"));
     assert!(!repository.push("main").0, "a push is a change");
