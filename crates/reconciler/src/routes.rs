@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use domain::dyno::{DynoKind, DynoState};
+use domain::dyno_size::{self, DynoSize};
 use domain::health::{CheckedDyno, gets_requests};
 use domain::name::ProcessType;
 use domain::platform_host::is_platform_host;
@@ -40,6 +41,7 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
                 name: dyno.name.to_string(),
                 address: address(network, dyno.slot?),
                 concurrency: declared,
+                weight: weight(&config.sizes, &dyno.size),
             })
         })
         .collect();
@@ -114,6 +116,11 @@ fn app_has_failed(world: &AppWorld) -> bool {
     !world.formation.is_empty()
 }
 
+/// A dyno's share of the requests is its share of the CPU: while an app is resized, dynos of two sizes serve it.
+fn weight(sizes: &[DynoSize], name: &str) -> u32 {
+    dyno_size::find(sizes, name).map_or(DynoRoute::WEIGHT_USUAL, |size| u32::from(size.cpu_weight))
+}
+
 /// Where a dyno listens.
 pub(crate) fn address(network: &DynoNetwork, slot: u32) -> SocketAddr {
     match network {
@@ -134,5 +141,18 @@ pub(crate) fn port(network: &DynoNetwork, slot: u32) -> u16 {
             let span = u32::from(u16::MAX - first_port);
             first_port.saturating_add(u16::try_from(slot % span.max(1)).unwrap_or(0))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dyno_of_twice_the_cpu_gets_twice_the_requests_and_an_unknown_size_the_usual() {
+        let sizes = dyno_size::default_sizes();
+        let weight = |name| weight(&sizes, name);
+        assert_eq!((weight("Standard-1X"), weight("standard-2x")), (DynoRoute::WEIGHT_USUAL, 200));
+        assert_eq!(weight("of-the-past"), DynoRoute::WEIGHT_USUAL);
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn connect_failure_code(all_were_quarantined: bool, last_timed_out: b
 
 #[cfg(test)]
 mod tests {
-    use domain::admission::choice::{Standing, WEIGHT_FULL};
+    use domain::admission::choice::{RAMP_FULL, Standing};
 
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn maintenance_refuses_and_a_hold_waits_even_with_dynos() {
-        let dynos = [DynoLoad { in_flight: 0, limit: None, weight: WEIGHT_FULL, standing: Standing::Healthy }];
+        let dynos = [DynoLoad { in_flight: 0, limit: None, weight: 1, ramp: RAMP_FULL, standing: Standing::Healthy }];
         let expect = Admission::Refuse(Refusal::Code(ErrorCode::H80));
         assert_eq!(admit(Some(Availability::Maintenance), false, dynos.into_iter(), 0), expect);
         let held = admit(Some(Availability::Serving), true, dynos.into_iter(), 0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::admission::choice::{DynoLoad, Standing, WEIGHT_FULL};
+use domain::admission::choice::{DynoLoad, RAMP_FULL, Standing};
 use domain::admission::learner::{DynoCount, WORKERS_START};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -24,9 +24,9 @@ const REMOVED: u32 = 1 << 31;
 /// Quarantines of a dyno that never takes a connection grow up to this.
 const QUARANTINE_MAX: Duration = Duration::from_secs(60);
 
-/// How long a dyno's share grows after it came into the table, and with which weight it begins.
+/// How long a dyno's share grows after it came into the table, and with how much of it that begins.
 const RAMP: Duration = Duration::from_secs(5);
-const RAMP_WEIGHT: u32 = WEIGHT_FULL / 8;
+const RAMP_START: u32 = RAMP_FULL / 8;
 
 #[derive(Debug)]
 pub(crate) struct Dyno {
@@ -38,6 +38,7 @@ pub(crate) struct Dyno {
     /// In-flight count and [`REMOVED`].
     state: AtomicU32,
     limit: AtomicU32,
+    weight: AtomicU32,
     /// Requests that have become conversations of their own and no longer count against a limit that was learned.
     conversations: AtomicU32,
     /// What a router that this one took over from still has in flight there.
@@ -72,6 +73,7 @@ impl Dyno {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             state: AtomicU32::new(REMOVED),
             limit: AtomicU32::new(route.concurrency.unwrap_or(WORKERS_START)),
+            weight: AtomicU32::new(route.weight),
             conversations: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             declared: AtomicBool::new(route.concurrency.is_some()),
@@ -88,9 +90,10 @@ impl Dyno {
     }
 
     /// Puts the dyno (back) into the table.
-    pub(crate) fn enter(&self, concurrency: Option<u32>) {
-        self.declared.store(concurrency.is_some(), Ordering::SeqCst);
-        if let Some(limit) = concurrency {
+    pub(crate) fn enter(&self, route: &DynoRoute) {
+        self.weight.store(route.weight, Ordering::Relaxed);
+        self.declared.store(route.concurrency.is_some(), Ordering::SeqCst);
+        if let Some(limit) = route.concurrency {
             self.set_limit(limit);
         }
         if self.state.fetch_and(!REMOVED, Ordering::SeqCst) & REMOVED != 0 {
@@ -191,20 +194,21 @@ impl Dyno {
         };
         let half_open = standing == Standing::Healthy && self.failures.load(Ordering::Relaxed) > 0;
         let limit = if half_open { 1 } else { self.limit() };
-        DynoLoad { in_flight: state & !REMOVED, limit: Some(limit), weight: self.weight(), standing }
+        let weight = self.weight.load(Ordering::Relaxed);
+        DynoLoad { in_flight: state & !REMOVED, limit: Some(limit), weight, ramp: self.ramp(), standing }
     }
 
-    fn weight(&self) -> u32 {
+    fn ramp(&self) -> u32 {
         let ends = self.ramp_ends_us.load(Ordering::Relaxed);
         if ends == 0 {
-            return WEIGHT_FULL;
+            return RAMP_FULL;
         }
         let left = ends.saturating_sub(clock::now_us());
         if left == 0 {
             self.ramp_ends_us.store(0, Ordering::Relaxed);
         }
-        let missing = u64::from(WEIGHT_FULL - RAMP_WEIGHT) * left / clock::micros(RAMP);
-        WEIGHT_FULL - u32::try_from(missing).unwrap_or(0)
+        let missing = u64::from(RAMP_FULL - RAMP_START) * left / clock::micros(RAMP);
+        RAMP_FULL - u32::try_from(missing).unwrap_or(0)
     }
 
     /// Takes a slot if the dyno is still in the table and has exactly `in_flight` requests, as the choice saw it.

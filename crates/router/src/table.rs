@@ -287,7 +287,7 @@ impl State {
     /// The dyno as it is known already, with its count, or a new one; marked as being in the table.
     fn dyno(&mut self, route: &DynoRoute) -> Arc<Dyno> {
         let dyno = self.dynos.entry((route.dyno, route.address)).or_insert_with(|| Arc::new(Dyno::new(route))).clone();
-        dyno.enter(route.concurrency);
+        dyno.enter(route);
         dyno
     }
 }
@@ -328,6 +328,7 @@ mod tests {
             name: "web.1".to_owned(),
             address: "127.0.0.1:1".parse().unwrap(),
             concurrency: None,
+            weight: DynoRoute::WEIGHT_USUAL,
         };
         AppRoute {
             app: Uuid::nil(),

@@ -36,7 +36,8 @@ const UNLIMITED: u32 = 1_000_000;
 pub(crate) fn stand_in(app: Uuid, edge: &EdgeSettings) -> DynoRoute {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let name = if edge.to_server { SERVER_NAME } else { NAME };
-    DynoRoute { dyno: app, name: name.to_owned(), address, concurrency: Some(UNLIMITED) }
+    let weight = DynoRoute::WEIGHT_USUAL;
+    DynoRoute { dyno: app, name: name.to_owned(), address, concurrency: Some(UNLIMITED), weight }
 }
 
 /// Connections are kept per host: over TLS each was opened for one, and the other side may refuse it for another.

@@ -333,6 +333,23 @@ pub struct DynoRoute {
     /// Requests it may have at once; `None` until it is declared or learned.
     #[serde(default)]
     pub concurrency: Option<u32>,
+    /// Its share of the app's requests: only how it compares with those of the app's other dynos counts.
+    #[serde(default = "DynoRoute::weight_usual", skip_serializing_if = "DynoRoute::has_usual_weight")]
+    pub weight: u32,
+}
+
+impl DynoRoute {
+    /// Of a dyno whose size says nothing else, as in tables that were written when dynos had no weights.
+    pub const WEIGHT_USUAL: u32 = 100;
+
+    const fn weight_usual() -> u32 {
+        Self::WEIGHT_USUAL
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+    const fn has_usual_weight(weight: &u32) -> bool {
+        *weight == Self::WEIGHT_USUAL
+    }
 }
 
 /// Heroku's request time limits, as settings of the app.
@@ -499,7 +516,17 @@ mod tests {
         let table: RouteTable = serde_json::from_str(include_str!("../testdata/route-table-1.json")).unwrap();
         assert_eq!(table.generation, 7);
         assert_eq!(table.apps[0].limits, RequestLimits::default());
-        assert_eq!(table.apps[0].dynos[0].concurrency, None);
+        assert_eq!((table.apps[0].dynos[0].concurrency, table.apps[0].dynos[0].weight), (None, 100));
+    }
+
+    #[test]
+    fn a_weight_is_written_where_it_is_not_the_usual_one() {
+        let table: RouteTable = serde_json::from_str(include_str!("../testdata/route-table-1.json")).unwrap();
+        let usual = table.apps[0].dynos[0].clone();
+        assert!(!serde_json::to_string(&usual).unwrap().contains("weight"));
+        let heavy = DynoRoute { weight: 200, ..usual };
+        let written = serde_json::to_string(&heavy).unwrap();
+        assert_eq!(serde_json::from_str::<DynoRoute>(&written).unwrap(), heavy);
     }
 
     #[test]

@@ -1,18 +1,30 @@
 //! Which dyno takes a request.
 
+use std::cmp::Ordering;
+
 /// A dyno as a choice sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DynoLoad {
     pub in_flight: u32,
     /// Requests it may have at once; `None` is no limit.
     pub limit: Option<u32>,
-    /// Its share of the requests, in parts of [`WEIGHT_FULL`]. It orders dynos and never makes one refuse.
+    /// Its share of the requests beside the other dynos: a dyno of twice the weight gets twice as many. It orders dynos
+    /// and never makes one refuse, whatever its limit.
     pub weight: u32,
+    /// How much of its weight counts yet, in parts of [`RAMP_FULL`].
+    pub ramp: u32,
     pub standing: Standing,
 }
 
-/// The weight of a dyno that has been in the table for a while.
-pub const WEIGHT_FULL: u32 = 256;
+/// The ramp of a dyno that has been in the table for a while.
+pub const RAMP_FULL: u32 = 256;
+
+impl DynoLoad {
+    const fn share(&self) -> u64 {
+        let share = self.weight as u64 * self.ramp as u64;
+        if share == 0 { 1 } else { share }
+    }
+}
 
 /// Whether a dyno is offered to a request at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +49,7 @@ pub enum Choice {
 }
 
 /// Chooses the dyno with the fewest requests in flight for its weight; `tie` (any number, random) decides between
-/// equals.
+/// equals, in proportion to their weights.
 ///
 /// Quarantined dynos are asked only where no healthy one exists: the last dyno is never ejected.
 pub fn choose(dynos: impl IntoIterator<Item = DynoLoad>, tie: u64) -> Choice {
@@ -55,7 +67,7 @@ pub fn choose(dynos: impl IntoIterator<Item = DynoLoad>, tie: u64) -> Choice {
     }
     let (best, half_open) = if healthy.any { (healthy, false) } else { (quarantined, true) };
     match best.free {
-        Some(Free { index, in_flight, .. }) => Choice::Take { index, in_flight, half_open },
+        Some(Free { index, dyno, .. }) => Choice::Take { index, in_flight: dyno.in_flight, half_open },
         None if best.any => Choice::Busy,
         None => Choice::None,
     }
@@ -68,10 +80,10 @@ struct Best {
 }
 
 struct Free {
-    /// Load first, then chance.
-    key: (u64, u64),
     index: usize,
-    in_flight: u32,
+    dyno: DynoLoad,
+    /// Of all its equals so far, itself among them.
+    shares: u64,
 }
 
 impl Best {
@@ -80,14 +92,31 @@ impl Best {
         if dyno.limit.is_some_and(|limit| dyno.in_flight >= limit) {
             return;
         }
-        let load = u64::from(dyno.in_flight) * u64::from(WEIGHT_FULL) / u64::from(dyno.weight.max(1));
-        // A new dyno that has nothing to do is not as good as an old one that has nothing to do.
-        let load = load * 2 + u64::from(dyno.weight < WEIGHT_FULL);
-        let key = (load, scattered(tie, index));
-        if self.free.as_ref().is_none_or(|free| key < free.key) {
-            self.free = Some(Free { key, index, in_flight: dyno.in_flight });
+        let share = dyno.share();
+        match &mut self.free {
+            None => self.free = Some(Free { index, dyno, shares: share }),
+            Some(free) => match compare(&dyno, &free.dyno) {
+                Ordering::Less => *free = Free { index, dyno, shares: share },
+                Ordering::Equal => {
+                    free.shares += share;
+                    // The last of several equals is chosen with its part of their shares, and so in the end is each.
+                    let drawn = (u128::from(scattered(tie, index)) * u128::from(free.shares)) >> 64;
+                    if drawn < u128::from(share) {
+                        (free.index, free.dyno) = (index, dyno);
+                    }
+                }
+                Ordering::Greater => {}
+            },
         }
     }
+}
+
+/// The better one is less: by requests in flight for its share; and a new dyno that has nothing to do is not as good as an
+/// old one that has nothing to do.
+fn compare(one: &DynoLoad, other: &DynoLoad) -> Ordering {
+    let loads = (u128::from(one.in_flight) * u128::from(other.share()))
+        .cmp(&(u128::from(other.in_flight) * u128::from(one.share())));
+    loads.then((one.ramp < RAMP_FULL).cmp(&(other.ramp < RAMP_FULL)))
 }
 
 /// A number that depends on every bit of both, without any order between neighbours.
@@ -105,7 +134,7 @@ mod tests {
     use super::*;
 
     fn load(in_flight: u32, limit: Option<u32>, standing: Standing) -> DynoLoad {
-        DynoLoad { in_flight, limit, weight: WEIGHT_FULL, standing }
+        DynoLoad { in_flight, limit, weight: 100, ramp: RAMP_FULL, standing }
     }
 
     fn any_load() -> impl Strategy<Value = DynoLoad> {
@@ -161,11 +190,71 @@ mod tests {
         #[test]
         fn a_new_dyno_gets_less_but_takes_what_others_cannot(in_flight in 1_u32..50) {
             let old = load(in_flight, Some(in_flight + 1), Standing::Healthy);
-            let new = DynoLoad { weight: WEIGHT_FULL / 8, ..old };
+            let new = DynoLoad { ramp: RAMP_FULL / 8, ..old };
             prop_assert_eq!(taken([new, old]), Some(1));
             let full = DynoLoad { limit: Some(in_flight), ..old };
             prop_assert_eq!(taken([new, full]), Some(0));
         }
+    }
+
+    proptest! {
+        /// Requests that stay are spread so that none would have been better off elsewhere when it came.
+        #[test]
+        fn what_is_in_flight_is_in_proportion_to_the_weights(
+            weights in proptest::collection::vec(1_u32..2_000, 1..7),
+            requests in 0_u64..300,
+            seed in any::<u64>(),
+        ) {
+            let mut dynos: Vec<DynoLoad> =
+                weights.iter().map(|&weight| DynoLoad { weight, ..load(0, None, Standing::Healthy) }).collect();
+            for request in 0..requests {
+                let Choice::Take { index, .. } = choose(dynos.iter().copied(), seed ^ request) else { panic!("busy") };
+                dynos[index].in_flight += 1;
+            }
+            for one in dynos.iter().filter(|dyno| dyno.in_flight > 0) {
+                for other in &dynos {
+                    let before = u64::from(one.in_flight - 1) * u64::from(other.weight);
+                    prop_assert!(before <= u64::from(other.in_flight) * u64::from(one.weight), "{:?}", dynos);
+                }
+            }
+        }
+
+        /// So that requests which are over before the next one comes are spread like those that are not.
+        #[test]
+        fn equals_are_chosen_in_proportion_to_their_weights(weights in proptest::collection::vec(1_u32..9, 1..6)) {
+            const REQUESTS: u32 = 20_000;
+            let idle = |&weight: &u32| DynoLoad { weight, ..load(0, None, Standing::Healthy) };
+            let mut taken = vec![0_u32; weights.len()];
+            for tie in 0..REQUESTS {
+                if let Choice::Take { index, .. } = choose(weights.iter().map(idle), u64::from(tie)) {
+                    taken[index] += 1;
+                }
+            }
+            let all: u32 = weights.iter().sum();
+            for (taken, weight) in taken.iter().zip(&weights) {
+                let due = REQUESTS * weight / all;
+                prop_assert!(taken.abs_diff(due) < REQUESTS / 50, "{} instead of {}", taken, due);
+            }
+        }
+
+        /// Only the proportion counts, and equal weights are none.
+        #[test]
+        fn a_weight_that_all_have_changes_nothing(
+            dynos in proptest::collection::vec((any_load(), 1_u32..=RAMP_FULL), 0..8),
+            weight in 1_u32..10_000,
+            tie in any::<u64>(),
+        ) {
+            let with = |weight: u32| dynos.iter().map(move |&(dyno, ramp)| DynoLoad { weight, ramp, ..dyno });
+            prop_assert_eq!(choose(with(1), tie), choose(with(weight), tie));
+        }
+    }
+
+    #[test]
+    fn a_weight_makes_no_dyno_take_more_than_its_limit() {
+        let heavy = DynoLoad { weight: 1_000, ..load(2, Some(2), Standing::Healthy) };
+        let light = DynoLoad { weight: 1, ..load(9, Some(10), Standing::Healthy) };
+        assert_eq!(taken([heavy, light]), Some(1));
+        assert_eq!(choose([heavy], 0), Choice::Busy);
     }
 
     #[test]

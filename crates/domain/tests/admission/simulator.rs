@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use domain::admission::choice::{Choice, DynoLoad, Standing, WEIGHT_FULL, choose};
+use domain::admission::choice::{Choice, DynoLoad, RAMP_FULL, Standing, choose};
 use domain::admission::learner::{DynoCount, Learner};
 use domain::admission::queue::{Offer, Queue, QueueRules};
 
@@ -525,7 +525,8 @@ impl Simulation {
         let loads = self.dynos.iter().map(|dyno| DynoLoad {
             in_flight: dyno.in_flight,
             limit: (!self.lane.unlimited).then_some(dyno.limit),
-            weight: WEIGHT_FULL,
+            weight: 1,
+            ramp: RAMP_FULL,
             standing: if dyno.in_table { Standing::Healthy } else { Standing::Excluded },
         });
         match choose(loads, self.chance.next()) {

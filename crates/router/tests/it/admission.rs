@@ -205,6 +205,37 @@ fn what_was_learned_before_holds_from_the_first_request_on() {
 }
 
 #[test]
+fn dynos_work_in_proportion_to_their_weights_at_once_and_one_after_the_other() {
+    let ((go_light, mut light), (go_heavy, mut heavy)) = (held(), held());
+    (light.concurrency, heavy.concurrency) = (Some(100), Some(100));
+    heavy.weight = 2 * light.weight;
+    let mut router = TestRouter::start();
+    router.route(app(&[&light, &heavy]));
+    let mut clients: Vec<_> = (0..30).map(|_client| router.connect()).collect();
+    for client in &mut clients {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    }
+    wait_until(|| router.in_flight(light.id) + router.in_flight(heavy.id) == 30, "all in flight");
+    let on_light = router.in_flight(light.id);
+    assert!((9..=11).contains(&on_light), "{on_light} of 30 are on the dyno of half the weight");
+    for go in [go_light, go_heavy] {
+        (0..30).for_each(|_client| go.send(()).unwrap());
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().body, "done");
+    }
+
+    let named = |name: &'static str| TestDyno::http(move |_request| ok(name));
+    let (light, mut heavy) = (named("light"), named("heavy"));
+    heavy.weight = 2 * light.weight;
+    router.route(app(&[&light, &heavy]));
+    let mut client = router.connect();
+    let on_light = (0..600).filter(|_request| client.get("/").body == "light").count();
+    assert!((150..250).contains(&on_light), "{on_light} of 600 went to the dyno of half the weight");
+    router.drain();
+}
+
+#[test]
 fn a_flood_of_one_app_takes_no_place_in_the_queue_of_another() {
     let ((go, mut flooded), (go_other, mut other)) = (held(), held());
     (flooded.concurrency, other.concurrency) = (Some(1), Some(1));

@@ -220,6 +220,7 @@ pub(crate) struct TestDyno {
     pub(crate) id: Uuid,
     pub(crate) address: SocketAddr,
     pub(crate) concurrency: Option<u32>,
+    pub(crate) weight: u32,
     pub(crate) connections: Arc<AtomicUsize>,
     listener: Option<TcpListener>,
 }
@@ -264,13 +265,13 @@ impl TestDyno {
     }
 
     fn without_listener(address: SocketAddr) -> Self {
-        let connections = Arc::default();
-        Self { id: Uuid::new_v4(), address, concurrency: None, connections, listener: None }
+        let (connections, weight) = (Arc::default(), DynoRoute::WEIGHT_USUAL);
+        Self { id: Uuid::new_v4(), address, concurrency: None, weight, connections, listener: None }
     }
 
     pub(crate) fn route(&self) -> DynoRoute {
-        let concurrency = self.concurrency;
-        DynoRoute { dyno: self.id, name: "web.1".to_owned(), address: self.address, concurrency }
+        let Self { concurrency, weight, .. } = *self;
+        DynoRoute { dyno: self.id, name: "web.1".to_owned(), address: self.address, concurrency, weight }
     }
 }
 
