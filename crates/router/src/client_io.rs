@@ -33,6 +33,8 @@ pub(crate) struct ClientLine {
     stalled: AtomicBool,
     fault: OnceLock<GuardFault>,
     requests: AtomicU64,
+    /// What comes now is no HTTP any more.
+    upgraded: AtomicBool,
 }
 
 impl ClientLine {
@@ -42,6 +44,7 @@ impl ClientLine {
             stalled: AtomicBool::new(false),
             fault: OnceLock::new(),
             requests: AtomicU64::new(0),
+            upgraded: AtomicBool::new(false),
         }
     }
 
@@ -51,6 +54,11 @@ impl ClientLine {
 
     pub(crate) fn set_stalled(&self) {
         self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection has changed its protocol: its bytes have neither heads nor framing.
+    pub(crate) fn set_upgraded(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
     }
 
     /// Sets how long the client may take no bytes; it is a limit of the app that is being asked.
@@ -215,6 +223,10 @@ impl AsyncRead for ClientIo {
         };
         let this = &mut *self;
         this.ended |= matches!(polled, Poll::Ready(Ok(()))) && buf.filled().len() == before;
+        if this.line.upgraded.load(Ordering::Relaxed) {
+            this.head_clock.end();
+            return polled;
+        }
         match this.guard.push(&buf.filled()[before..]) {
             Guarded::Sound => {}
             // There is only ever one: the guard stops at it.

@@ -336,6 +336,7 @@ impl Exchange {
             let open = Open::upgraded(self.client.worker.clone(), &self.client.origin);
             let tunnel =
                 Tunnel { _open: open, slot, record: self.record, idle, websocket, close_wait: bounds.close_wait };
+            self.client.line.set_upgraded();
             spawn_local(tunnel::run(tunnel, client_side, dyno_side));
             drop(connection);
             return response.map(|_no_body| ReplyBody::Own(None));

@@ -122,6 +122,48 @@ fn a_silent_websocket_ends_with_h15() {
     router.drain();
 }
 
+/// Frames look like the beginning of a request, and are none: however long no line ends in them, nobody minds, and no
+/// address has only so many.
+#[test]
+fn a_websocket_is_no_slow_head() {
+    const CLIENTS: usize = 4;
+    let dyno = echo();
+    let head = std::time::Duration::from_millis(300);
+    let bounds = crate::harness::bounds();
+    let mut router = TestRouter::start_with(router::Bounds { head, client_slow_heads_max: 1, ..bounds });
+    router.route(app(&[&dyno]));
+    let networks = vec!["127.0.0.0/8".to_owned()];
+    let balancer = wire::routes::FrontRoute { networks, proxy_protocol: true, ..Default::default() };
+    let fronts = Some(wire::routes::FrontPolicy { fronts: vec![balancer], only: false });
+    router.update(router::client::TableUpdate { fronts, ..Default::default() });
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|_client| {
+            let mut client = router.connect();
+            // The first frame comes with the request, before anybody knows that there is a WebSocket.
+            client.send(&format!(
+                "PROXY TCP4 9.9.9.9 5.6.7.8 1234 80\r\nGET /ws HTTP/1.1\r\nhost: {HOST}\r\nconnection: Upgrade\r\n\
+                 upgrade: websocket\r\nsec-websocket-version: 13\r\n\r\nframe"
+            ));
+            assert!(client.head().starts_with("HTTP/1.1 101 "));
+            client
+        })
+        .collect();
+    std::thread::sleep(5 * head);
+    for client in &mut clients {
+        client.send("frame");
+        let mut echoed = [0; 10];
+        client.stream.read_exact(&mut echoed).unwrap();
+        assert_eq!(&echoed, b"frameframe");
+    }
+    std::thread::sleep(5 * head);
+    for client in &mut clients {
+        client.send("frame");
+        let mut echoed = [0; 5];
+        client.stream.read_exact(&mut echoed).unwrap();
+    }
+    router.drain();
+}
+
 #[test]
 fn an_upgrade_that_the_dyno_declines_is_an_ordinary_request() {
     let dyno = TestDyno::http(|request| ok(request.header("upgrade").unwrap_or("none")));
