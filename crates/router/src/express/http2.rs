@@ -217,6 +217,9 @@ impl Socket {
         session: &RefCell<Session>,
         now: Instant,
     ) -> Poll<io::Result<()>> {
+        if session.borrow().is_congested() {
+            return Poll::Pending;
+        }
         let mut scratch = worker.scratch.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;

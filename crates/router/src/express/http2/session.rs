@@ -514,7 +514,7 @@ impl Session {
     /// The whole body, if it is all there, has no trailers, and is not longer than `bytes_max`.
     pub(super) fn whole_body(&mut self, id: u32, bytes_max: usize) -> Option<Vec<u8>> {
         let stream = self.stream(id)?;
-        let bytes: usize = stream.inbound.iter().map(Bytes::len).sum();
+        let bytes: usize = stream.inbound.iter().map(|piece| piece.len()).sum();
         if stream.gone || !stream.received_all || stream.trailers.is_some() || bytes > bytes_max {
             return None;
         }
@@ -548,7 +548,7 @@ impl Session {
             {
                 waker.wake_by_ref();
             }
-            return Poll::Ready(Some(Ok(Inbound::Data(data))));
+            return Poll::Ready(Some(Ok(Inbound::Data(data.freeze()))));
         }
         if stream.received_all {
             return Poll::Ready(stream.trailers.take().map(|trailers| Ok(Inbound::Trailers(trailers))));
@@ -699,6 +699,12 @@ impl Session {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
+    }
+
+    /// More waits for the socket than bodies may: a client that asks on and on and reads nothing is not listened to until
+    /// it has.
+    pub(super) fn is_congested(&self) -> bool {
+        self.out.len() - self.sent > 2 * OUT_BYTES_MAX
     }
 
     pub(super) fn has_unsent(&self) -> bool {

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::frame::MAX_31_BITS;
+use super::frame::{MAX_31_BITS, PAYLOAD_BYTES_MAX};
 use super::header_list::HeaderList;
 
 /// Lives as long as its request is worked on, also where the client has taken that back: so many streams are so much
@@ -22,7 +22,7 @@ pub(super) struct Stream {
     /// So has the router.
     pub(super) sent_all: bool,
     /// What the client sent and nobody has taken.
-    pub(super) inbound: VecDeque<Bytes>,
+    pub(super) inbound: VecDeque<BytesMut>,
     pub(super) trailers: Option<HeaderList>,
     content_length: Option<u64>,
     received: u64,
@@ -89,8 +89,11 @@ impl Stream {
         {
             return Err(WrongLength);
         }
-        if !data.is_empty() {
-            self.inbound.push_back(Bytes::copy_from_slice(data));
+        match self.inbound.back_mut() {
+            _ if data.is_empty() => {}
+            // Single bytes would each hold many times what the window says.
+            Some(last) if last.len() + data.len() <= PAYLOAD_BYTES_MAX => last.extend_from_slice(data),
+            Some(_) | None => self.inbound.push_back(BytesMut::from(data)),
         }
         Ok(())
     }

@@ -329,6 +329,16 @@ fn a_client_may_send_more_once_its_bytes_were_taken() {
 }
 
 #[test]
+fn a_body_that_comes_byte_by_byte_is_held_in_few_pieces() {
+    let mut peer = Peer::new();
+    peer.send(&head(1, POST, false));
+    peer.send(&data(1, b"x", false).repeat(40_000));
+    assert_eq!(peer.session.whole_body(1, usize::MAX), None);
+    let pieces: Vec<usize> = peer.session.stream(1).unwrap().inbound.iter().map(|piece| piece.len()).collect();
+    assert_eq!(pieces, [16_384, 16_384, 7_232]);
+}
+
+#[test]
 fn the_end_is_announced_before_it_comes() {
     let mut peer = Peer::new();
     peer.session.announce_end();
