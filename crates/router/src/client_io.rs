@@ -193,10 +193,16 @@ pub(crate) fn see_off(stream: ClientStream) {
 /// a reset, which can overtake the answer: whoever sent too much, or nonsense, would never learn why.
 async fn linger(stream: ClientStream) -> io::Result<()> {
     let mut stream = match stream {
-        ClientStream::Plain(stream) => stream,
-        ClientStream::Tls(stream) => stream.into_inner().0,
+        ClientStream::Plain(mut stream) => {
+            stream.shutdown().await?;
+            stream
+        }
+        // Says so in TLS first: else the client must take the end for an attack.
+        ClientStream::Tls(mut stream) => {
+            stream.shutdown().await?;
+            stream.into_inner().0
+        }
     };
-    stream.shutdown().await?;
     let mut scrap = [0; 4096];
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {

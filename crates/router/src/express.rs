@@ -91,7 +91,11 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Or
                 }
             }
             Next::Other => return Some(HandOver { stream: lane.client.stream, bytes: lane.client.ahead }),
-            Next::Over => return None,
+            Next::Over => {
+                see_off(lane.client.stream);
+                return None;
+            }
+            Next::Gone => return None,
         }
     }
 }
@@ -108,8 +112,10 @@ enum Next {
     Request(Box<Outgoing>),
     /// Not for this lane; its bytes are in `client.ahead`.
     Other,
-    /// The client closed, said nothing for too long, or the router is ending.
+    /// The client said nothing for too long, or connections run out, or the router is ending.
     Over,
+    /// The client closed.
+    Gone,
 }
 
 enum Considered {
@@ -144,7 +150,7 @@ impl Lane<'_> {
         let mut scratch = worker.scratch.borrow_mut();
         loop {
             match self.client.poll_read(cx, &mut scratch) {
-                Poll::Ready(Ok([]) | Err(_)) => return Poll::Ready(Next::Over),
+                Poll::Ready(Ok([]) | Err(_)) => return Poll::Ready(Next::Gone),
                 Poll::Ready(Ok(bytes)) => {
                     let next = if self.client.ahead.is_empty() {
                         self.take_from(bytes)

@@ -1,5 +1,6 @@
 //! TLS on the client's side: one configuration for all threads, and the handshake.
 
+use std::future::{pending, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use crate::certificates::Certificates;
 use crate::challenges::Challenges;
 use crate::config::Bounds;
+use crate::head_clock::HeadClock;
 use crate::ticket_keys::TicketKeys;
 
 /// The first byte of a TLS connection: a handshake record.
@@ -136,6 +138,7 @@ impl Handshakes {
         config: Arc<ServerConfig>,
         mut stream: TcpStream,
         first_byte: u8,
+        clock: Option<HeadClock>,
         bounds: &Bounds,
     ) -> Result<(TlsStream<TcpStream>, Secured), HandshakeError> {
         let before = self.0.fetch_add(1, Ordering::Relaxed);
@@ -148,7 +151,12 @@ impl Handshakes {
             drop(timeout(bounds.handshake, refuse_plain(&mut stream)).await);
             return Err(HandshakeError::Plain);
         }
-        let mut stream = match timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream)).await {
+        let accepting = timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream));
+        let accepted = tokio::select! {
+            accepted = accepting => accepted,
+            () = one_of_too_many(clock) => return Err(HandshakeError::TooMany),
+        };
+        let mut stream = match accepted {
             Err(_elapsed) => return Err(HandshakeError::TimedOut),
             Ok(accepted) => accepted.map_err(HandshakeError::Failed)?,
         };
@@ -168,6 +176,14 @@ impl Handshakes {
         let secured = Secured { host, version, http2, certified };
         Ok((stream, secured))
     }
+}
+
+/// Whoever begins handshakes and does not go on would take the places of all others: each address has only so many
+/// that are slow, as of heads.
+async fn one_of_too_many(clock: Option<HeadClock>) {
+    let Some(mut clock) = clock else { return pending().await };
+    clock.begin();
+    poll_fn(|cx| clock.poll(cx)).await;
 }
 
 /// Closing before everything was read would be a reset, which can overtake the answer.

@@ -251,11 +251,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
             (ClientStream::Plain(stream), None, asked)
         }
         Speaks::Tls => {
-            let Shared { tls, handshakes, .. } = &*worker.shared;
+            let Shared { tls, handshakes, slow_heads, .. } = &*worker.shared;
             // On the heap: a handshake's state is large and short-lived.
             let of_front = origin.front.as_ref().and_then(|front| front.tls(worker.shared.table.certificates()));
             let config = of_front.unwrap_or_else(|| tls.clone());
-            let accepting = handshakes.accept(config, stream, first_byte, bounds);
+            let clock = origin.front.is_none().then(|| HeadClock::new(origin.peer.ip(), slow_heads, bounds));
+            let accepting = handshakes.accept(config, stream, first_byte, clock, bounds);
             match Box::pin(accepting).await {
                 Ok((stream, secured)) => {
                     let http2 = secured.http2;

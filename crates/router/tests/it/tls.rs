@@ -4,14 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use router::Bounds;
+use router::client::TableUpdate;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::version::{TLS12, TLS13};
 use uuid::Uuid;
-use wire::routes::{AppRoute, CertificateRoute, EdgeSettings, Hsts};
+use wire::routes::{AppRoute, CertificateRoute, EdgeSettings, FrontPolicy, FrontRoute, Hsts};
 
 use crate::harness::{Client, HOST, TestDyno, TestRouter, app, bounds, ok};
-use crate::tls_client::{Authority, open};
+use crate::tls_client::{Authority, open, open_over};
 
 const OTHER: &str = "other.example";
 
@@ -174,6 +175,56 @@ fn handshakes_beyond_the_bound_are_closed_at_once() {
     crate::harness::wait_until(|| open(router.https_address, HOST, &config).is_err(), "a refused handshake");
     drop(holding);
     crate::harness::wait_until(|| open(router.https_address, HOST, &config).is_ok(), "room again");
+    router.drain();
+}
+
+#[test]
+fn an_address_has_only_so_many_slow_handshakes_and_others_are_not_touched() {
+    let authority = Authority::new();
+    let handshake = crate::harness::PATIENCE * 2;
+    let mut router = TestRouter::start_with(Bounds { client_slow_heads_max: 2, handshake, ..bounds() });
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    let networks = vec!["127.0.0.0/8".to_owned()];
+    let balancer = FrontRoute { networks, proxy_protocol: true, ..FrontRoute::default() };
+    let fronts = Some(FrontPolicy { fronts: vec![balancer], only: false });
+    router.update(TableUpdate { fronts, ..TableUpdate::default() });
+    let connect = |address: &str| {
+        let mut client = Client::connect(router.https_address);
+        client.send(&format!("PROXY TCP4 {address} 5.6.7.8 1234 443\r\n"));
+        client
+    };
+    let mut slow: Vec<Client> = (0..5).map(|_client| connect("9.9.9.9")).collect();
+    for client in &mut slow {
+        client.stream.write_all(&[0x16, 3, 1]).unwrap();
+        client.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    }
+    let mut closed = || slow.iter_mut().filter_map(|client| client.stream.read(&mut [0]).ok()).count();
+    crate::harness::wait_until(|| closed() == 3, "all but two to be closed");
+    let config = authority.client(&[&TLS13]);
+    for address in ["8.8.8.8", "9.9.9.9"] {
+        open_over(connect(address).stream, HOST, &config).unwrap();
+    }
+    assert_eq!(closed(), 3);
+    router.drain();
+}
+
+#[test]
+fn a_connection_over_tls_ends_in_tls_too() {
+    let dyno = TestDyno::http(|request| ok(request.path()));
+    let authority = Authority::new();
+    let client_idle = Duration::from_millis(200);
+    let mut router = TestRouter::start_with(Bounds { client_idle, ..bounds() });
+    router.route(app(&[&dyno]));
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    for version in [&TLS12, &TLS13] {
+        for headers in ["connection: close\r\n", "connection: close\r\nte: trailers\r\n", "", "te: trailers\r\n"] {
+            let mut client = open(router.https_address, HOST, &authority.client(&[version])).unwrap();
+            client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{headers}\r\n"));
+            assert_eq!(client.response().body, "/");
+            // Without a word in TLS this would be an error: somebody may have cut off what followed.
+            assert_eq!(client.stream.read_to_end(&mut Vec::new()).unwrap(), 0, "{headers:?}");
+        }
+    }
     router.drain();
 }
 
