@@ -26,7 +26,7 @@ use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, DynoConnection, ResponseFuture, connect};
 use crate::forward;
 use crate::proxy::Client;
-use crate::reach::{Connector, Journey, local_failure, reach};
+use crate::reach::{Connector, Journey, reach, reach_again};
 use crate::reply::{Problem, ReplyBody};
 use crate::request_body::RequestBody;
 use crate::request_log::Record;
@@ -115,14 +115,12 @@ impl Exchange {
     }
 
     async fn run_inner(&mut self) -> Result<Answer, Problem> {
-        let (slot, mut connection) = self.reach_dyno().await?;
+        let (mut slot, mut connection) = self.reach_dyno().await?;
         loop {
             let reused = connection.reused;
             match self.attempt(connection, &slot).await {
                 Ok(answer) => return Ok(answer),
-                Err(Failed::Stale) if reused => {
-                    connection = self.connect_again(&slot).await?;
-                }
+                Err(Failed::Stale) if reused => (slot, connection) = self.reach_again(slot).await?,
                 Err(Failed::Stale) => return Err(Problem::code(ErrorCode::H13)),
                 Err(Failed::Code(code)) => return Err(Problem::code(code)),
                 Err(Failed::Problem(problem)) => return Err(problem),
@@ -153,20 +151,20 @@ impl Exchange {
         }
     }
 
-    async fn connect_again(&mut self, slot: &Arc<Slot>) -> Result<DynoConnection, Problem> {
-        let limit = Duration::from_millis(self.app.view().limits.connect_ms);
-        let connecting_at = Instant::now();
-        let host = forward::host(&self.outgoing.headers);
-        let connector =
-            Connections { worker: &self.client.worker, app: &self.app, host, replayable: self.replayable() };
-        let connected = connector.connect(slot, limit).await;
-        self.record.connected(slot.dyno.name.clone(), connecting_at.elapsed());
-        connected.map_err(|failure| match failure {
-            ConnectFailure::Refused => Problem::code(ErrorCode::H21),
-            ConnectFailure::Unusable(cause) => Problem { cause: Some(cause), ..Problem::code(ErrorCode::H21) },
-            ConnectFailure::TimedOut => Problem::code(ErrorCode::H19),
-            ConnectFailure::Local(error) => local_failure(&error),
-        })
+    /// The same after a kept connection was closed under the request.
+    async fn reach_again(&mut self, slot: Arc<Slot>) -> Result<(Arc<Slot>, DynoConnection), Problem> {
+        let client = self.client.clone();
+        let (worker, app) = (&client.worker, &self.app);
+        let (host, replayable) = (forward::host(&self.outgoing.headers), self.replayable());
+        let connector = Connections { worker, app, host, replayable };
+        let mut journey = Journey::to(self.outgoing.wanted);
+        let reached = reach_again(app, &worker.shared.bounds, &mut journey, &connector, &slot).await;
+        self.record.add_queue(journey.queue);
+        if let Some(dyno) = &journey.dyno {
+            self.record.connected(dyno.name.clone(), journey.connect);
+        }
+        let (elsewhere, connection) = reached?;
+        Ok((elsewhere.map_or(slot, Arc::new), connection))
     }
 
     /// Sends the request and waits for the beginning of the response.

@@ -55,9 +55,44 @@ pub(crate) async fn reach<C: Connector>(
     journey: &mut Journey,
     connector: &C,
 ) -> Result<(Slot, C::Connection), Problem> {
-    let mut only_half_open = true;
-    let mut failed = None;
-    while journey.tried.len() < bounds.connect_attempts_max {
+    search(app, bounds, journey, connector, true, None).await
+}
+
+/// The same for a request whose kept connection to a dyno was closed under it: over a new one, to the same dyno if that
+/// is still there. `None` for the slot is the one that it has.
+pub(crate) async fn reach_again<C: Connector>(
+    app: &Arc<App>,
+    bounds: &Bounds,
+    journey: &mut Journey,
+    connector: &C,
+    slot: &Slot,
+) -> Result<(Option<Slot>, C::Connection), Problem> {
+    let connecting_at = Instant::now();
+    let limit = Duration::from_millis(app.view().limits.connect_ms);
+    let connected = connector.connect(slot, limit).await;
+    journey.connected(slot, connecting_at.elapsed());
+    let failure = match connected {
+        Ok(connection) => return Ok((None, connection)),
+        Err(failure) => failure,
+    };
+    let failed = Some(note(app, bounds, journey, slot, failure)?);
+    let reached = search(app, bounds, journey, connector, false, failed).await;
+    reached.map(|(slot, connection)| (Some(slot), connection))
+}
+
+/// Whether the last attempt took too long, and why it failed.
+type Failed = (bool, Option<&'static str>);
+
+async fn search<C: Connector>(
+    app: &Arc<App>,
+    bounds: &Bounds,
+    journey: &mut Journey,
+    connector: &C,
+    is_first: bool,
+    mut failed: Option<Failed>,
+) -> Result<(Slot, C::Connection), Problem> {
+    let mut only_half_open = is_first;
+    while journey.tried.len() < bounds.connect_attempts_max && (failed.is_none() || app.may_retry()) {
         let asked_at = Instant::now();
         let picked = app.pick(&journey.tried, journey.wanted, bounds).await;
         let connecting_at = Instant::now();
@@ -71,31 +106,20 @@ pub(crate) async fn reach<C: Connector>(
         };
         // Dynos that this very request sent into quarantine do not count.
         only_half_open &= half_open;
-        if let Some(connection) = connector.pooled(&slot).await {
+        // A request is sent a second time only, so not over a connection that may be closed under it, too.
+        if is_first && let Some(connection) = connector.pooled(&slot).await {
             journey.connected(&slot, connecting_at.elapsed());
             return Ok((slot, connection));
         }
         let limit = Duration::from_millis(app.view().limits.connect_ms);
         let connected = connector.connect(&slot, limit).await;
         journey.connected(&slot, connecting_at.elapsed());
-        let (timed_out, cause) = match connected {
+        match connected {
             Ok(connection) => {
                 slot.dyno.end_quarantine();
                 return Ok((slot, connection));
             }
-            Err(ConnectFailure::Local(error)) => return Err(local_failure(&error)),
-            Err(ConnectFailure::Refused) => (false, None),
-            Err(ConnectFailure::Unusable(cause)) => (false, Some(cause)),
-            Err(ConnectFailure::TimedOut) => (true, None),
-        };
-        if !app.view().edge.to_server {
-            // There is one server: whoever comes to it finds out for themselves whether it is back.
-            slot.dyno.quarantine(bounds.quarantine);
-        }
-        journey.tried.push(slot.dyno.serial);
-        failed = Some((timed_out, cause));
-        if !app.may_retry() {
-            break;
+            Err(failure) => failed = Some(note(app, bounds, journey, &slot, failure)?),
         }
     }
     let dynos = app.view().dynos.len();
@@ -103,7 +127,29 @@ pub(crate) async fn reach<C: Connector>(
     Err(Problem { cause, ..Problem::code(connect_failure_code(only_half_open, timed_out, dynos)) })
 }
 
-pub(crate) fn local_failure(error: &std::io::Error) -> Problem {
+/// A dyno has not taken a connection.
+fn note(
+    app: &App,
+    bounds: &Bounds,
+    journey: &mut Journey,
+    slot: &Slot,
+    failure: ConnectFailure,
+) -> Result<Failed, Problem> {
+    let failed = match failure {
+        ConnectFailure::Local(error) => return Err(local_failure(&error)),
+        ConnectFailure::Refused => (false, None),
+        ConnectFailure::Unusable(cause) => (false, Some(cause)),
+        ConnectFailure::TimedOut => (true, None),
+    };
+    if !app.view().edge.to_server {
+        // There is one server: whoever comes to it finds out for themselves whether it is back.
+        slot.dyno.quarantine(bounds.quarantine);
+    }
+    journey.tried.push(slot.dyno.serial);
+    Ok(failed)
+}
+
+fn local_failure(error: &std::io::Error) -> Problem {
     warn!(%error, "Cannot make a connection to a dyno, for a reason on this machine");
     Problem::code(ErrorCode::H99)
 }

@@ -19,7 +19,7 @@ use super::transfer::Transfer;
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, open_stream};
 use crate::orphans::Orphaned;
-use crate::reach::{Connector, Journey, local_failure, reach};
+use crate::reach::{Connector, reach, reach_again};
 use crate::reply::Problem;
 use crate::worker::Worker;
 
@@ -88,8 +88,10 @@ pub(super) async fn carry<R: Recipient>(
         match fault {
             Fault::Stale => {
                 drop(stream);
-                dyno = connect_again(worker, client, &held, &mut record.journey, limits.connect_ms).await?;
-                slot = Some(held);
+                let (app, bounds) = (&outgoing.app, &worker.shared.bounds);
+                let reaching = reach_again(app, bounds, &mut record.journey, &connector, &held);
+                let (elsewhere, stream) = unless_left(worker, client, reaching).await?.map_err(Fault::Problem)?;
+                (slot, dyno) = (Some(elsewhere.unwrap_or(held)), stream);
                 continue;
             }
             Fault::Problem(problem) if problem.code != Some(ErrorCode::H12) => return Err(fault),
@@ -99,28 +101,6 @@ pub(super) async fn carry<R: Recipient>(
         let orphaned = held.dyno.orphans.add(outgoing.method(), outgoing.target(), sending_at);
         spawn_local(see_out(stream, held, orphaned));
         return Err(fault);
-    }
-}
-
-async fn connect_again<R: Recipient>(
-    worker: &Rc<Worker>,
-    client: &mut R,
-    slot: &Slot,
-    journey: &mut Journey,
-    connect_ms: u64,
-) -> Result<DynoStream, Fault> {
-    let connecting_at = Instant::now();
-    let connecting = open_stream(slot.dyno.address, Duration::from_millis(connect_ms));
-    let connected = unless_left(worker, client, connecting).await?;
-    journey.connected(slot, connecting_at.elapsed());
-    match connected {
-        Ok(stream) => Ok(DynoStream { stream, reused: false }),
-        Err(ConnectFailure::Refused) => Err(Fault::Problem(Problem::code(ErrorCode::H21))),
-        Err(ConnectFailure::Unusable(cause)) => {
-            Err(Fault::Problem(Problem { cause: Some(cause), ..Problem::code(ErrorCode::H21) }))
-        }
-        Err(ConnectFailure::TimedOut) => Err(Fault::Problem(Problem::code(ErrorCode::H19))),
-        Err(ConnectFailure::Local(error)) => Err(Fault::Problem(local_failure(&error))),
     }
 }
 

@@ -352,6 +352,43 @@ fn a_request_that_dies_on_a_reused_connection_is_sent_again_once_if_that_is_safe
 }
 
 #[test]
+fn a_request_whose_dyno_dies_under_a_kept_connection_is_served_by_another_one() {
+    for way in WAYS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dying = TestDyno::elsewhere(listener.local_addr().unwrap());
+        let (died, death) = std::sync::mpsc::channel();
+        let life = std::thread::spawn(move || {
+            let (mut stream, _peer) = listener.accept().unwrap();
+            read_head(&mut stream).unwrap();
+            stream.write_all(ok("alive").as_bytes()).unwrap();
+            read_head(&mut stream).unwrap();
+            drop((listener, stream));
+            died.send(()).unwrap();
+        });
+        let other = TestDyno::http(|_request| ok("other"));
+        let mut router = TestRouter::start();
+        router.route(app(&[&dying]));
+        let mut client = router.connect();
+        let mut get = || {
+            client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+            client.response().body
+        };
+        assert_eq!(get(), "alive");
+        router.route(app(&[&dying, &other]));
+        // By chance it is asked again soon, and long before its connection is given up.
+        wait_until(
+            || {
+                assert_eq!(get(), "other", "{way:?}");
+                death.try_recv().is_ok()
+            },
+            "the death of a dyno",
+        );
+        life.join().unwrap();
+        router.drain();
+    }
+}
+
+#[test]
 fn a_post_never_goes_down_with_a_connection_that_the_dyno_has_closed_before_it() {
     let (closed, ended) = std::sync::mpsc::channel();
     let closed = std::sync::Mutex::new(closed);
