@@ -151,7 +151,7 @@ pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     bounds: &Bounds,
 ) -> Result<DynoConnection, ConnectFailure> {
     let line = Arc::new(Line::default());
-    let io = TokioIo::new(DynoIo { stream: Some(stream), line: line.clone() });
+    let io = TokioIo::new(DynoIo { stream: Some(stream), line: line.clone(), is_refused: false });
     let failed = |error| ConnectFailure::Local(io::Error::other(error));
     // The tasks end when the sender is dropped or the dyno closes. Their errors reach whoever sent the request.
     let sender = match protocol {
@@ -198,11 +198,27 @@ struct DynoIo<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     /// `None` only while being dropped.
     stream: Option<S>,
     line: Arc<Line>,
+    /// The dyno takes no more bytes.
+    is_refused: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> DynoIo<S> {
     fn stream(&mut self) -> Pin<&mut S> {
         Pin::new(self.stream.as_mut().expect("the stream is taken on drop only"))
+    }
+
+    /// A dyno may answer and close before it has read everything: what it refuses to take is dropped, and whether there is
+    /// an answer is found out by reading. An error of the write would be the end of both.
+    fn unless_refused(&mut self, polled: Poll<io::Result<usize>>, bytes: usize) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Err(error))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                self.is_refused = true;
+                Poll::Ready(Ok(bytes))
+            }
+            polled => polled,
+        }
     }
 }
 
@@ -237,7 +253,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for DynoIo<S>
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for DynoIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, bytes)
+        if self.is_refused {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let polled = self.stream().poll_write(cx, bytes);
+        self.unless_refused(polled, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -245,7 +265,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for DynoIo<S
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, slices)
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        if self.is_refused {
+            return Poll::Ready(Ok(bytes));
+        }
+        let polled = self.stream().poll_write_vectored(cx, slices);
+        self.unless_refused(polled, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -253,6 +278,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for DynoIo<S
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_refused {
+            return Poll::Ready(Ok(()));
+        }
         self.stream().poll_flush(cx)
     }
 

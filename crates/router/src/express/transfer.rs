@@ -119,7 +119,13 @@ impl<'a, R: Recipient> Transfer<'a, R> {
                 self.stage = Stage::Sending { sent: sent + count };
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Ok(_) | Err(_)) => Poll::Ready(Err(self.lost(sent == 0))),
+            Poll::Ready(Ok(_) | Err(_)) if self.reused && sent == 0 => Poll::Ready(Err(self.lost(true))),
+            Poll::Ready(Ok(_) | Err(_)) => {
+                // It may have answered and closed before it had read everything.
+                self.stage = Stage::Head;
+                self.moved_at = Instant::now();
+                Poll::Ready(Ok(()))
+            }
             Poll::Pending => self.poll_waiting(cx, self.limits.idle_ms, ErrorCode::H12),
         }
     }

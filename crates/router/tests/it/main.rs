@@ -8,10 +8,12 @@ mod http2_peer;
 mod tls_client;
 
 mod affinity;
+mod balancing;
 mod bodies;
 mod challenges;
 mod codes;
 mod compression;
+mod disorder;
 mod fronts;
 mod http2;
 mod http2_answers;
