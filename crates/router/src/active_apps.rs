@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Bounds;
+use crate::places::HeldBytes;
 
 /// How often limits and queues are looked at.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -18,13 +19,16 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct ActiveApps {
     pub(crate) bounds: Bounds,
+    /// By all apps.
+    pub(crate) held: Arc<HeldBytes>,
     added: Mutex<Vec<Arc<App>>>,
     bell: Notify,
 }
 
 impl ActiveApps {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, added: Mutex::default(), bell: Notify::new() }
+        let held = Arc::new(HeldBytes::new(bounds.held_bytes_max));
+        Self { bounds, held, added: Mutex::default(), bell: Notify::new() }
     }
 
     pub(crate) fn add(&self, app: Arc<App>) {

@@ -107,7 +107,7 @@ impl App {
         let app = Self {
             id,
             logged_for,
-            places: Arc::default(),
+            places: Arc::new(AppPlaces::new(active_apps.held.clone())),
             view: ArcSwap::from_pointee(view),
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,14 +14,18 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
-use crate::config::ClientPace;
+use crate::config::{Bounds, ClientPace};
 use crate::head_clock::HeadClock;
 use crate::head_guard::{GuardFault, Guarded, HeadGuard};
 use crate::pace::Pace;
+use crate::places::{AppPlaces, Hold, TooMuchHeld};
 
 /// How long, and how much, is still read of a client whose connection was ended.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 << 20;
+
+/// An answer that waits for its client fills so many buffers: the client's, what is to go there, and the dyno's.
+pub(crate) const HELD_BUFFERS: usize = 3;
 
 /// What somebody took of whom it is not known how much it was.
 const ENOUGH: usize = 1 << 30;
@@ -33,8 +37,13 @@ pub(crate) struct ClientLine {
     stalled: AtomicBool,
     fault: OnceLock<GuardFault>,
     requests: AtomicU64,
+    opened_at: Instant,
+    /// Of the last request, in milliseconds since then.
+    asked_ms: AtomicU64,
     /// What comes now is no HTTP any more.
     upgraded: AtomicBool,
+    /// Of the app that answers.
+    places: Mutex<Option<Arc<AppPlaces>>>,
 }
 
 impl ClientLine {
@@ -44,8 +53,22 @@ impl ClientLine {
             stalled: AtomicBool::new(false),
             fault: OnceLock::new(),
             requests: AtomicU64::new(0),
+            opened_at: Instant::now(),
+            asked_ms: AtomicU64::new(0),
             upgraded: AtomicBool::new(false),
+            places: Mutex::default(),
         }
+    }
+
+    /// An app's answer begins.
+    pub(crate) fn answered_by(&self, places: &Arc<AppPlaces>) {
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Some(places.clone());
+    }
+
+    /// Room in memory for an answer that the client does not take at the moment.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<Option<Hold>, TooMuchHeld> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.as_ref().map_or(Ok(None), |places| places.hold(bytes))
     }
 
     pub(crate) fn idle(&self) -> Duration {
@@ -54,6 +77,11 @@ impl ClientLine {
 
     pub(crate) fn set_stalled(&self) {
         self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    /// When the last request came, or the connection.
+    pub(crate) fn asked_at(&self) -> Instant {
+        self.opened_at + Duration::from_millis(self.asked_ms.load(Ordering::Relaxed))
     }
 
     /// The connection has changed its protocol: its bytes have neither heads nor framing.
@@ -69,6 +97,8 @@ impl ClientLine {
     /// To be called once per request, in order: what is wrong with its framing, if anything is.
     pub(crate) fn next_request_fault(&self) -> Option<&'static str> {
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        let since = u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.asked_ms.store(since, Ordering::Relaxed);
         self.fault.get().filter(|fault| fault.request <= request).map(|fault| fault.cause)
     }
 
@@ -97,8 +127,10 @@ pub(crate) struct ClientIo {
     guard: HeadGuard,
     /// After a fault in a body nothing more is read.
     cut: bool,
-    /// Runs while a write waits for the client.
+    /// Runs while a write waits for the client, and room in memory for as long.
     stall: Option<Pin<Box<Sleep>>>,
+    held: Option<Hold>,
+    held_bytes: usize,
     pace: Pace,
     least: ClientPace,
     head_clock: Box<HeadClock>,
@@ -106,7 +138,7 @@ pub(crate) struct ClientIo {
 
 impl ClientIo {
     /// `bytes` were read from the stream already.
-    pub(crate) fn http1(stream: ClientStream, bytes: Vec<u8>, head_clock: HeadClock, least: ClientPace) -> Self {
+    pub(crate) fn http1(stream: ClientStream, bytes: Vec<u8>, head_clock: HeadClock, bounds: &Bounds) -> Self {
         Self {
             stream: Some(stream),
             before: bytes.into(),
@@ -115,8 +147,10 @@ impl ClientIo {
             guard: HeadGuard::new(),
             cut: false,
             stall: None,
+            held: None,
+            held_bytes: HELD_BUFFERS * bounds.buffer_bytes_max,
             pace: Pace::default(),
-            least,
+            least: bounds.client_pace,
             head_clock: Box::new(head_clock),
         }
     }
@@ -138,6 +172,7 @@ impl ClientIo {
     ) -> Poll<io::Result<T>> {
         if let Poll::Ready(done) = polled {
             // Only who was waited for has a pace.
+            self.held = None;
             if self.stall.take().is_some() {
                 let moved = done.as_ref().map_or(0, |done| bytes(done) as u64);
                 if self.pace.moved(moved, Instant::now(), self.least).is_err() {
@@ -147,6 +182,12 @@ impl ClientIo {
             return Poll::Ready(done);
         }
         self.pace.wait(Instant::now());
+        if self.stall.is_none() {
+            match self.line.hold(self.held_bytes) {
+                Ok(held) => self.held = held,
+                Err(TooMuchHeld) => return self.stalled(),
+            }
+        }
         let idle = self.line.idle();
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
         if stall.as_mut().poll(cx).is_pending() {

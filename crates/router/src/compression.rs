@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use brotli::CompressorWriter;
@@ -17,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame};
 
 use crate::download::{Download, DownloadError};
+use crate::places::{AppPlaces, Hold};
 use crate::reply::ReplyBody;
 
 /// Shorter ones cost more than they save.
@@ -30,6 +32,8 @@ const BROTLI_LEVEL: u32 = 4;
 const ZSTD_LEVEL: i32 = 3;
 /// Windows of 256 KiB: what an encoder holds per response is bounded by them.
 const WINDOW_BITS: u32 = 18;
+/// About this much.
+const ENCODER_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
@@ -51,14 +55,20 @@ impl Coding {
     }
 }
 
-/// Compresses a response if it gains from that and the client takes it.
-pub(crate) fn compress(mut response: Response<ReplyBody>, method: &Method, asked: &HeaderMap) -> Response<ReplyBody> {
+/// Compresses a response if it gains from that and the client takes it, as long as its app has room in memory for that.
+pub(crate) fn compress(
+    mut response: Response<ReplyBody>,
+    method: &Method,
+    asked: &HeaderMap,
+    places: &Arc<AppPlaces>,
+) -> Response<ReplyBody> {
     if !is_worth_it(&response) || method == Method::HEAD {
         return response;
     }
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
     let Some(coding) = accepted(asked) else { return response };
+    let Ok(held) = places.hold_spare(ENCODER_BYTES) else { return response };
     let Ok(encoder) = Encoder::new(coding) else { return response };
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(CONTENT_LENGTH);
@@ -72,7 +82,7 @@ pub(crate) fn compress(mut response: Response<ReplyBody>, method: &Method, asked
     response.map(|body| match body {
         ReplyBody::Dyno(download) => {
             let encoder = Some(encoder);
-            ReplyBody::Compressed(Box::new(Compressed { download, encoder, unflushed: false, trailers: None }))
+            ReplyBody::Compressed(Box::new(Compressed { download, encoder, unflushed: false, trailers: None, held }))
         }
         other => other,
     })
@@ -135,6 +145,7 @@ pub(crate) struct Compressed {
     /// Something was put in that may still be inside.
     unflushed: bool,
     trailers: Option<Frame<Bytes>>,
+    held: Option<Hold>,
 }
 
 impl fmt::Debug for Compressed {
@@ -219,6 +230,7 @@ impl Compressed {
 
     fn finish(&mut self) -> io::Result<Option<Bytes>> {
         let rest = self.encoder.take().map(Encoder::finish).transpose()?.unwrap_or_default();
+        self.held = None;
         Ok((!rest.is_empty()).then(|| Bytes::from(rest)))
     }
 }

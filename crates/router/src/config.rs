@@ -39,12 +39,18 @@ pub enum Listen {
 /// Every bound of the router that is not a property of an app.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Client connections of the whole router. At the bound, new ones wait in the kernel's backlog.
+    /// Client connections of the whole router. The nearer to the bound, the shorter one may be idle; at it, new ones wait
+    /// in the kernel's backlog.
     pub connections_max: usize,
     /// Connections of one client address (of one /64 in IPv6). More are closed at once. Fronts have no such bound.
     pub client_connections_max: usize,
-    /// Requests and upgraded connections of one app, waiting ones included. More are refused (`H22`).
+    /// Requests and upgraded connections of one app, waiting ones included, and never more than there is room for further
+    /// connections. More are refused (`H22`).
     pub app_requests_max: usize,
+    /// What the router keeps in memory of uploads, large heads, upgraded connections, and answers whose clients do not
+    /// take them. One app has no more of it than it leaves to the others; then its uploads are refused (`H22`), and
+    /// answers that wait for their clients broken off (`H28`).
+    pub held_bytes_max: usize,
     /// One request head, and the most that is buffered per direction and connection. Larger heads get 431.
     pub buffer_bytes_max: usize,
     /// Header lines of one head. More get 431.
@@ -112,6 +118,7 @@ impl Default for Bounds {
             connections_max: 20_000,
             client_connections_max: 2_000,
             app_requests_max: 10_000,
+            held_bytes_max: 1024 * 1024 * 1024,
             buffer_bytes_max: 64 * 1024,
             headers_max: 128,
             client_idle: Duration::from_secs(90),

@@ -319,6 +319,7 @@ impl Exchange {
         let limits = self.app.view().limits;
         let idle = limits.silence();
         self.client.line.set_idle_ms(limits.idle_ms);
+        self.client.line.answered_by(&self.app.places);
         self.record.answered(response.status().as_u16());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client_side = self.outgoing.upgrade.take().and_then(|(_protocol, client_side)| client_side);

@@ -41,6 +41,7 @@ use wire::routes::EdgeSettings;
 use crate::client_io::{ClientStream, see_off};
 use crate::head_clock::HeadClock;
 use crate::log_thread::unix_us;
+use crate::places::LITTLE_BYTES;
 use crate::proxy::OWN_PATHS;
 use crate::reach::Journey;
 use crate::reply::{self, Problem, ReplyBody};
@@ -133,14 +134,18 @@ impl Lane<'_> {
                 return next;
             }
         }
-        let deadline = Instant::now() + self.origin.idle(&self.worker.shared.bounds);
-        let mut stage = self.worker.stage.clone();
-        let mut draining = pin!(stage.wait_for(|stage| *stage >= Stage::Draining));
+        let worker = self.worker;
+        let shared = &worker.shared;
+        let (since, idle) = (Instant::now(), self.origin.idle(&shared.bounds));
+        let deadline = since + idle;
+        let mut stage = worker.stage.clone();
+        let ends = |stage: &Stage| *stage >= Stage::Draining || shared.is_idle_for_too_long(since, idle);
+        let mut ending = pin!(stage.wait_for(ends));
         poll_fn(|cx| {
             if let Poll::Ready(next) = self.poll_next(cx, deadline) {
                 return Poll::Ready(next);
             }
-            draining.as_mut().poll(cx).map(|_draining| Next::Over)
+            ending.as_mut().poll(cx).map(|_ends| Next::Over)
         })
         .await
     }
@@ -213,7 +218,7 @@ impl Lane<'_> {
     async fn exchange(&mut self, outgoing: &Outgoing) -> bool {
         let shared = &self.worker.shared;
         shared.requests_total.fetch_add(1, Ordering::Relaxed);
-        let close = outgoing.close || shared.draining.load(Ordering::Relaxed);
+        let close = outgoing.close || shared.ends_connections();
         self.client.close = close;
         let mut record = Record::new(self.worker, self.origin, outgoing);
         match carry(self.worker, &mut self.client, outgoing, &mut record).await {
@@ -274,9 +279,13 @@ fn for_a_dyno(worker: &Worker, origin: &Origin, head: &RequestHead<'_, '_>, body
     let Origin { peer, local, front, fronts, .. } = origin;
     // The full path says what follows from that.
     let came = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls).ok()?;
-    let place = app.places.enter(shared.bounds.app_requests_max)?;
+    let place = app.places.enter(shared.app_requests_max())?;
     let source = Source { came: &came, fronts, unix_ms: unix_us() / 1000 };
-    Some(Box::new(Outgoing::new(app, head, body, source, place, worker.buffers.take())))
+    let mut outgoing = Outgoing::new(app, head, body, source, place, worker.buffers.take());
+    if outgoing.bytes.len() > LITTLE_BYTES {
+        outgoing.held = outgoing.app.places.hold(outgoing.bytes.len()).ok()?;
+    }
+    Some(Box::new(outgoing))
 }
 
 /// Collects what is known about one request and writes its line when dropped, also where the router ends in its middle.

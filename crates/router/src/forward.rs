@@ -196,6 +196,11 @@ fn connection_options(headers: &HeaderMap) -> Vec<String> {
     values.flat_map(|value| value.split(',').map(|option| option.trim().to_owned())).collect()
 }
 
+/// What headers take in memory, at least.
+pub(crate) fn bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
 /// Whether the answer is a stream of events, which ends when somebody leaves.
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))

@@ -25,6 +25,7 @@ mod certificates;
 mod challenges;
 mod client_io;
 mod compression;
+mod crowd;
 mod date;
 mod ticket_keys;
 mod tls;

@@ -69,28 +69,103 @@ fn key(address: IpAddr) -> u64 {
     }
 }
 
-/// Requests and upgraded connections of one app.
-#[derive(Debug, Default)]
-pub(crate) struct AppPlaces(AtomicUsize);
+/// Requests and upgraded connections of one app, and what is kept in memory of them.
+#[derive(Debug)]
+pub(crate) struct AppPlaces {
+    taken: AtomicUsize,
+    held: AtomicUsize,
+    by_all: Arc<HeldBytes>,
+}
 
 #[derive(Debug)]
 pub(crate) struct AppPlace(Arc<AppPlaces>);
 
 impl AppPlaces {
+    pub(crate) fn new(by_all: Arc<HeldBytes>) -> Self {
+        Self { taken: AtomicUsize::new(0), held: AtomicUsize::new(0), by_all }
+    }
+
     /// `None` if the app has `places_max` already.
     pub(crate) fn enter(self: &Arc<Self>, places_max: usize) -> Option<AppPlace> {
         let place = AppPlace(self.clone());
-        (self.0.fetch_add(1, Ordering::Relaxed) < places_max).then_some(place)
+        (self.taken.fetch_add(1, Ordering::Relaxed) < places_max).then_some(place)
     }
 
     pub(crate) fn taken(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Room in memory; `None` where none is needed.
+    ///
+    /// # Errors
+    /// The app has as much already as it leaves to the others: alone it may have half of all there is, beside another such
+    /// app a third.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Result<Option<Hold>, TooMuchHeld> {
+        self.hold_up_to(bytes, 1)
+    }
+
+    /// The same for what can be done without: only half of the app's share is for that.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn hold_spare(self: &Arc<Self>, bytes: usize) -> Result<Option<Hold>, TooMuchHeld> {
+        self.hold_up_to(bytes, 2)
+    }
+
+    fn hold_up_to(self: &Arc<Self>, bytes: usize, part: usize) -> Result<Option<Hold>, TooMuchHeld> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let hold = Hold { places: self.clone(), bytes };
+        let of_app = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let by_all = self.by_all.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if of_app <= self.by_all.max.saturating_sub(by_all) / part { Ok(Some(hold)) } else { Err(TooMuchHeld) }
     }
 }
 
 impl Drop for AppPlace {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request holds so much anyway, and may.
+pub(crate) const LITTLE_BYTES: usize = 8 * 1024;
+
+/// What is kept in memory of all apps' requests and answers because the other side does not take it.
+#[derive(Debug)]
+pub(crate) struct HeldBytes {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+impl HeldBytes {
+    pub(crate) const fn new(max: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), max }
+    }
+}
+
+impl Default for HeldBytes {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+/// An app holds as much as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMuchHeld;
+
+/// One request's part of that.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    places: Arc<AppPlaces>,
+    bytes: usize,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.places.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.places.by_all.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -125,10 +200,30 @@ mod tests {
 
     #[test]
     fn an_app_has_so_many_places_and_gets_them_back() {
-        let places = Arc::new(AppPlaces::default());
+        let places = Arc::new(AppPlaces::new(Arc::default()));
         let first = places.enter(1).unwrap();
         assert!(places.enter(1).is_none());
         drop(first);
         assert!(places.enter(1).is_some());
+    }
+
+    #[test]
+    fn an_app_holds_no_more_than_it_leaves_to_the_others() {
+        let by_all = Arc::new(HeldBytes::new(120));
+        let app = || Arc::new(AppPlaces::new(by_all.clone()));
+        let (one, other, third) = (app(), app(), app());
+        let fill = |app: &Arc<AppPlaces>| std::iter::from_fn(|| app.hold(1).unwrap_or(None)).collect::<Vec<Hold>>();
+        let mut of_one = fill(&one);
+        assert_eq!(of_one.len(), 60);
+        let of_other = fill(&other);
+        assert_eq!(of_other.len(), 30, "half of what is left");
+        assert!(one.hold(1).is_err() && one.hold(0).is_ok());
+        of_one.truncate(40);
+        assert_eq!(fill(&one).len(), 5, "with a third each, none has more");
+        drop((of_one, of_other));
+        assert_eq!(fill(&third).len(), 60);
+        let spare: Vec<Hold> = std::iter::from_fn(|| third.hold_spare(1).unwrap_or(None)).collect();
+        assert_eq!(spare.len(), 40, "half of what the others have left");
+        assert_eq!(fill(&third).len(), 20);
     }
 }

@@ -19,9 +19,11 @@ use crate::forward::{self, Forwarded};
 use crate::front::{Came, NotThroughFront};
 use crate::head;
 use crate::log_thread::unix_us;
+use crate::places::LITTLE_BYTES;
 use crate::reply::{self, Problem, ReplyBody};
 use crate::request_body::RequestBody;
 use crate::request_log::Record;
+use crate::tunnel;
 use crate::worker::{Origin, Worker};
 
 /// Answers for any host, for a load balancer in front.
@@ -46,7 +48,7 @@ pub(crate) async fn handle(
 ) -> Result<Response<ReplyBody>, Infallible> {
     let shared = client.worker.shared.clone();
     let mut response = answer(&client, request).await;
-    if shared.draining.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if shared.ends_connections() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
@@ -131,7 +133,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         record.answered(response.status().as_u16());
         return response;
     }
-    let Some(place) = app.places.enter(shared.bounds.app_requests_max) else {
+    let Some(place) = app.places.enter(shared.app_requests_max()) else {
         let problem = Problem::code(ErrorCode::H22);
         record.refuse(ErrorCode::H22, problem.status.as_u16(), problem.cause);
         return reply::problem_of_app(problem, &request_id, &parts.headers, &view.edge);
@@ -146,6 +148,21 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     }
     let has_body = !body.is_end_stream();
     let upgrade = if has_body { None } else { forward::upgrade_asked(&parts.headers) };
+    let body_bytes = match (has_body, client.http2) {
+        (false, _) => 0,
+        (true, false) => shared.bounds.buffer_bytes_max,
+        (true, true) => shared.bounds.http2_stream_window_bytes as usize,
+    };
+    let head_bytes = forward::bytes(&parts.headers);
+    let head_bytes = if head_bytes > LITTLE_BYTES { head_bytes } else { 0 };
+    let tunnel_bytes = if upgrade.is_some() { tunnel::HELD_BYTES } else { 0 };
+    let (Ok(of_body), Ok(of_rest)) = (app.places.hold(body_bytes), app.places.hold(head_bytes + tunnel_bytes)) else {
+        let problem = Problem { cause: Some("memory"), ..Problem::code(ErrorCode::H22) };
+        record.refuse(ErrorCode::H22, problem.status.as_u16(), problem.cause);
+        return reply::problem_of_app(problem, &request_id, &parts.headers, &view.edge);
+    };
+    body.hold(of_body);
+    record.hold_bytes(of_rest);
     let asked_by = parts.headers.clone();
     let forwarded = Forwarded {
         authority: &target.authority,
@@ -165,10 +182,10 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         expects_continue: target.expects_continue && parts.version == Version::HTTP_11,
         upgrade: upgrade.map(|protocol| (protocol, parts.extensions.remove::<hyper::upgrade::OnUpgrade>())),
     };
-    let method = outgoing.method.clone();
+    let (method, places) = (outgoing.method.clone(), app.places.clone());
     let exchange = Exchange::new(client.clone(), app, outgoing, record);
     let mut response = match exchange.run().await {
-        Ok(response) if view.edge.compression => compression::compress(response, &method, &asked_by),
+        Ok(response) if view.edge.compression => compression::compress(response, &method, &asked_by, &places),
         Ok(response) => response,
         Err(problem) if view.edge.to_server => reply::problem_of_server(problem, &request_id, &asked_by),
         Err(problem) => reply::problem_of_app(problem, &request_id, &asked_by, &view.edge),

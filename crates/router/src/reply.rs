@@ -194,8 +194,8 @@ pub(crate) fn problem(problem: Problem, request_id: &str, headers: &HeaderMap) -
     if let Some(seconds) = problem.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if matches!(problem.code, Some(ErrorCode::H26 | ErrorCode::H28)) {
-        // What follows on this connection cannot be trusted, or will never come.
+    if matches!(problem.code, Some(ErrorCode::H22 | ErrorCode::H26 | ErrorCode::H28)) {
+        // What follows on this connection cannot be trusted, will never come, or is one of too many.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use crate::express::http2::StreamBody;
+use crate::places::Hold;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum RequestBodyError {
@@ -31,6 +32,8 @@ pub(crate) struct RequestBody {
     bytes_left: u64,
     /// How much of it has come.
     bytes: Rc<Cell<u64>>,
+    /// Room in memory for what of it has come and is not wanted yet; until all has.
+    held: Option<Hold>,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,11 @@ impl RequestBody {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, bytes_left: u64::MAX, bytes: Rc::default() }
+        Self { source, bytes_left: u64::MAX, bytes: Rc::default(), held: None }
+    }
+
+    pub(crate) fn hold(&mut self, held: Option<Hold>) {
+        self.held = held;
     }
 
     /// Says at any time how many bytes have come.
@@ -80,7 +87,10 @@ impl Body for RequestBody {
         };
         let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
-            other => return Poll::Ready(other),
+            other => {
+                self.held = None;
+                return Poll::Ready(other);
+            }
         };
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.bytes.update(|before| before + bytes);
@@ -88,6 +98,9 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
         };
         self.bytes_left = left;
+        if self.is_end_stream() {
+            self.held = None;
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 

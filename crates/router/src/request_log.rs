@@ -11,7 +11,7 @@ use http::{Method, Uri};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::places::AppPlace;
+use crate::places::{AppPlace, Hold};
 use crate::worker_log::WorkerLog;
 
 /// Longest path and longest `fwd` in a line, so that the fields behind them are never cut off.
@@ -25,8 +25,9 @@ pub(crate) struct Record {
     app: Uuid,
     line: Line,
     service_started: Option<Instant>,
-    /// The request's share of what its app may hold.
+    /// The request's share of what its app may hold, in number and in memory.
     place: Option<AppPlace>,
+    held: Option<Hold>,
     /// Of the request's body, which goes its own way.
     request_bytes: Rc<Cell<u64>>,
     is_logged: bool,
@@ -133,7 +134,16 @@ impl Record {
             tls_version: None,
             failure,
         };
-        Self { log, app, line, service_started: None, place: None, request_bytes: Rc::default(), is_logged: true }
+        Self {
+            log,
+            app,
+            line,
+            service_started: None,
+            place: None,
+            held: None,
+            request_bytes: Rc::default(),
+            is_logged: true,
+        }
     }
 
     /// Counts the request, and writes no line: the paths of the platform's API hold secrets.
@@ -147,6 +157,10 @@ impl Record {
 
     pub(crate) fn hold(&mut self, place: AppPlace) {
         self.place = Some(place);
+    }
+
+    pub(crate) fn hold_bytes(&mut self, held: Option<Hold>) {
+        self.held = held;
     }
 
     pub(crate) const fn over_https(&mut self, tls_version: Option<&'static str>) {

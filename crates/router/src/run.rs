@@ -11,13 +11,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 use wire::routes::{ROUTER_SOCKET, STATUS_SOCKET};
 
 use crate::admin_socket;
 use crate::config::{Bounds, Listen, RouterConfig};
 use crate::control::{self, Control, Handover};
+use crate::crowd;
 use crate::listener::{self, Listener};
 use crate::log_thread;
 use crate::predecessor::{Predecessor, PredecessorError};
@@ -174,6 +175,7 @@ impl Router {
             http2_without_tls,
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            crowded: Notify::new(),
             requests_total: AtomicU64::new(0),
         });
         let stage = watch::Sender::new(Stage::Serving);
@@ -181,10 +183,12 @@ impl Router {
         let (stop_others, stopped) = watch::channel(());
         let until_stopped = |mut stopped: watch::Receiver<()>| async move { drop(stopped.changed().await) };
         let (active_apps, admission_stopped) = (shared.table.active_apps(), until_stopped(stopped.clone()));
+        let (of_crowd, crowd_stage) = (shared.clone(), stage.clone());
         let admission = spawn("admission", move |runtime| {
             runtime.block_on(async move {
                 tokio::select! {
                     () = active_apps.look_after() => {}
+                    () = crowd::look_after(&of_crowd, &crowd_stage) => {}
                     () = admission_stopped => {}
                 }
             });

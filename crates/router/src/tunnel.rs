@@ -19,6 +19,9 @@ use crate::worker::Open;
 /// Bytes that are read and not yet written, per direction: what is not taken is not read.
 const BUFFER_BYTES: usize = 16 * 1024;
 
+/// What a tunnel holds in memory.
+pub(crate) const HELD_BYTES: usize = 2 * BUFFER_BYTES;
+
 pub(crate) struct Tunnel {
     /// Held, not read: the end of the router waits for it.
     pub(crate) _open: Open,

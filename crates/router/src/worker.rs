@@ -48,7 +48,7 @@ use crate::worker_log::WorkerLog;
 const SWEEP_PERIOD: Duration = Duration::from_millis(250);
 
 /// The most that is read at once.
-const SCRATCH_BYTES: usize = 64 * 1024;
+pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 
 const PREFACE_BEGIN: [u8; 3] = *b"PRI";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) http2_without_tls: bool,
     pub(crate) draining: AtomicBool,
     pub(crate) connections: AtomicUsize,
+    /// Rings when connections are about to run out.
+    pub(crate) crowded: Notify,
     pub(crate) requests_total: AtomicU64,
 }
 
@@ -196,6 +198,7 @@ impl Open {
     pub(crate) fn new(worker: Rc<Worker>) -> Self {
         worker.open.set(worker.open.get() + 1);
         worker.shared.connections.fetch_add(1, Ordering::Relaxed);
+        worker.shared.note_connection();
         Self { worker, place: None }
     }
 
@@ -275,7 +278,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     } else if let Some(HandOver { stream, bytes }) = express::serve(&worker, stream, &origin).await {
         let shared = &worker.shared;
         let head_clock = HeadClock::new(origin.peer.ip(), &shared.slow_heads, &shared.bounds);
-        let io = ClientIo::http1(stream, bytes, head_clock, shared.bounds.client_pace);
+        let io = ClientIo::http1(stream, bytes, head_clock, &shared.bounds);
         Box::pin(serve_http1(&worker, io, origin)).await;
     }
     drop(open);
@@ -316,9 +319,12 @@ impl Origin {
 async fn first_byte(worker: &Worker, stream: &TcpStream) -> Option<u8> {
     let mut stage = worker.stage.clone();
     let mut byte = [0];
+    let (shared, since) = (&worker.shared, Instant::now());
+    let idle = shared.bounds.client_idle;
+    let ends = |stage: &Stage| *stage >= Stage::Draining || shared.is_idle_for_too_long(since, idle);
     let peeked = tokio::select! {
-        peeked = timeout(worker.shared.bounds.client_idle, stream.peek(&mut byte)) => peeked,
-        _draining = stage.wait_for(|stage| *stage >= Stage::Draining) => return None,
+        peeked = timeout(idle, stream.peek(&mut byte)) => peeked,
+        _ends = stage.wait_for(ends) => return None,
     };
     matches!(peeked, Ok(Ok(1))).then_some(byte[0])
 }
@@ -345,7 +351,8 @@ async fn begins_http2(first_byte: u8, stream: &TcpStream) -> bool {
 
 async fn serve_http1(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
     let (peer, idle) = (origin.peer, origin.idle(&worker.shared.bounds));
-    let client = Rc::new(Client { worker: worker.clone(), origin, line: io.line(), http2: false });
+    let line = io.line();
+    let client = Rc::new(Client { worker: worker.clone(), origin, line: line.clone(), http2: false });
     let bounds = &worker.shared.bounds;
     let mut builder = http1::Builder::new();
     builder
@@ -359,9 +366,11 @@ async fn serve_http1(worker: &Rc<Worker>, io: ClientIo, origin: Origin) {
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let mut stage = worker.stage.clone();
+    // A connection with a request under way only ends with that.
+    let ends = |stage: &Stage| *stage >= Stage::Draining || worker.shared.is_idle_for_too_long(line.asked_at(), idle);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _draining = stage.wait_for(|stage| *stage >= Stage::Draining) => {
+        _ends = stage.wait_for(ends) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -93,6 +93,12 @@ pub struct RouterProcessSettings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouterLimitSettings {
+    /// Connections of clients, all together.
+    pub connections_max: Option<usize>,
+    /// Requests and upgraded connections of one app.
+    pub app_requests_max: Option<usize>,
+    /// What is kept in memory of uploads and answers whose other side does not take them, all together.
+    pub memory_mib: Option<usize>,
     /// How long a router that ends lets requests finish.
     pub drain_seconds: Option<f64>,
     /// From the first byte of a request's head to its last.

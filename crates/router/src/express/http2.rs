@@ -107,8 +107,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: Ori
             while let Poll::Ready(Some(())) = Pin::new(&mut exchanges).poll_next(cx) {
                 clock.busy_at = now;
             }
-            // Asked once, it wakes this task; later the flag is cheaper.
-            if (std::mem::take(&mut is_first) || worker.shared.draining.load(Ordering::Relaxed))
+            // Asked once, it wakes this task, and idle ones also when connections run out; later the flag is cheaper.
+            let is_idle = session.borrow().is_empty();
+            if (std::mem::take(&mut is_first) || is_idle || worker.shared.draining.load(Ordering::Relaxed))
                 && session.borrow().end() == End::Open
                 && ending.as_mut().poll(cx).is_ready()
             {
@@ -140,7 +141,13 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: Ori
                 Poll::Pending if head_clock.as_mut().is_some_and(|clock| clock.poll(cx).is_ready()) => {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                Poll::Pending => match clock.poll(cx, &mut session.borrow_mut(), &socket, idle, bounds.client_idle) {
+                Poll::Pending => match clock.poll(
+                    cx,
+                    &mut session.borrow_mut(),
+                    &socket,
+                    worker.shared.idle(idle),
+                    bounds.client_idle,
+                ) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,

@@ -11,7 +11,7 @@ use super::request_head::RequestHead;
 use super::response_head::line;
 use crate::app::App;
 use crate::front::{Came, Fronts};
-use crate::places::AppPlace;
+use crate::places::{AppPlace, Hold};
 use crate::{forward, random};
 
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Outgoing {
     pub(super) https: bool,
     /// Its share of what the app may hold.
     _place: AppPlace,
+    /// Of memory, if it is more than little.
+    pub(super) held: Option<Hold>,
 }
 
 /// Where a request came from, and when.
@@ -111,6 +113,7 @@ impl Outgoing {
             close: head.close,
             https: came.https,
             _place: place,
+            held: None,
             bytes,
         }
     }
@@ -213,7 +216,7 @@ mod tests {
         let came = fronts.judge(None, head.headers, peer, local, None).unwrap();
         let source = Source { came: &came, fronts: &fronts, unix_ms: 5 };
         let body = &text.as_bytes()[head.head_bytes..];
-        let place = Arc::new(crate::places::AppPlaces::default()).enter(1).unwrap();
+        let place = Arc::new(crate::places::AppPlaces::new(Arc::default())).enter(1).unwrap();
         Outgoing::new(
             Arc::new(App::new(Uuid::nil(), Uuid::nil(), view, Arc::default())),
             &head,

@@ -20,8 +20,9 @@ use super::dyno_stream::DynoStream;
 use super::outgoing::Outgoing;
 use super::recipient::{Left, Recipient};
 use super::response_head::{self, Framing};
+use crate::places::{Hold, TooMuchHeld};
 use crate::reply::Problem;
-use crate::worker::Worker;
+use crate::worker::{SCRATCH_BYTES, Worker};
 
 /// How far an answer has come.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub(super) struct Transfer<'a, R> {
     pub(super) keep_dyno: bool,
     /// When the dyno's last byte had come.
     pub(super) answered_at: Option<Instant>,
+    /// While the client does not take what there is.
+    held: Option<Hold>,
 }
 
 impl<'a, R: Recipient> Transfer<'a, R> {
@@ -85,6 +88,7 @@ impl<'a, R: Recipient> Transfer<'a, R> {
             bytes: 0,
             keep_dyno: false,
             answered_at: None,
+            held: None,
         }
     }
 
@@ -95,7 +99,7 @@ impl<'a, R: Recipient> Transfer<'a, R> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let idle = Duration::from_millis(self.limits.idle_ms);
         loop {
-            ready!(self.client.poll_taken(cx, idle)).map_err(Fault::BrokenOff)?;
+            ready!(self.poll_taken(cx, idle))?;
             match self.stage {
                 Stage::Sending { sent } => ready!(self.poll_send(cx, sent))?,
                 Stage::Head | Stage::Body(_) => ready!(self.poll_receive(cx))?,
@@ -104,6 +108,20 @@ impl<'a, R: Recipient> Transfer<'a, R> {
                 }
             }
         }
+    }
+
+    /// Waits for the client, as long as the app has room in memory for what waits.
+    fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), Fault>> {
+        let taken = self.client.poll_taken(cx, idle).map_err(Fault::BrokenOff);
+        if taken.is_ready() {
+            self.held = None;
+        } else if self.held.is_none() {
+            match self.outgoing.app.places.hold(SCRATCH_BYTES) {
+                Ok(held) => self.held = held,
+                Err(TooMuchHeld) => return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H28))),
+            }
+        }
+        taken
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, sent: usize) -> Poll<Result<(), Fault>> {

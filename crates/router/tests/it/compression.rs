@@ -148,6 +148,37 @@ fn an_event_arrives_before_the_next_one_is_sent() {
 }
 
 #[test]
+fn an_answer_is_passed_on_as_it_is_when_there_is_no_room_to_compress_it() {
+    let dyno = TestDyno::start(|mut stream| {
+        read_head(&mut stream);
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        std::io::Read::read(&mut stream, &mut [0]).ok();
+    });
+    // Room for two encoders: half of what an app may have, which is half of all.
+    let mut router = TestRouter::start_with(router::Bounds { held_bytes_max: 7 << 20, ..crate::harness::bounds() });
+    router.route(compressing(&dyno));
+    let mut clients: Vec<_> = (0..4).map(|_client| router.connect()).collect();
+    let heads = clients.iter_mut().map(|client| {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\naccept-encoding: gzip\r\n\r\n"));
+        client.head()
+    });
+    let compressed: Vec<bool> = heads.map(|head| header(&head, "content-encoding").is_some()).collect();
+    assert_eq!(compressed, [true, true, false, false]);
+    clients.remove(0);
+    crate::harness::wait_until(
+        || {
+            let mut client = router.connect();
+            client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\naccept-encoding: gzip\r\n\r\n"));
+            header(&client.head(), "content-encoding").is_some()
+        },
+        "room that was given back",
+    );
+    drop(clients);
+    router.drain();
+}
+
+#[test]
 fn an_event_arrives_over_http2_before_the_next_one_is_sent() {
     let (dyno, say) = events();
     let mut router = TestRouter::start();

@@ -20,13 +20,14 @@ use super::request::{self, Extra};
 use super::request_body::StreamBody;
 use super::session::Session;
 use super::stream_side::StreamSide;
-use crate::client_io::ClientLine;
+use crate::client_io::{ClientLine, HELD_BUFFERS};
 use crate::express::carry::{Fault, carry};
 use crate::express::outgoing::Outgoing;
 use crate::express::recipient::{Left, Recipient as _};
 use crate::express::request_head::HEADERS_MAX;
 use crate::express::{Record, for_a_dyno};
 use crate::forward;
+use crate::places::TooMuchHeld;
 use crate::proxy::{self, Client};
 use crate::reply::{self, Problem, ReplyBody};
 use crate::request_body::RequestBody;
@@ -134,6 +135,7 @@ async fn answer(side: &mut StreamSide<'_>, response: Response<ReplyBody>, method
     {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+    let held_bytes = HELD_BUFFERS * side.worker.shared.bounds.buffer_bytes_max;
     let mut ends = is_head || bodyless || body.is_end_stream();
     side.head_of(&parts, ends);
     if side.send(&[], ends).is_err() {
@@ -166,7 +168,18 @@ async fn answer(side: &mut StreamSide<'_>, response: Response<ReplyBody>, method
                 }
             },
         }
-        match poll_fn(|cx| side.poll_taken(cx, line.idle())).await {
+        let mut held = None;
+        let taken = poll_fn(|cx| {
+            let taken = side.poll_taken(cx, line.idle());
+            if taken.is_pending() && held.is_none() {
+                match line.hold(held_bytes) {
+                    Ok(room) => held = room,
+                    Err(TooMuchHeld) => return Poll::Ready(Err(ErrorCode::H28)),
+                }
+            }
+            taken
+        });
+        match taken.await {
             Ok(()) => {}
             Err(ErrorCode::H28) => {
                 // Before the body is dropped, which then says why.

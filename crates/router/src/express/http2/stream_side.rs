@@ -21,7 +21,7 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(super) struct StreamSide<'a> {
     pub(super) session: &'a Rc<RefCell<Session>>,
-    worker: &'a Rc<Worker>,
+    pub(super) worker: &'a Rc<Worker>,
     pub(super) id: u32,
     /// The block of a head that nothing has followed yet, and whether nothing will.
     head: Vec<u8>,

@@ -1,0 +1,148 @@
+//! What happens when connections run out: that whoever holds them without asking for anything makes room.
+
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use router::Bounds;
+use uuid::Uuid;
+use wire::routes::AppRoute;
+
+use crate::harness::{Client, HOST, Stop, TestDyno, TestRouter, app, bounds, ok, read_head, wait_until};
+
+const OTHER: &str = "other.example";
+
+fn other(dyno: &TestDyno) -> AppRoute {
+    AppRoute { app: Uuid::from_u128(8), name: "other".to_owned(), hosts: vec![OTHER.to_owned()], ..app(&[dyno]) }
+}
+
+/// Asks the other app on a connection of its own.
+fn ask_other(router: &TestRouter) -> Client {
+    let mut client = router.connect();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {OTHER}\r\n\r\n"));
+    assert_eq!(client.response().body, "other");
+    client
+}
+
+/// What a client does before it is idle.
+type Begin = dyn Fn(&mut Client) + Sync;
+
+#[test]
+fn idle_connections_of_every_kind_make_room() {
+    const CONNECTIONS_MAX: usize = 40;
+    let silent = |_client: &mut Client| {};
+    let express = |client: &mut Client| drop(client.get("/"));
+    let full = |client: &mut Client| {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nte: trailers\r\n\r\n"));
+        assert_eq!(client.response().status(), 200);
+    };
+    let half_a_head = |client: &mut Client| client.send("GET / HTTP/1.1\r\nhost: ");
+    let http2 = |client: &mut Client| {
+        client.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").unwrap();
+    };
+    let kinds: [(&str, &Begin); 5] =
+        [("silent", &silent), ("express", &express), ("full", &full), ("half a head", &half_a_head), ("http2", &http2)];
+    thread::scope(|scope| {
+        for (kind, begin) in kinds {
+            scope.spawn(move || {
+                let (dyno, of_other) = (TestDyno::http(|_request| ok("shop")), TestDyno::http(|_request| ok("other")));
+                let mut router = TestRouter::start_with(Bounds { connections_max: CONNECTIONS_MAX, ..bounds() });
+                router.push(vec![app(&[&dyno]), other(&of_other)], Vec::new());
+                let open = |router: &mut TestRouter| {
+                    let status = router.runtime.block_on(router.server.status()).unwrap();
+                    usize::try_from(status.connections).unwrap()
+                };
+                let mut idle = Vec::new();
+                while open(&mut router) < CONNECTIONS_MAX - 1 {
+                    let mut client = router.connect();
+                    begin(&mut client);
+                    idle.push(client);
+                }
+                let mut kept = Vec::new();
+                for _client in 0..CONNECTIONS_MAX {
+                    kept.push(ask_other(&router));
+                    let open = open(&mut router);
+                    assert!(open <= CONNECTIONS_MAX + 2, "{kind}: {open} connections");
+                }
+                router.drain();
+            });
+        }
+    });
+}
+
+#[test]
+fn busy_connections_of_one_app_let_another_one_in() {
+    const CONNECTIONS_MAX: usize = 16;
+    let mut dyno = TestDyno::http(|_request| {
+        thread::sleep(Duration::from_millis(5));
+        ok("shop")
+    });
+    dyno.concurrency = Some(100);
+    let of_other = TestDyno::http(|_request| ok("other"));
+    let mut router = TestRouter::start_with(Bounds { connections_max: CONNECTIONS_MAX, ..bounds() });
+    router.push(vec![app(&[&dyno]), other(&of_other)], Vec::new());
+    let stop = AtomicBool::new(false);
+    let address = router.address;
+    thread::scope(|scope| {
+        for _client in 0..2 * CONNECTIONS_MAX {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    let mut client = Client::connect(address);
+                    // As long as it is allowed, and never idle.
+                    while !stop.load(Ordering::SeqCst) {
+                        let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+                        let Ok(()) = client.stream.write_all(request.as_bytes()) else { break };
+                        let Some(head) = read_head(&mut client.stream) else { break };
+                        let mut body =
+                            vec![0; crate::harness::header(&head, "content-length").unwrap().parse().unwrap()];
+                        std::io::Read::read_exact(&mut client.stream, &mut body).unwrap();
+                        if crate::harness::header(&head, "connection") == Some("close") {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        let _stop = Stop(&stop);
+        for _request in 0..20 {
+            ask_other(&router);
+        }
+    });
+    router.drain();
+}
+
+#[test]
+fn an_app_never_holds_more_connections_than_it_leaves_to_others() {
+    const CONNECTIONS_MAX: usize = 96;
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let mut flooded = TestDyno::http(move |_request| {
+        wait.lock().unwrap().recv().ok();
+        ok("shop")
+    });
+    flooded.concurrency = Some(1_000);
+    let of_other = TestDyno::http(|_request| ok("other"));
+    let mut router = TestRouter::start_with(Bounds { connections_max: CONNECTIONS_MAX, ..bounds() });
+    router.push(vec![app(&[&flooded]), other(&of_other)], Vec::new());
+    let mut clients: Vec<Client> = (0..80).map(|_client| router.connect()).collect();
+    for client in &mut clients {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    }
+    let answered = |router: &mut TestRouter| router.runtime.block_on(router.server.status()).unwrap().requests_total;
+    wait_until(|| answered(&mut router) == 80, "all requests");
+    for _request in 0..20 {
+        ask_other(&router);
+    }
+    drop(go);
+    let answers: Vec<_> = clients.iter_mut().map(|client| client.response()).collect();
+    let (served, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status() == 200);
+    assert!(served.len() <= CONNECTIONS_MAX / 2, "{} were let in", served.len());
+    for answer in refused {
+        assert!(answer.body.contains("H22"), "{}", answer.body);
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    router.drain();
+}
