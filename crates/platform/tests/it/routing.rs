@@ -86,6 +86,20 @@ fn limits_and_compression_are_set_by_the_app_and_survive_restarts() {
 }
 
 #[test]
+fn dynos_of_a_larger_size_are_heavier_in_the_route_table() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let table = || {
+        let files = ["table.json", "table.log"].map(|name| platform.data().join("router").join(name));
+        files.map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned()).concat()
+    };
+    assert!(!table().contains("\"weight\""), "the usual size needs no word");
+    platform.must(&["ps:type", "web=standard-2x", "-a", "shop"]);
+    wait_until("a dyno of the new size serves", || table().contains("\"weight\":200"));
+    assert_eq!(platform.request("GET", SHOP, "/", &[], &[]).status, 200);
+}
+
+#[test]
 fn an_app_shows_pages_of_its_own() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.python_web("shop");
