@@ -36,6 +36,7 @@ pub(crate) enum DownloadError {
 #[derive(Debug)]
 pub(crate) struct Download {
     body: Incoming,
+    began: Instant,
     http2: bool,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -63,8 +64,19 @@ impl Download {
     ) -> Self {
         let http2 = connection.is_http2();
         let held = Some((connection, slot));
-        let mut download =
-            Self { body, http2, idle, timer: None, timing: false, progress, client, worker, held, record };
+        let mut download = Self {
+            body,
+            began: Instant::now(),
+            http2,
+            idle,
+            timer: None,
+            timing: false,
+            progress,
+            client,
+            worker,
+            held,
+            record,
+        };
         if download.body.is_end_stream() {
             download.finish();
         }
@@ -104,6 +116,11 @@ impl Body for Download {
     type Error = DownloadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        if let Some((_connection, slot)) = &self.held
+            && self.began.elapsed() > Slot::CONVERSATION
+        {
+            slot.begin_conversation();
+        }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timing = false;

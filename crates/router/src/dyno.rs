@@ -254,6 +254,9 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// An answer that has begun and takes longer than this to end is a stream.
+    pub(crate) const CONVERSATION: Duration = Duration::from_secs(2);
+
     /// The request has become an open conversation, a WebSocket or a stream of events: it says nothing about how many
     /// requests a dyno can work on, and must not keep others out.
     pub(crate) fn begin_conversation(&self) {

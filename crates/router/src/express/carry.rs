@@ -23,9 +23,6 @@ use crate::reach::{Connector, reach, reach_again};
 use crate::reply::Problem;
 use crate::worker::Worker;
 
-/// An answer that has begun and takes longer than this to end is a stream.
-const CONVERSATION: Duration = Duration::from_secs(2);
-
 /// Why an exchange brought no whole answer.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -61,7 +58,7 @@ pub(super) async fn carry<R: Recipient>(
             let polled = transfer.poll(cx);
             if transfer.status > 0
                 && let Some(slot) = &slot
-                && sending_at.elapsed() > CONVERSATION
+                && sending_at.elapsed() > Slot::CONVERSATION
             {
                 slot.begin_conversation();
             }
