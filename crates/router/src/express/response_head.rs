@@ -37,8 +37,8 @@ pub(super) struct ResponseHead<'head, 'bytes> {
     /// The dyno will take another request on this connection.
     pub(super) keep_alive: bool,
     pub(super) has_date: bool,
-    /// Names of headers that concern the connection only.
-    nominated: Option<&'bytes [u8]>,
+    /// There is a `Connection`, which may name headers that concern the connection only.
+    has_connection: bool,
 }
 
 impl ResponseHead<'_, '_> {
@@ -74,17 +74,17 @@ pub(super) fn parse<'head, 'bytes>(
     let mut length: Option<u64> = None;
     let mut chunked = false;
     let mut keep_alive = version == 1;
+    let mut closes = false;
     let mut has_date = false;
-    let mut nominated = None;
+    let mut has_connection = false;
     for Header { name, value } in headers {
         match name.len() {
             4 if name.eq_ignore_ascii_case("date") => has_date = true,
             10 if name.eq_ignore_ascii_case("connection") => {
                 let says = |word: &[u8]| options(value).any(|option| option.eq_ignore_ascii_case(word));
-                keep_alive = !says(b"close") && (keep_alive || says(b"keep-alive"));
-                if nominated.replace(*value).is_some() {
-                    return Err(Problem::code(ErrorCode::H17));
-                }
+                closes |= says(b"close");
+                keep_alive |= says(b"keep-alive");
+                has_connection = true;
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
@@ -113,9 +113,9 @@ pub(super) fn parse<'head, 'bytes>(
         (false, false, Some(length)) => Framing::Length(length),
         (false, false, None) => Framing::UntilClose,
     };
-    keep_alive &= framing != Framing::UntilClose;
+    keep_alive &= !closes && framing != Framing::UntilClose;
     let reason = response.reason.unwrap_or_default();
-    Ok(Some(ResponseHead { status, reason, headers, head_bytes, framing, keep_alive, has_date, nominated }))
+    Ok(Some(ResponseHead { status, reason, headers, head_bytes, framing, keep_alive, has_date, has_connection }))
 }
 
 /// Writes the head for the client, whose connection closes after this answer if `close` says so.
@@ -154,9 +154,12 @@ impl ResponseHead<'_, '_> {
 
     /// Whether `Connection` names this header. What frames the message stays whatever it says.
     fn nominates(&self, name: &str) -> bool {
-        let Some(nominated) = self.nominated else { return false };
-        !name.eq_ignore_ascii_case("content-length")
-            && options(nominated).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+        if !self.has_connection || name.eq_ignore_ascii_case("content-length") {
+            return false;
+        }
+        let connection = self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
+        let mut named = connection.flat_map(|header| options(header.value));
+        named.any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
     }
 }
 
@@ -238,6 +241,8 @@ mod tests {
             true,
         );
         check("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), false);
+        let several = "HTTP/1.1 200 OK\r\nConnection: close\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n";
+        check(several, false, Framing::Length(3), false);
     }
 
     #[test]

@@ -159,7 +159,10 @@ impl<'a, R: Recipient> Transfer<'a, R> {
                 if count == 0 {
                     return Poll::Ready(self.dyno_closed());
                 }
-                self.moved_at = Instant::now();
+                // An answer has begun when its head is whole: interim ones, and pieces, are none.
+                if matches!(self.stage, Stage::Body(_)) {
+                    self.moved_at = Instant::now();
+                }
                 Poll::Ready(self.received(cx, scratch.get(..count).unwrap_or_default()))
             }
             Poll::Ready(Err(_broken)) => Poll::Ready(Err(self.lost(false))),
@@ -233,6 +236,7 @@ impl<'a, R: Recipient> Transfer<'a, R> {
                 return Err(Fault::Problem(Problem::code(ErrorCode::H17)));
             }
             self.status = head.status;
+            self.moved_at = Instant::now();
             self.keep_dyno = head.keep_alive;
             self.client.head(&head, head.framing == Framing::None);
             self.stage = match head.framing {

@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use crate::harness::{HOST, TestDyno, TestRouter, app, ok, read_head, read_request};
+use wire::routes::{AppRoute, RequestLimits};
+
+use crate::harness::{HOST, TestDyno, TestRouter, app, limits, ok, read_head, read_request};
 
 /// Requests that take the express lane, and those that take the full path.
 const WAYS: [&str; 2] = ["", "te: trailers\r\n"];
@@ -174,6 +176,51 @@ fn heads_that_are_too_large_are_refused_on_both_ways() {
         assert_eq!(client.response().body, "served");
     }
     router.drain();
+}
+
+#[test]
+fn an_answer_may_name_its_own_headers_in_several_lines() {
+    let answer = "HTTP/1.1 200 OK\r\nConnection: x-private\r\nX-Private: 1\r\nConnection: keep-alive, x-other\r\n\
+                  X-Other: 2\r\nX-Own: 3\r\nContent-Length: 2\r\n\r\nok";
+    let dyno = TestDyno::http(move |_request| answer.to_owned());
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    for way in WAYS {
+        let mut client = router.connect();
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+        let response = client.response();
+        assert_eq!((response.status(), response.body.as_str()), (200, "ok"), "{way:?}");
+        assert_eq!((response.header("x-private"), response.header("x-other")), (None, None), "{way:?}");
+        assert_eq!(response.header("x-own"), Some("3"));
+    }
+    router.drain();
+}
+
+#[test]
+fn a_dyno_that_only_promises_an_answer_takes_too_long_all_the_same() {
+    for promise in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n", "drip"] {
+        let dyno = TestDyno::start(move |mut stream| {
+            read_head(&mut stream).unwrap();
+            if promise == "drip" {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").unwrap();
+            }
+            let piece = if promise == "drip" { "x" } else { promise };
+            // Until the router has had enough of it.
+            while stream.write_all(piece.as_bytes()).is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        for way in WAYS {
+            let mut router = TestRouter::start();
+            let limits = RequestLimits { first_byte_ms: 500, ..limits() };
+            router.route(AppRoute { limits, ..app(&[&dyno]) });
+            let mut client = router.connect();
+            client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+            let body = client.response().body;
+            assert!(body.contains("H12"), "{promise:?} {way:?}: {body}");
+            router.drain();
+        }
+    }
 }
 
 #[test]

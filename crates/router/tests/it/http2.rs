@@ -186,6 +186,49 @@ fn a_stream_that_the_dyno_refuses_is_sent_again() {
 }
 
 #[test]
+fn a_dyno_may_end_its_connections_as_often_as_it_likes() {
+    // As gRPC servers do with connections that have become old: each is told to end after a few requests.
+    const REQUESTS: usize = 3;
+    let mut router = TestRouter::start();
+    let listener = router.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let mut dyno = TestDyno::elsewhere(listener.local_addr().unwrap());
+    dyno.concurrency = Some(100);
+    let connections = dyno.connections.clone();
+    router.runtime.spawn(async move {
+        while let Ok((stream, _peer)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut taken = 0;
+                while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                    taken += 1;
+                    if taken == REQUESTS {
+                        connection.graceful_shutdown();
+                    }
+                    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                    stream.send_data(Bytes::from_static(b"served"), true).unwrap();
+                }
+            });
+        }
+    });
+    router.route(h2c(&dyno));
+    let address = router.address;
+    let clients: Vec<_> = (0..4)
+        .map(|_client| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                for _request in 0..60 {
+                    assert_eq!(client.get("/").body, "served");
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert!(dyno.connections.load(Ordering::SeqCst) > 20);
+    router.drain();
+}
+
+#[test]
 fn an_upload_that_is_taken_back_is_not_taken_for_whole() {
     for reason in [Reason::NO_ERROR, Reason::CANCEL] {
         let (report, heard) = std::sync::mpsc::channel();

@@ -91,12 +91,16 @@ fn an_answer_with_two_lengths_is_not_passed_on() {
     let dyno = TestDyno::http(|_request| {
         "HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_owned()
     });
-    let mut router = TestRouter::start();
-    router.route(app(&[&dyno]));
-    assert_eq!(router.get("/").status(), 503);
-    let line = router.next_log_line();
-    assert!(line.starts_with("at=error code=H17 desc=\"Poorly formatted HTTP response\" "), "{line}");
-    router.drain();
+    for way in ["", "te: trailers\r\n"] {
+        let mut router = TestRouter::start();
+        router.route(app(&[&dyno]));
+        let mut client = router.connect();
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+        assert_eq!(client.response().status(), 503);
+        let line = router.next_log_line();
+        assert!(line.starts_with("at=error code=H17 desc=\"Poorly formatted HTTP response\" "), "{way:?}: {line}");
+        router.drain();
+    }
 }
 
 #[test]
