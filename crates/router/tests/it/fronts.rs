@@ -205,7 +205,9 @@ fn the_proxy_protocol_tells_the_client_in_both_versions_with_and_without_tls() {
     router.certify(vec![authority.certify(1, &[HOST])]);
     let text = b"PROXY TCP4 1.2.3.4 5.6.7.8 1234 443\r\n".to_vec();
     let binary = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[1, 2, 3, 4, 5, 6, 7, 8, 4, 210, 1, 187]].concat();
-    for header in [text, binary] {
+    // As an NLB sends it: with values behind the addresses, of which this is an id of its own.
+    let with_values = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x12"[..], &binary[16..], &[0xea, 0, 3, 1, 2, 3]].concat();
+    for header in [text, binary, with_values] {
         let mut client = router.connect();
         client.stream.write_all(&header).unwrap();
         for _request in 0..2 {
@@ -223,7 +225,7 @@ fn the_proxy_protocol_tells_the_client_in_both_versions_with_and_without_tls() {
         assert_eq!(seen.header("x-forwarded-for"), Some("1.2.3.4"));
         assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), (Some("https"), Some("443")));
     }
-    assert_eq!(router.next_log_lines(6).iter().filter(|line| line.contains("1.2.3.4\" ")).count(), 6);
+    assert_eq!(router.next_log_lines(9).iter().filter(|line| line.contains("1.2.3.4\" ")).count(), 9);
     router.drain();
 }
 
