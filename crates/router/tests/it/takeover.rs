@@ -166,7 +166,11 @@ fn a_limit_counts_what_the_old_router_has_in_flight() {
     let mut server = fixture.replace(&old, 1, vec![app(&[&dyno])]);
     let mut held = fixture.ask("/hold");
     wait_until(|| in_flight(&old, &mut server, &dyno) == 1, "the request to reach the dyno");
+    let mut kept = fixture.connect();
+    assert_eq!(kept.get("/.well-known/berth/health").status(), 200);
     let new = fixture.serve();
+    // Until then it may still be the old one that takes the next connection.
+    wait_until(|| kept.get("/.well-known/berth/health").status() == 503, "the old one to say that it ends");
     let mut waiting = fixture.ask("/next");
     let mut server = new.server(fixture.dir.path());
     let queued = |server: &mut RouterClient| {
