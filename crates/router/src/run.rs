@@ -63,8 +63,9 @@ pub enum RouterError {
 
 /// The body of `berth router`: serves until SIGTERM, SIGINT or another router that takes over, then drains. A second
 /// signal ends it at once.
-pub fn run(config: RouterConfig) -> Result<(), RouterError> {
-    raise_descriptor_limit();
+pub fn run(mut config: RouterConfig) -> Result<(), RouterError> {
+    let descriptors = raise_descriptor_limit();
+    config.bounds.connections_max = connections_max(config.bounds.connections_max, descriptors);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(RouterError::Thread)?;
     let signals = runtime.block_on(async { Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) });
     let (mut terminate, mut interrupt) = signals.map_err(RouterError::Signals)?;
@@ -89,13 +90,28 @@ pub fn run(config: RouterConfig) -> Result<(), RouterError> {
     Ok(())
 }
 
-/// Takes as many descriptors as this process may have: the usual soft limit of 1,024 is for programs that `select`.
-fn raise_descriptor_limit() {
+/// Takes as many descriptors as this process may have, and says how many: the usual soft limit of 1,024 is for programs
+/// that `select`. `None` is no limit.
+fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        warn!(%error, descriptors = limit.current, "Cannot raise the limit of open descriptors");
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            warn!(%error, descriptors = limit.current, "Cannot raise the limit of open descriptors");
+            limit.current
+        }
     }
+}
+
+/// As many as are wanted, or as there are descriptors for: half of those are for connections to dynos. Without one for
+/// that, no request of any app could be served, while connections that ask for nothing have the rest.
+fn connections_max(wanted: usize, descriptors: Option<u64>) -> usize {
+    let half = descriptors.map_or(usize::MAX, |count| usize::try_from(count / 2).unwrap_or(usize::MAX));
+    if half < wanted {
+        warn!(wanted, connections = half, "There are too few descriptors for the connections that the router may have");
+    }
+    wanted.min(half)
 }
 
 /// A running router.
@@ -303,5 +319,17 @@ fn describe(listen: &Listen) -> String {
         Listen::Inherited(listener) => {
             listener.local_addr().map_or_else(|_error| "an inherited socket".to_owned(), |address| address.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_descriptors_are_for_dynos() {
+        assert_eq!(connections_max(20_000, Some(4_096)), 2_048);
+        assert_eq!(connections_max(20_000, Some(1 << 20)), 20_000);
+        assert_eq!(connections_max(20_000, None), 20_000);
     }
 }
