@@ -1,9 +1,11 @@
 //! `berth up` becomes the executable that is on disk now, and no visitor notices.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -77,11 +79,16 @@ fn with_settings_that_cannot_be_read_everything_stays_as_it_is() {
     assert!(platform.log().contains("status_address must be one of this machine alone"), "{}", platform.log());
     assert_eq!(roles(&platform), before);
     platform.shows("shop", "version=");
-    // Repaired, it is taken.
-    fs::write(&path, settings).unwrap();
+    // Repaired, it is taken, and what it says about the router is in force.
+    fs::write(&path, format!("{settings}[router.limits]\nhead_seconds = 0.3\n")).unwrap();
     platform.hang_up();
     wait_until("the old roles to end", || are_replaced(&platform, before));
     platform.shows("shop", "version=");
+    let mut client = TcpStream::connect(("127.0.0.1", platform.http_port)).unwrap();
+    // Half as long as a head may take by default.
+    client.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: ").unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
 }
 
 /// What systemd does for a service with a socket unit: a listening socket as descriptor 3, and says so.
