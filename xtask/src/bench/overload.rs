@@ -74,7 +74,9 @@ pub(super) fn lanes() -> Result<()> {
     let programs = Programs::find()?;
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2026);
     let mut draw = Draw(seed | 1);
-    println!("SEED={seed}, cold, 2x, 5x and 10x the capacity, new connections; berth is not told the number of workers");
+    println!(
+        "SEED={seed}, cold, 2x, 5x and 10x the capacity, new connections; berth is not told the number of workers"
+    );
     let wanted_lanes = std::env::var("LANES").ok().and_then(|lanes| lanes.parse().ok()).unwrap_or(6);
     let mut lanes = 0;
     while lanes < wanted_lanes {
@@ -346,7 +348,8 @@ impl Running {
 
     fn set_workers(&self, workers: u32) -> Result<()> {
         if let Some(mut input) = self.dynos.stdin.as_ref() {
-            writeln!(input, "{workers}")?;
+            // In one piece: half a line would be taken for a line.
+            input.write_all(format!("{workers}\n").as_bytes())?;
         }
         Ok(())
     }
