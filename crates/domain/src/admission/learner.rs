@@ -54,9 +54,13 @@ const DESCENT_LATE: f64 = 0.5;
 /// Answers that take longer than this under trial are too late for whoever waits for them: such trials are rare.
 const LATE_SECONDS: f64 = 0.6;
 
+/// A trial upwards that would make answers take longer than this is a smaller one.
+const ON_TIME_SECONDS: f64 = 0.7;
+const ROOM_MIN: f64 = 1.5;
+
 /// Time between trials once one has confirmed the limit; doubles up to the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(8);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How much rarer trials are that make answers late.
 const LATE_PAUSE_FACTOR: u32 = 8;
@@ -479,7 +483,7 @@ impl Learner {
             // If the answers have become slower because there are fewer workers, this is how many.
             rounded(self.workers * if too_late { DESCENT_LATE } else { DESCENT }.min(1.0 / slower)).min(base - 1)
         } else {
-            rounded(f64::from(base) * GROWTH[self.growth()]).max(base + 1)
+            rounded(f64::from(base) * GROWTH[self.growth()].min(self.room())).max(base + 1)
         };
         if level > WORKERS_MAX {
             return;
@@ -524,6 +528,13 @@ impl Learner {
     /// As long as nothing is proved, fine differences do not matter.
     fn growth(&self) -> usize {
         if self.evidence.is_some() { self.growth } else { self.growth.max(GROWTH_OPEN) }
+    }
+
+    /// How much the limit can be multiplied so that answers are still of use if there are no more workers; no bound where
+    /// they are of little use already.
+    fn room(&self) -> f64 {
+        let room = self.latency().map_or(f64::MAX, |latency| ON_TIME_SECONDS / latency.as_secs_f64());
+        if room < ROOM_MIN { f64::MAX } else { room }
     }
 
     fn late_at(&self, level: u32, base: u32) -> bool {

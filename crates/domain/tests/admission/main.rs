@@ -87,6 +87,23 @@ fn a_change_of_the_number_of_workers_is_found_out() {
     }
 }
 
+/// The limit was right until then, so nothing but a trial can show that more would be answered.
+#[test]
+fn more_workers_are_used_within_seconds() {
+    let share = |seed: u64| {
+        let (before, after) = (2, 6);
+        let mut lane = Lane::new(before, 0.050, Service::Constant, 6.0, seed);
+        lane.change = Some((10.0, after));
+        lane.duration = 20.0;
+        let report = run(&lane);
+        let possible = lane.capacity() * after as f64 / before as f64;
+        [(10.0, 15.0), (15.0, 20.0)].map(|(from, to)| report.good(from, to) as f64 / (possible * (to - from)))
+    };
+    let shares: Vec<[f64; 2]> = (1..=10).map(share).collect();
+    let mean = |span: usize| shares.iter().map(|share| share[span]).sum::<f64>() / shares.len() as f64;
+    assert!(mean(0) > 0.8 && mean(1) > 0.95, "{shares:.2?}");
+}
+
 #[test]
 fn a_dyno_ten_times_slower_takes_its_share_and_no_more() {
     let share = |seed: u64| {
