@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use domain::id::{AppId, DynoId};
-use domain::release::{ReleaseEvent, ReleaseState};
 use http::StatusCode;
 use wire::platform_api as heroku;
 use wire::platform_api::berth as ours;
@@ -135,19 +134,7 @@ pub(crate) async fn resume_release(
 ) -> ApiResult<Json<ours::ReleaseProgress>> {
     protection::check(&state, &actor, &app)?;
     let release = find_release(&state, app.id, &release)?;
-    let newer = state.store.releases(app.id)?.into_iter().find(|other| {
-        other.version > release.version && matches!(other.state, ReleaseState::Serving | ReleaseState::RollingOut)
-    });
-    if let Some(newer) = newer {
-        return Err(ApiError::invalid(format!(
-            "v{} serves already and is newer than v{}. Deploy again, or roll back to a release that ran.",
-            newer.version, release.version
-        )));
-    }
-    if !state.store.advance_release(release.id, ReleaseEvent::Resumed, None, state.now()).await? {
-        return Err(ApiError::invalid(format!("v{} is not held; it is {}.", release.version, release.state)));
-    }
-    Ok(Json(progress(&find_release(&state, app.id, &release.id.to_string())?)))
+    Ok(Json(progress(&state.store.resume_release(release.id, state.now()).await?)))
 }
 
 pub(crate) async fn create_run(

@@ -7,10 +7,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use domain::access::Permission;
 use domain::id::{AppId, SlugId};
-use domain::release::ReleaseCause;
 use http::{HeaderMap, StatusCode};
 use store::app::App;
-use store::release::{NewRelease, Release};
+use store::release::Release;
 use wire::platform_api as heroku;
 
 use crate::auth::Actor;
@@ -90,20 +89,9 @@ async fn deploy_slug(
         return Err(ApiError::invalid("The slug's archive has not been uploaded yet: PUT it to its blob URL first."));
     }
     let short = slug.commit.as_deref().map(|commit| commit.chars().take(8).collect::<String>());
-    let new = NewRelease {
-        app: app.id,
-        cause: ReleaseCause::Build,
-        description: description.map_or_else(
-            || short.map_or_else(|| "Deploy".to_owned(), |commit| format!("Deploy {commit}")),
-            str::to_owned,
-        ),
-        slug: Some(id),
-        account: actor.id(),
-        config: state.store.config(app.id)?,
-        hold: false,
-        run_command: true,
-    };
-    Ok(state.store.create_release(new, state.now()).await?)
+    let usual = || short.map_or_else(|| "Deploy".to_owned(), |commit| format!("Deploy {commit}"));
+    let description = description.map_or_else(usual, str::to_owned);
+    Ok(state.store.release_slug(app.id, id, description, actor.id(), state.now()).await?)
 }
 
 /// Finds a release by `12`, `v12` or id.

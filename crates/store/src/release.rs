@@ -104,12 +104,54 @@ impl Store {
         })
     }
 
-    /// Makes a release with the app's current config vars and the given slug (or the newest usable one).
-    pub async fn create_release(&self, new: NewRelease, now: Timestamp) -> Result<Release, StoreError> {
+    /// Releases a slug, with the app's config vars as they are now.
+    pub async fn release_slug(
+        &self,
+        app: AppId,
+        slug: SlugId,
+        description: String,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<Release, StoreError> {
         let key = self.key.clone();
         self.write(move |db| {
-            app::must_live(db, new.app)?;
+            app::must_live(db, app)?;
+            let new = NewRelease {
+                app,
+                cause: ReleaseCause::Build,
+                description,
+                slug: Some(slug),
+                account,
+                config: key.open_config(&app::sealed_config(db, app)?)?,
+                hold: false,
+                run_command: true,
+            };
             insert(db, &key, &new, now)
+        })
+        .await
+    }
+
+    /// Lets a held release go on. Refused once a newer one is on its way or serves: it would be overtaken, or overtake.
+    pub async fn resume_release(&self, id: ReleaseId, now: Timestamp) -> Result<Release, StoreError> {
+        self.write(move |db| {
+            let release = get(db, id)?.ok_or(StoreError::NotFound("release"))?;
+            let version = release.version;
+            let mut statement = db.prepare_cached(
+                "SELECT * FROM release WHERE app_id = ?1 AND version > ?2
+                 AND state IN ('pending', 'preparing', 'rolling_out', 'serving') ORDER BY version LIMIT 1",
+            )?;
+            let newer = statement.query(params![release.app.to_string(), version.cast_signed()])?;
+            if let Some(newer) = first(newer, self::release)? {
+                let state = if newer.state == ReleaseState::Serving { "serves already" } else { "is on its way" };
+                return Err(StoreError::Refused(format!(
+                    "v{} {state} and is newer than v{version}. Deploy again, or roll back to a release that ran.",
+                    newer.version
+                )));
+            }
+            if !advance(db, &release, ReleaseEvent::Resumed, None, now)? {
+                return Err(StoreError::Refused(format!("v{version} is not held; it is {}.", release.state)));
+            }
+            get(db, id)?.ok_or(StoreError::NotFound("release"))
         })
         .await
     }
@@ -170,33 +212,96 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
-            let mut statement = db.prepare_cached("SELECT * FROM release WHERE id = ?1")?;
-            let Some(release) = first(statement.query([id.to_string()])?, release)? else {
-                return Err(StoreError::NotFound("release"));
-            };
-            let Ok(next) = release.state.next(event) else { return Ok(false) };
-            if next == ReleaseState::Serving {
-                db.execute(
-                    "UPDATE release SET state = 'superseded', updated_at = ?3
-                     WHERE app_id = ?1 AND state = 'serving' AND id <> ?2",
-                    params![release.app.to_string(), id.to_string(), Micros(now)],
-                )?;
-                db.execute(
-                    "UPDATE app SET released_at = ?2 WHERE id = ?1",
-                    params![release.app.to_string(), Micros(now)],
-                )?;
-            }
-            db.execute(
-                "UPDATE release SET state = ?2, failure = COALESCE(?3, failure), updated_at = ?4 WHERE id = ?1",
-                params![id.to_string(), next.as_str(), failure, Micros(now)],
-            )?;
-            if let Some(event) = told(&release, next, failure.as_deref()) {
-                event::insert(db, &event, now)?;
-            }
-            Ok(true)
+            let release = get(db, id)?.ok_or(StoreError::NotFound("release"))?;
+            advance(db, &release, event, failure.as_deref(), now)
         })
         .await
     }
+}
+
+fn get(db: &Connection, id: ReleaseId) -> Result<Option<Release>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT * FROM release WHERE id = ?1")?;
+    first(statement.query([id.to_string()])?, release)
+}
+
+/// `false` if the transition is not allowed.
+fn advance(
+    db: &Transaction<'_>,
+    release: &Release,
+    event: ReleaseEvent,
+    failure: Option<&str>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Ok(next) = release.state.next(event) else { return Ok(false) };
+    let (id, app) = (release.id.to_string(), release.app.to_string());
+    if next == ReleaseState::Serving {
+        db.execute(
+            "UPDATE release SET state = 'superseded', updated_at = ?3
+             WHERE app_id = ?1 AND state = 'serving' AND id <> ?2",
+            params![app, id, Micros(now)],
+        )?;
+        db.execute("UPDATE app SET released_at = ?2 WHERE id = ?1", params![app, Micros(now)])?;
+    }
+    db.execute(
+        "UPDATE release SET state = ?2, failure = COALESCE(?3, failure), updated_at = ?4 WHERE id = ?1",
+        params![id, next.as_str(), failure, Micros(now)],
+    )?;
+    if let Some(event) = told(release, next, failure) {
+        event::insert(db, &event, now)?;
+    }
+    if next == ReleaseState::Failed {
+        fail_with(db, release, now)?;
+        carry_on_without(db, release, now)?;
+    }
+    Ok(true)
+}
+
+/// What made way for a release with the same code before it had served itself has failed with it.
+fn fail_with(db: &Transaction<'_>, failed: &Release, now: Timestamp) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE release SET state = 'failed', failure = ?4, updated_at = ?5
+         WHERE app_id = ?1 AND version < ?2 AND slug_id = ?3 AND state = 'superseded' AND version >
+             (SELECT COALESCE(MAX(version), 0) FROM release WHERE app_id = ?1 AND state = 'serving')",
+        params![
+            failed.app.to_string(),
+            failed.version.cast_signed(),
+            failed.slug.map(|slug| slug.to_string()),
+            format!("it made way for v{}, which failed", failed.version),
+            Micros(now)
+        ],
+    )?;
+    Ok(())
+}
+
+/// Changes of config vars and add-ons that were made while a release was on its way were released with its code. Now that
+/// it has failed, they go on with the code that serves: nobody runs what its release phase has refused.
+fn carry_on_without(db: &Transaction<'_>, failed: &Release, now: Timestamp) -> Result<(), StoreError> {
+    let app = failed.app.to_string();
+    let serving = newest_slug(db, failed.app, "('serving')")?;
+    // Without code there is nothing to prepare or to start.
+    let state = if serving.is_some() { ReleaseState::Pending } else { ReleaseState::Serving };
+    let changed = db.execute(
+        "UPDATE release SET slug_id = ?3, state = ?4, updated_at = ?5
+         WHERE app_id = ?1 AND version > ?2 AND slug_id = ?6 AND state = 'pending' AND cause IN (?7, ?8)",
+        params![
+            app,
+            failed.version.cast_signed(),
+            serving.map(|slug| slug.to_string()),
+            state.as_str(),
+            Micros(now),
+            failed.slug.map(|slug| slug.to_string()),
+            ReleaseCause::ConfigChange.as_str(),
+            ReleaseCause::AddonChange.as_str()
+        ],
+    )?;
+    if changed > 0 && state == ReleaseState::Serving {
+        db.execute(
+            "UPDATE release SET state = 'superseded' WHERE app_id = ?1 AND state = 'serving' AND version <
+                 (SELECT MAX(version) FROM release WHERE app_id = ?1 AND state = 'serving')",
+            [app],
+        )?;
+    }
+    Ok(())
 }
 
 /// What others are told when a release has come to its end or to serve.
@@ -293,16 +398,17 @@ pub(crate) fn insert(
     Ok(release)
 }
 
-/// The code that a release without code of its own carries on with: that of the newest release that did not fail.
+/// The code that a release without code of its own carries on with: that of the newest one that is on its way or serves.
 pub(crate) fn newest_usable_slug(db: &Connection, app: AppId) -> Result<Option<SlugId>, StoreError> {
-    let text: Option<String> = db
-        .query_row(
-            "SELECT slug_id FROM release WHERE app_id = ?1 AND slug_id IS NOT NULL
-             AND state NOT IN ('failed', 'held') ORDER BY version DESC LIMIT 1",
-            [app.to_string()],
-            |row| row.get(0),
-        )
-        .optional()?;
+    newest_slug(db, app, "('pending', 'preparing', 'rolling_out', 'serving')")
+}
+
+fn newest_slug(db: &Connection, app: AppId, states: &str) -> Result<Option<SlugId>, StoreError> {
+    let newest = format!(
+        "SELECT slug_id FROM release WHERE app_id = ?1 AND slug_id IS NOT NULL AND state IN {states}
+         ORDER BY version DESC LIMIT 1"
+    );
+    let text: Option<String> = db.query_row(&newest, [app.to_string()], |row| row.get(0)).optional()?;
     text.map(|text| SlugId::parse(&text).ok_or(StoreError::Damaged("slug_id"))).transpose()
 }
 
@@ -323,3 +429,6 @@ pub(crate) fn release(row: &Row<'_>) -> Result<Release, StoreError> {
         updated_at: time(row, "updated_at")?,
     })
 }
+
+#[cfg(test)]
+mod tests;

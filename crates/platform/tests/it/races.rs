@@ -118,6 +118,28 @@ fn a_promotion_during_a_deploy_of_the_same_app_loses_neither() {
 }
 
 #[test]
+fn a_change_during_a_deploy_that_fails_does_not_serve_what_failed() {
+    let Some(platform) = TestPlatform::start() else { return };
+    let source = platform.python_web("shop");
+    let failing = source.clone().version("2").process("release: sleep 1003 && true");
+    let build = platform.build("shop", &failing.tar(), false);
+    let phase = || left_over::running(&platform.instance(), "sleep 1003");
+    wait_until("the release phase runs", || !phase().is_empty());
+    platform.ask("PATCH", "/apps/shop/config-vars", &json!({"GREETING": "changed"}));
+    for pid in phase() {
+        crate::platform::kill(pid, rustix::process::Signal::TERM);
+    }
+    let deployed = platform.follow("shop", &build);
+    assert_eq!(deployed.state, "failed", "{deployed:?}");
+    // The change is in force with the code that served, whose release phase had succeeded.
+    let newest = platform.is_at_rest("shop");
+    assert_eq!(newest["version"], deployed.version + 1, "{newest}");
+    platform.shows("shop", "version=1 greeting=changed ");
+    platform.configure("shop", &json!({"GREETING": "again"}));
+    platform.shows("shop", "version=1 greeting=again ");
+}
+
+#[test]
 fn rollbacks_at_once_are_one_after_the_other() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("shop");

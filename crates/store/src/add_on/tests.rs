@@ -236,17 +236,7 @@ async fn what_has_to_be_made_first_gives_nothing_until_it_is_there() {
 async fn a_rollback_brings_no_config_var_back_that_an_add_on_has_taken() {
     let fixture = fixture().await;
     fixture.set(fixture.shop, &[("DATABASE_URL", "own"), ("A", "1")]).await.unwrap();
-    let new = NewRelease {
-        app: fixture.shop,
-        cause: ReleaseCause::Build,
-        description: "Deploy".to_owned(),
-        slug: None,
-        account: fixture.account,
-        config: fixture.store.config(fixture.shop).unwrap(),
-        hold: false,
-        run_command: false,
-    };
-    let old = fixture.store.create_release(new, now()).await.unwrap();
+    let old = fixture.store.releases(fixture.shop).unwrap().pop().unwrap();
     let url = Provision::Done(values(&[("URL", "postgres://one")]));
     fixture.create(url, attaching(Some("DATABASE"), true)).await.unwrap();
     assert_eq!(
