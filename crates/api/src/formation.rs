@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use domain::dyno_size::{self, DEFAULT_SIZE_NAME, DynoSize};
-use domain::formation::scaled;
+use domain::formation::Scaling;
 use domain::name::ProcessType;
 use store::app::App;
 use store::formation::FormationChange;
@@ -124,26 +124,31 @@ async fn scale(state: &ApiState, actor: &Actor, app: &App, updates: &[heroku::Fo
         if kind.is_release() {
             return Err(ApiError::invalid("The release process type runs once per release and cannot be scaled."));
         }
-        let current = found.map_or(0, |row| row.entry.quantity);
-        let quantity = match &update.quantity {
-            None => None,
-            Some(heroku::Quantity::Number(number)) => Some(scaled(current, &number.to_string())),
-            Some(heroku::Quantity::Text(text)) => Some(scaled(current, text)),
-        };
+        let quantity = update.quantity.as_ref().map(|quantity| match quantity {
+            heroku::Quantity::Number(number) => Ok(Scaling::To(*number)),
+            heroku::Quantity::Text(text) => Scaling::parse(text),
+        });
         let quantity = quantity.transpose().map_err(|error| ApiError::invalid(error.to_string()))?;
         let size = size_of(state, update)?;
         changes.push(FormationChange { process_type: kind, quantity, size, concurrency: None });
     }
-    let words: Vec<String> = changes
+    let asked: Vec<(ProcessType, bool, Option<String>)> = changes
         .iter()
-        .map(|change| match (change.quantity, &change.size) {
-            (Some(quantity), Some(size)) => format!("{}@{quantity}:{size}", change.process_type),
-            (Some(quantity), None) => format!("{}@{quantity}", change.process_type),
-            (None, Some(size)) => format!("{}:{size}", change.process_type),
-            (None, None) => change.process_type.to_string(),
+        .map(|change| (change.process_type.clone(), change.quantity.is_some(), change.size.clone()))
+        .collect();
+    let scaled = state.store.scale(app.id, changes, state.now()).await?;
+    let quantity_of = |kind: &ProcessType| {
+        let found = scaled.iter().find(|row| row.entry.process_type == *kind);
+        found.map_or(0, |row| row.entry.quantity)
+    };
+    let words: Vec<String> = asked
+        .iter()
+        .map(|(kind, is_scaled, size)| {
+            let quantity = is_scaled.then(|| format!("@{}", quantity_of(kind))).unwrap_or_default();
+            let size = size.as_ref().map(|size| format!(":{size}")).unwrap_or_default();
+            format!("{kind}{quantity}{size}")
         })
         .collect();
-    state.store.scale(app.id, changes, state.now()).await?;
     state.log_api(app.id, &format!("Scaled to {} by user {}", words.join(" "), actor.account.email));
     Ok(())
 }

@@ -34,15 +34,34 @@ pub enum QuantityError {
     TooMany,
 }
 
-/// Applies what people type after `web=`: an absolute `2`, or a change `+1`, `-1` that stops at zero.
-pub fn scaled(current: u32, wanted: &str) -> Result<u32, QuantityError> {
-    let parse = |digits: &str| digits.parse::<u32>().map_err(|_not_digits| QuantityError::NotANumber);
-    let quantity = match wanted.as_bytes().first() {
-        Some(b'+') => current.saturating_add(parse(&wanted[1..])?),
-        Some(b'-') => current.saturating_sub(parse(&wanted[1..])?),
-        Some(_) | None => parse(wanted)?,
-    };
-    if quantity > QUANTITY_MAX { Err(QuantityError::TooMany) } else { Ok(quantity) }
+/// What people type after `web=`: an absolute `2`, or a change `+1`, `-1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scaling {
+    To(u32),
+    Up(u32),
+    /// It stops at zero.
+    Down(u32),
+}
+
+impl Scaling {
+    pub fn parse(wanted: &str) -> Result<Self, QuantityError> {
+        let parse = |digits: &str| digits.parse::<u32>().map_err(|_not_digits| QuantityError::NotANumber);
+        match wanted.as_bytes().first() {
+            Some(b'+') => parse(&wanted[1..]).map(Self::Up),
+            Some(b'-') => parse(&wanted[1..]).map(Self::Down),
+            Some(_) | None => parse(wanted).map(Self::To),
+        }
+    }
+
+    /// What comes of it where there are so many.
+    pub const fn applied_to(self, current: u32) -> Result<u32, QuantityError> {
+        let quantity = match self {
+            Self::To(quantity) => quantity,
+            Self::Up(more) => current.saturating_add(more),
+            Self::Down(fewer) => current.saturating_sub(fewer),
+        };
+        if quantity > QUANTITY_MAX { Err(QuantityError::TooMany) } else { Ok(quantity) }
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +70,7 @@ mod tests {
 
     #[test]
     fn quantities_are_absolute_or_changes() {
+        let scaled = |current, wanted: &str| Scaling::parse(wanted).and_then(|scaling| scaling.applied_to(current));
         assert_eq!(scaled(3, "2"), Ok(2));
         assert_eq!(scaled(3, "+2"), Ok(5));
         assert_eq!(scaled(3, "-5"), Ok(0));

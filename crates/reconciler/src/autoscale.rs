@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use domain::autoscale::{Minute, Reason, Step, decide};
 use domain::display_chain::display_chain;
+use domain::formation::Scaling;
 use jiff::Timestamp;
 use router::client::{ClientError, RouterClient};
 use store::formation::{Formation, FormationChange};
@@ -110,7 +111,7 @@ impl Autoscaler {
     ) -> Result<(), StoreError> {
         let change = FormationChange {
             process_type: monitor.process_type.clone(),
-            quantity: Some(step.to),
+            quantity: Some(Scaling::To(step.to)),
             size: None,
             concurrency: None,
         };

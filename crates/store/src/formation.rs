@@ -2,7 +2,7 @@
 
 use domain::autoscale::MAXIMUM_TOLD_EVERY;
 use domain::dyno_size::DEFAULT_SIZE_NAME;
-use domain::formation::{FormationEntry, default_quantity};
+use domain::formation::{FormationEntry, Scaling, default_quantity};
 use domain::id::AppId;
 use domain::name::ProcessType;
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ pub struct Formation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormationChange {
     pub process_type: ProcessType,
-    pub quantity: Option<u32>,
+    pub quantity: Option<Scaling>,
     pub size: Option<String>,
     pub concurrency: Option<u32>,
 }
@@ -112,6 +112,7 @@ fn apply(
     let before = list(db, app)?;
     for change in changes {
         ensure(db, app, &change.process_type, now)?;
+        let quantity = change.quantity.map(|scaling| scaled(db, app, &change.process_type, scaling)).transpose()?;
         db.execute(
             "UPDATE formation SET quantity = COALESCE(?3, quantity), size = COALESCE(?4, size),
                     concurrency = COALESCE(?5, concurrency), updated_at = ?6
@@ -119,7 +120,7 @@ fn apply(
             params![
                 app.to_string(),
                 change.process_type.as_str(),
-                change.quantity,
+                quantity,
                 change.size,
                 change.concurrency,
                 Micros(now)
@@ -132,6 +133,16 @@ fn apply(
         event::insert(db, &NewEvent { app, kind: "scaling", subject, text }, now)?;
     }
     Ok(after)
+}
+
+/// Two who scale at once by one each have scaled by two: what is there is looked up in the transaction that changes it.
+fn scaled(db: &Transaction<'_>, app: AppId, process_type: &ProcessType, scaling: Scaling) -> Result<u32, StoreError> {
+    let current = db.query_row(
+        "SELECT quantity FROM formation WHERE app_id = ?1 AND process_type = ?2",
+        params![app.to_string(), process_type.as_str()],
+        |row| row.get(0),
+    )?;
+    scaling.applied_to(current).map_err(|error| StoreError::Refused(error.to_string()))
 }
 
 pub(crate) fn list(db: &Connection, app: AppId) -> Result<Vec<Formation>, StoreError> {

@@ -140,6 +140,26 @@ fn a_change_during_a_deploy_that_fails_does_not_serve_what_failed() {
 }
 
 #[test]
+fn whoever_scales_by_one_at_once_has_scaled_by_as_many() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    platform.serve("shop", &Source::app("python-web").process("worker: sleep 1004"));
+    let by = |quantity: &str| {
+        let body = json!({"updates": [{"type": "worker", "quantity": quantity}]});
+        (platform.token.as_str(), "PATCH", "/apps/shop/formation".to_owned(), body)
+    };
+    let quantity = || platform.get("/apps/shop/formation/worker")["quantity"].clone();
+    for round in 1..=5 {
+        let answers = platform.at_once(&[by("+2"), by("+1"), by("+1"), by("-2")]);
+        assert!(answers.iter().all(|(status, _answer)| *status == 200), "{answers:?}");
+        // Taking two away stops at nothing, where it comes first.
+        assert!(quantity().as_u64().unwrap() >= 2 * round, "{round}: {}", quantity());
+        platform.scale("shop", "worker", 2 * u32::try_from(round).unwrap());
+    }
+    platform.scale("shop", "worker", 0);
+}
+
+#[test]
 fn rollbacks_at_once_are_one_after_the_other() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("shop");

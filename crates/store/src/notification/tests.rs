@@ -1,5 +1,5 @@
 use domain::access::Scope;
-use domain::formation::CONCURRENCY_MAX;
+use domain::formation::{CONCURRENCY_MAX, Scaling};
 use domain::name::{AppName, ProcessType};
 
 use super::*;
@@ -34,7 +34,7 @@ fn notification(app: AppId, events: &[&str]) -> Notification {
 async fn scale(store: &Store, app: AppId, quantity: u32) {
     let change = FormationChange {
         process_type: ProcessType::web(),
-        quantity: Some(quantity),
+        quantity: Some(Scaling::To(quantity)),
         size: None,
         concurrency: Some(CONCURRENCY_MAX),
     };
@@ -69,7 +69,7 @@ async fn that_the_maximum_is_reached_is_told_once_a_day() {
     {
         let change = FormationChange {
             process_type: ProcessType::web(),
-            quantity: Some(quantity),
+            quantity: Some(Scaling::To(quantity)),
             size: None,
             concurrency: None,
         };
