@@ -63,7 +63,7 @@ pub(crate) async fn create(
         created_at: state.now(),
         updated_at: state.now(),
     };
-    state.store.put_webhook(webhook.clone()).await?;
+    state.store.add_webhook(webhook.clone()).await?;
     with_secret(StatusCode::CREATED, &app, &webhook)
 }
 
@@ -73,28 +73,24 @@ pub(crate) async fn update(
     Path((_app, wanted)): Path<(String, String)>,
     Body(body): Body<heroku::WebhookUpdate>,
 ) -> ApiResult<Response> {
-    let mut webhook = find(&state, &app, &wanted)?;
-    if let Some(new) = body.url {
-        webhook.url = url(new)?;
-    }
-    if let Some(new) = &body.include {
-        webhook.include = entities(new)?;
-    }
-    if let Some(new) = &body.level {
-        webhook.level = level(new)?;
-    }
-    if let Some(new) = body.authorization {
-        webhook.authorization = new.map(|text| secret_text("Authorization", text)).transpose()?;
-    }
-    let new_secret = body.secret.is_some();
-    match body.secret {
-        Some(Some(new)) => webhook.secret = secret_text("Secret", new)?,
-        Some(None) => webhook.secret = random_secret()?,
-        None => {}
-    }
-    webhook.updated_at = state.now();
-    state.store.put_webhook(webhook.clone()).await?;
-    if new_secret {
+    let found = find(&state, &app, &wanted)?;
+    let new_url = body.url.map(url).transpose()?;
+    let include = body.include.as_deref().map(entities).transpose()?;
+    let level = body.level.as_deref().map(level).transpose()?;
+    let authorization = |text: Option<String>| text.map(|text| secret_text("Authorization", text)).transpose();
+    let authorization = body.authorization.map(authorization).transpose()?;
+    let secret = |text: Option<String>| text.map_or_else(random_secret, |text| secret_text("Secret", text));
+    let secret = body.secret.map(secret).transpose()?;
+    let has_new_secret = secret.is_some();
+    let change = move |webhook: &mut Webhook| {
+        webhook.url = new_url.unwrap_or_else(|| webhook.url.clone());
+        webhook.include = include.unwrap_or_else(|| webhook.include.clone());
+        webhook.level = level.unwrap_or(webhook.level);
+        webhook.secret = secret.unwrap_or_else(|| webhook.secret.clone());
+        webhook.authorization = authorization.unwrap_or_else(|| webhook.authorization.clone());
+    };
+    let webhook = state.store.change_webhook(found.id, change, state.now()).await?;
+    if has_new_secret {
         return with_secret(StatusCode::OK, &app, &webhook);
     }
     Ok(Json(shown(&app, &webhook)).into_response())

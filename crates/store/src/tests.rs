@@ -439,7 +439,7 @@ async fn what_is_changed_is_written_down_in_the_same_transaction_or_not_at_all()
         created_at: now(),
         updated_at: now(),
     };
-    store.put_webhook(webhook.clone()).await.unwrap();
+    store.add_webhook(webhook.clone()).await.unwrap();
     assert_eq!(store.webhooks(app.id).unwrap(), [webhook]);
     store.create_app(AppName::parse("taken").unwrap(), account.id, now()).await.unwrap();
     let entry = AuditEntry {

@@ -6,7 +6,7 @@ use domain::id::{AppId, WebhookDeliveryId, WebhookEventId, WebhookId};
 use domain::secret::Secret;
 use domain::webhook::{DeliveryStatus, Entity, Level};
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use uuid::Uuid;
 
 use crate::row::{Micros, collect, first, lines, optional_time, parsed, time};
@@ -94,37 +94,33 @@ impl Store {
         })
     }
 
-    /// Adds a webhook, or puts it in the place of the one with its id.
-    pub async fn put_webhook(&self, new: Webhook) -> Result<(), StoreError> {
+    pub async fn add_webhook(&self, new: Webhook) -> Result<(), StoreError> {
         let key = self.key.clone();
         self.write(move |db| {
-            let others = of_app(db, &key, new.app)?;
-            if others.len() >= WEBHOOKS_MAX && others.iter().all(|other| other.id != new.id) {
+            if of_app(db, &key, new.app)?.len() >= WEBHOOKS_MAX {
                 return Err(StoreError::Refused(format!("An app can have {WEBHOOKS_MAX} webhooks at most")));
             }
-            let include: Vec<&str> = new.include.iter().map(|entity| entity.as_str()).collect();
-            let authorization =
-                new.authorization.as_ref().map(|text| key.seal(text.expose().as_bytes())).transpose()?;
-            db.execute(
-                "INSERT INTO webhook (id, app_id, url_sealed, include, level, secret_sealed, authorization_sealed,
-                                      created_at, updated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (id) DO UPDATE SET url_sealed = excluded.url_sealed, include = excluded.include,
-                     level = excluded.level, secret_sealed = excluded.secret_sealed,
-                     authorization_sealed = excluded.authorization_sealed, updated_at = excluded.updated_at",
-                params![
-                    new.id.to_string(),
-                    new.app.to_string(),
-                    key.seal(new.url.expose().as_bytes())?,
-                    include.join("\n"),
-                    new.level.as_str(),
-                    key.seal(new.secret.expose().as_bytes())?,
-                    authorization,
-                    Micros(new.created_at),
-                    Micros(new.updated_at)
-                ],
-            )?;
-            Ok(())
+            put(db, &key, &new)
+        })
+        .await
+    }
+
+    /// Changes what is there: of two who do so at once, nobody undoes what the other one did, nor brings back what is gone.
+    pub async fn change_webhook(
+        &self,
+        id: WebhookId,
+        change: impl FnOnce(&mut Webhook) + Send + 'static,
+        now: Timestamp,
+    ) -> Result<Webhook, StoreError> {
+        let key = self.key.clone();
+        self.write(move |db| {
+            let mut statement = db.prepare_cached("SELECT * FROM webhook WHERE id = ?1")?;
+            let found = first(statement.query([id.to_string()])?, |row| webhook(row, &key))?;
+            let mut changed = found.ok_or(StoreError::NotFound("webhook"))?;
+            change(&mut changed);
+            changed.updated_at = now;
+            put(db, &key, &changed)?;
+            Ok(changed)
         })
         .await
     }
@@ -265,6 +261,31 @@ impl Store {
         })
         .await
     }
+}
+
+fn put(db: &Transaction<'_>, key: &MasterKey, webhook: &Webhook) -> Result<(), StoreError> {
+    let include: Vec<&str> = webhook.include.iter().map(|entity| entity.as_str()).collect();
+    let authorization = webhook.authorization.as_ref().map(|text| key.seal(text.expose().as_bytes())).transpose()?;
+    db.execute(
+        "INSERT INTO webhook (id, app_id, url_sealed, include, level, secret_sealed, authorization_sealed,
+                              created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (id) DO UPDATE SET url_sealed = excluded.url_sealed, include = excluded.include,
+             level = excluded.level, secret_sealed = excluded.secret_sealed,
+             authorization_sealed = excluded.authorization_sealed, updated_at = excluded.updated_at",
+        params![
+            webhook.id.to_string(),
+            webhook.app.to_string(),
+            key.seal(webhook.url.expose().as_bytes())?,
+            include.join("\n"),
+            webhook.level.as_str(),
+            key.seal(webhook.secret.expose().as_bytes())?,
+            authorization,
+            Micros(webhook.created_at),
+            Micros(webhook.updated_at)
+        ],
+    )?;
+    Ok(())
 }
 
 fn of_app(db: &Connection, key: &MasterKey, app: AppId) -> Result<Vec<Webhook>, StoreError> {

@@ -160,6 +160,34 @@ fn whoever_scales_by_one_at_once_has_scaled_by_as_many() {
 }
 
 #[test]
+fn a_webhook_that_is_changed_while_it_goes_stays_away() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let token = platform.token.as_str();
+    let made = json!({"include": ["api:release"], "level": "notify", "url": "https://example.com/one"});
+    for _round in 0..10 {
+        let webhook = platform.ask("POST", "/apps/shop/webhooks", &made);
+        let path = format!("/apps/shop/webhooks/{}", webhook["id"].as_str().unwrap());
+        let answers = platform.at_once(&[
+            (token, "PATCH", path.clone(), json!({"url": "https://example.com/two"})),
+            (token, "DELETE", path, Value::Null),
+        ]);
+        assert!([200, 404].contains(&answers[0].0) && answers[1].0 == 200, "{answers:?}");
+        assert_eq!(platform.get("/apps/shop/webhooks"), json!([]));
+    }
+    let webhook = platform.ask("POST", "/apps/shop/webhooks", &made);
+    let path = format!("/apps/shop/webhooks/{}", webhook["id"].as_str().unwrap());
+    platform.at_once(&[
+        (token, "PATCH", path.clone(), json!({"level": "sync"})),
+        (token, "PATCH", path.clone(), json!({"include": ["api:build"]})),
+        (token, "PATCH", path.clone(), json!({"url": "https://example.com/two"})),
+    ]);
+    let changed = platform.get(&path);
+    let fields = json!([changed["level"], changed["include"], changed["url"]]);
+    assert_eq!(fields, json!(["sync", ["api:build"], "https://example.com/two"]), "{changed}");
+}
+
+#[test]
 fn rollbacks_at_once_are_one_after_the_other() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("shop");
