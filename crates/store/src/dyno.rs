@@ -228,7 +228,7 @@ pub(crate) fn insert(db: &Transaction<'_>, key: &MasterKey, new: &NewDyno, now: 
         id: DynoId::random(),
         app: new.app,
         kind: new.kind,
-        name: new.name.clone(),
+        name: if new.kind == DynoKind::OneOff { free_name(db, new)? } else { new.name.clone() },
         release: new.release,
         build: new.build,
         size: new.size.clone(),
@@ -320,6 +320,16 @@ fn crash(dyno: &Dyno, exit: Option<&DynoExit>) -> NewEvent {
     let subject = dyno.name.to_string();
     let text = format!("{subject} has ended by itself ({how}); another one is started");
     NewEvent { app: dyno.app, kind: "crash", subject, text }
+}
+
+/// The name that a one-off was given, or the next one that no other has: whoever stops `run.1234` means one of them.
+fn free_name(db: &Transaction<'_>, new: &NewDyno) -> Result<DynoName, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT number FROM dyno WHERE app_id = ?1 AND process_type = ?2 AND state <> 'exited'")?;
+    let named = statement.query(params![new.app.to_string(), new.name.process_type.as_str()])?;
+    let taken: BTreeSet<u32> = collect(named, |row| Ok(row.get(0)?))?.into_iter().collect();
+    let index = (new.name.index..).find(|index| !taken.contains(index)).unwrap_or(new.name.index);
+    Ok(DynoName { index, ..new.name.clone() })
 }
 
 /// The next slot in turn that is free: an address is not used again while connections to its last owner may linger.

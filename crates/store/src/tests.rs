@@ -233,6 +233,13 @@ async fn dynos_keep_their_slots_apart_and_end_once() {
 async fn a_newer_schema_is_refused_by_name() {
     let fixture = fixture().await;
     let path = fixture.dir.path().join("berth.db");
+
+    let one_off = || NewDyno { kind: DynoKind::OneOff, ..new("run.1234") };
+    let mut names = Vec::new();
+    for _time in 0..3 {
+        names.push(fixture.store.create_dyno(one_off(), now()).await.unwrap().name.to_string());
+    }
+    assert_eq!(names, ["run.1234", "run.1235", "run.1236"], "nobody stops another one by its name");
     drop(fixture.store);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = open(&fixture.dir).unwrap_err();
