@@ -14,7 +14,7 @@ use domain::id::{AccountId, AppId, TokenId};
 use domain::secret::Secret;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
-use store::account::Account;
+use store::account::{Account, Authenticated, TokenPrint};
 use store::acting::Acting;
 use store::app::App;
 use store::audit::AuditEntry;
@@ -32,10 +32,19 @@ pub(crate) struct Actor {
     pub(crate) account: Account,
     /// The token that spoke; none over the local socket and from a push's hook.
     pub(crate) token: Option<TokenId>,
+    /// That token as it is now.
+    pub(crate) print: Option<TokenPrint>,
     /// What the token is good for.
     pub(crate) scopes: Vec<Scope>,
     /// The one app that the token is for.
     pub(crate) only_app: Option<AppId>,
+}
+
+impl From<Authenticated> for Actor {
+    fn from(found: Authenticated) -> Self {
+        let Authenticated { account, token, print, scopes, app } = found;
+        Self { account, token: Some(token), print: Some(print), scopes, only_app: app }
+    }
 }
 
 impl Actor {
@@ -222,16 +231,16 @@ fn enter(
 pub(crate) fn authenticate(state: &ApiState, headers: &HeaderMap, peer: Option<&Peer>) -> ApiResult<Actor> {
     if matches!(peer, Some(Peer::LocalAdministrator)) && !headers.contains_key(header::AUTHORIZATION) {
         let account = state.store.first_account()?.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None, scopes: vec![Scope::Global], only_app: None });
+        return Ok(Actor { account, token: None, print: None, scopes: vec![Scope::Global], only_app: None });
     }
     let token = token_of(headers).ok_or_else(ApiError::unauthorized)?;
     if let Some((account, app)) = push_of(state, &token) {
         let account = state.store.account(account)?.filter(|account| account.removed_at.is_none());
         let account = account.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None, scopes: vec![Scope::Deploy], only_app: Some(app) });
+        return Ok(Actor { account, token: None, print: None, scopes: vec![Scope::Deploy], only_app: Some(app) });
     }
     let found = state.store.authenticate(&token, state.now())?.ok_or_else(ApiError::unauthorized)?;
-    Ok(Actor { account: found.account, token: Some(found.token), scopes: found.scopes, only_app: found.app })
+    Ok(Actor::from(found))
 }
 
 /// A token for the hook of one push, which deploys one app and does nothing else, whatever token was pushed with:

@@ -23,6 +23,7 @@ use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::formation::unknown_size;
+use crate::ground::Holder;
 use crate::origin::Origin;
 use crate::present;
 use crate::rendezvous;
@@ -65,7 +66,7 @@ pub(crate) async fn create(
     let release = runnable_release(&state, &app)?;
     let dyno = start_one_off(&state, &actor, &app, &release, &body).await?;
     let mut shown = present::dyno(&app, &dyno, &[release]);
-    shown.attach_url = dyno.attach.map(|_attach| rendezvous::url(&state, &origin, dyno.id));
+    shown.attach_url = dyno.attach.map(|_attach| rendezvous::url(&state, &origin, dyno.id, Holder::of(&actor)));
     Ok((StatusCode::CREATED, Json(shown)))
 }
 

@@ -24,14 +24,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use domain::access::Permission;
 use domain::attach::TerminalSize;
 use domain::dyno::DynoState;
-use domain::id::{AccountId, DynoId, TokenId};
+use domain::id::DynoId;
 use domain::ssh_key::SshKey;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde_json::{Value, json};
-use store::account::{Account, Token};
 use store::app::App;
 use store::dyno::Dyno;
 use wire::platform_api::exec::{ExecKey, ExecRequest, ExecReservation, ExecSession};
@@ -40,6 +40,7 @@ use wire::shim::{Environment, Terminal, Visit};
 use crate::auth::{Actor, token_of};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
+use crate::ground::{Ground, Holder};
 use crate::origin::Origin;
 use crate::state::ApiState;
 
@@ -96,7 +97,7 @@ pub(crate) fn introduced(state: &ApiState, parts: &mut Parts, route: &str) -> Op
     let token = ROUTES.contains(&route).then(|| token_of(&parts.headers)).flatten()?;
     let Bearer { actor, tunnel_host } = state.exec.credentials.bearer(&token, state.now())?;
     // What it rests on may have ended since.
-    let account = still_stands(state, actor.id(), actor.token).ok()?;
+    let account = Holder::of(&actor).check(state).ok()?;
     let actor = Actor { account, ..actor };
     parts.extensions.insert(TunnelHost(tunnel_host));
     Some(actor)
@@ -156,7 +157,8 @@ pub(crate) async fn open(
 fn begin(state: &ApiState, actor: &Actor, app: &App, name: &str, key: Option<String>) -> ApiResult<(String, Dyno)> {
     let dyno = find(state, app, name)?;
     state.log_api(app.id, &format!("Opening {} to a session of user {}", dyno.name, actor.account.email));
-    let session = Session { account: actor.id(), token: actor.token, app: app.id, dyno: dyno.id, key };
+    let ground = Ground::of(actor, app.id, Permission::Operate);
+    let session = Session { ground, dyno: dyno.id, key };
     Ok((state.exec.credentials.open(session, state.now()), dyno))
 }
 
@@ -206,31 +208,10 @@ fn is_open(dyno: &Dyno) -> bool {
     kind && matches!(dyno.state, DynoState::Starting | DynoState::Up)
 }
 
-/// The account, if it and the token that spoke for it are still good.
-fn still_stands(state: &ApiState, account: AccountId, token: Option<TokenId>) -> ApiResult<Account> {
-    let account = state.store.account(account)?.filter(|account| account.removed_at.is_none());
-    let account = account.ok_or_else(ApiError::unauthorized)?;
-    if let Some(token) = token {
-        let now = state.now();
-        let is_good = |known: &Token| known.id == token && known.expires_at.is_none_or(|at| now < at);
-        if !state.store.tokens(account.id)?.iter().any(is_good) {
-            return Err(ApiError::unauthorized());
-        }
-    }
-    Ok(account)
-}
-
 /// Refuses to let anybody in who may no longer: a session can be much younger than what it rests on.
 fn still_open(state: &ApiState, session: &Session) -> ApiResult<Dyno> {
-    use domain::access::Permission;
-    let gone = || ApiError::not_found("dyno");
-    let account = still_stands(state, session.account, session.token)?;
-    let app = state.store.find_app(&session.app.to_string())?.ok_or_else(gone)?;
-    let may = account.administrator || state.store.permissions(account.id, &app)?.contains(Permission::Operate);
-    if !may {
-        return Err(ApiError::unauthorized());
-    }
-    state.store.dyno(session.dyno)?.filter(is_open).ok_or_else(gone)
+    session.ground.check(state)?;
+    state.store.dyno(session.dyno)?.filter(is_open).ok_or_else(|| ApiError::not_found("dyno"))
 }
 
 #[cfg(test)]

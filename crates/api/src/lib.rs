@@ -47,6 +47,7 @@ mod dynos;
 mod extract;
 mod features;
 mod formation;
+mod ground;
 mod health;
 mod keys;
 mod log_drains;

@@ -9,6 +9,8 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
+use domain::access::Permission;
+use domain::id::AppId;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
@@ -19,8 +21,10 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 use wire::platform_api as heroku;
 
+use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body as JsonBody, TheApp};
+use crate::ground::{Ground, Holder, LOST};
 use crate::origin::Origin;
 use crate::present;
 use crate::state::ApiState;
@@ -40,6 +44,9 @@ const LINES_DEFAULT: u32 = 100;
 pub(crate) struct Session {
     expires: i64,
     sig: String,
+    /// Whose session it is: a [`Holder`].
+    #[serde(rename = "for")]
+    holder: String,
     #[serde(default)]
     lines: u32,
     #[serde(default)]
@@ -52,6 +59,7 @@ pub(crate) struct Session {
 
 pub(crate) async fn create(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     origin: Origin,
     TheApp(app): TheApp,
     JsonBody(body): JsonBody<heroku::LogSessionCreate>,
@@ -60,9 +68,10 @@ pub(crate) async fn create(
     let tail = body.tail.unwrap_or(false);
     let source = plain(body.source.as_deref());
     let dyno = plain(body.dyno.or(body.dyno_name).or(body.process_type).as_deref());
-    let what = signed_text(app.id.uuid(), lines, tail, source.as_deref(), dyno.as_deref());
+    let holder = Holder::of(&actor);
+    let what = signed_text(app.id.uuid(), &holder.to_string(), lines, tail, source.as_deref(), dyno.as_deref());
     let mut url = format!(
-        "{}/berth/logs/{}?{}&lines={lines}&tail={tail}",
+        "{}/berth/logs/{}?{}&for={holder}&lines={lines}&tail={tail}",
         origin.base,
         app.id,
         state.signer.query(&what, SESSION_VALID, state.now())
@@ -83,8 +92,14 @@ pub(crate) async fn stream(
     Query(session): Query<Session>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let what = signed_text(app, session.lines, session.tail, session.source.as_deref(), session.dyno.as_deref());
+    let Session { holder, lines, tail, source, dyno, .. } = &session;
+    let what = signed_text(app, holder, *lines, *tail, source.as_deref(), dyno.as_deref());
     state.signer.check(&what, session.expires, &session.sig, state.now())?;
+    // Compat: the client tries for ever to come back to what is refused in another way.
+    let over = || ApiError::forbidden(LOST);
+    let holder = Holder::parse(holder).ok_or_else(over)?;
+    let ground = Ground { holder, app: AppId::from_uuid(app), permission: Permission::View };
+    ground.check(&state).map_err(|error| if error.status.is_server_error() { error } else { over() })?;
     let filter = Filter { source: session.source, process: session.dyno };
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     // The tail starts where the history was read, so that no line falls between the two.
@@ -111,7 +126,8 @@ pub(crate) async fn stream(
             };
             Some((next, follower))
         });
-        Body::from_stream(first.chain(tail))
+        let state = Arc::clone(&state);
+        Body::from_stream(first.chain(tail).take_until(Box::pin(async move { ground.lost(&state).await })))
     } else {
         Body::from_stream(first)
     };
@@ -147,8 +163,8 @@ fn plain(value: Option<&str>) -> Option<String> {
     value.map(|value| if value.chars().all(allowed) { value.to_owned() } else { "-".to_owned() })
 }
 
-fn signed_text(app: Uuid, lines: u32, tail: bool, source: Option<&str>, dyno: Option<&str>) -> String {
-    format!("logs/{app}/{lines}/{tail}/{}/{}", source.unwrap_or(""), dyno.unwrap_or(""))
+fn signed_text(app: Uuid, holder: &str, lines: u32, tail: bool, source: Option<&str>, dyno: Option<&str>) -> String {
+    format!("logs/{app}/{holder}/{lines}/{tail}/{}/{}", source.unwrap_or(""), dyno.unwrap_or(""))
 }
 
 #[cfg(test)]

@@ -151,8 +151,7 @@ impl LoginPage<'_> {
         if !found.account.email.eq_ignore_ascii_case(form.email.trim()) || !is_login {
             return Err(wrong());
         }
-        let actor =
-            Actor { account: found.account, token: Some(found.token), scopes: found.scopes, only_app: found.app };
+        let actor = Actor::from(found);
         let code = Some(form.code.trim()).filter(|code| !code.is_empty());
         two_factor::check_code(state, &actor, code).await.map_err(|error| match (error.id, code) {
             ("two_factor", None) => {

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, header};
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::ground::Holder;
 use crate::peer::Peer;
 use crate::state::ApiState;
 
@@ -25,6 +26,8 @@ pub(crate) struct Origin {
     pub(crate) base: String,
     /// `localhost:5000`.
     pub(crate) authority: String,
+    /// Who asked, if anybody did: what URLs lead to is for them.
+    pub(crate) holder: Option<Holder>,
 }
 
 impl FromRequestParts<Arc<ApiState>> for Origin {
@@ -44,7 +47,8 @@ impl FromRequestParts<Arc<ApiState>> for Origin {
             )));
         }
         let scheme = if tls && !forwarded { "https" } else { "http" };
-        Ok(Self { base: format!("{scheme}://{host}"), authority: host.to_owned() })
+        let holder = parts.extensions.get().map(Holder::of);
+        Ok(Self { base: format!("{scheme}://{host}"), authority: host.to_owned(), holder })
     }
 }
 
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn a_port_is_named_where_the_scheme_does_not_tell_it() {
         let named = |base: &str, authority: &str| {
-            Origin { base: base.to_owned(), authority: authority.to_owned() }.authority_with_port()
+            Origin { base: base.to_owned(), authority: authority.to_owned(), holder: None }.authority_with_port()
         };
         assert_eq!(named("http://localhost:5000", "localhost:5000"), "localhost:5000");
         assert_eq!(named("https://api.paas.example", "api.paas.example"), "api.paas.example:443");

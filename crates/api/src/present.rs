@@ -20,6 +20,7 @@ use wire::platform_api as heroku;
 use crate::error::{ApiError, ApiResult};
 use crate::origin::Origin;
 use crate::state::ApiState;
+use crate::streams;
 
 /// The one region has a fixed id: its name never changes meaning.
 const REGION_ID: Uuid = Uuid::from_u128(0x6265_7274_6800_4000_8000_7265_6769_6f6e);
@@ -173,8 +174,13 @@ pub(crate) fn dyno(app: &App, dyno: &Dyno, releases: &[Release]) -> heroku::Dyno
 }
 
 pub(crate) fn output_url(state: &ApiState, origin: &Origin, stream: Uuid) -> String {
-    let query = state.signer.query(&format!("stream/{stream}"), OUTPUT_URL_VALID, state.now());
-    format!("{}/berth/streams/{stream}?{query}", origin.base)
+    // The same for an hour, or no answer that holds one would ever be the same.
+    let hour = state.now().round(TimestampRound::new().smallest(Unit::Hour).mode(jiff::RoundMode::Trunc));
+    let holder = origin.holder.map(|holder| holder.to_string());
+    let what = streams::signed_text(stream, holder.as_deref());
+    let query = state.signer.query(&what, OUTPUT_URL_VALID, hour.unwrap_or(state.now()));
+    let holder = holder.map(|holder| format!("&for={holder}")).unwrap_or_default();
+    format!("{}/berth/streams/{stream}?{query}{holder}", origin.base)
 }
 
 pub(crate) fn build(state: &ApiState, origin: &Origin, build: &Build) -> ApiResult<heroku::Build> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  client                                     server                               shim
-//!    attach.<dyno>.<expiry>.<signature>\r\n ──►  waits until the dyno runs ──────────► attach.sock
+//!    attach.<dyno>.<holder>.<expiry>.<signature>\r\n ──►  waits until the dyno runs ──► attach.sock
 //!    ◄── rendezvous\r\n, in a record of its own: the client throws its first read away
 //!    ◄───────────────────────── bytes both ways ─────────────────────────────────────►
 //! ```
@@ -13,6 +13,7 @@
 use std::io;
 use std::time::Duration;
 
+use domain::access::Permission;
 use domain::attach::Attach;
 use domain::id::DynoId;
 use store::dyno::Dyno;
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::error::ApiResult;
+use crate::ground::{Ground, Holder, LOST};
 use crate::marker_guard::{MARKER, MarkerGuard};
 use crate::one_off;
 use crate::origin::Origin;
@@ -62,9 +64,13 @@ const END_OF_INPUT_PAUSE: Duration = Duration::from_millis(150);
 const FAREWELL: Duration = Duration::from_millis(250);
 
 /// The URL of a dyno's standard streams: a secret for one minute.
-pub(crate) fn url(state: &ApiState, origin: &Origin, dyno: DynoId) -> String {
-    let token = state.signer.token(&format!("attach/{dyno}"), URL_VALID, state.now());
-    format!("rendezvous://{}/{PREFIX}{dyno}.{token}", origin.authority_with_port())
+pub(crate) fn url(state: &ApiState, origin: &Origin, dyno: DynoId, holder: Holder) -> String {
+    let token = state.signer.token(&subject(dyno, holder), URL_VALID, state.now());
+    format!("rendezvous://{}/{PREFIX}{dyno}.{holder}.{token}", origin.authority_with_port())
+}
+
+fn subject(dyno: DynoId, holder: Holder) -> String {
+    format!("attach/{dyno}/{holder}")
 }
 
 /// Serves one connection whose first byte is [`FIRST_BYTE`].
@@ -75,12 +81,12 @@ pub(crate) async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state
         Err(_elapsed) => return,
     };
     let attached = match dyno_of(state, &secret) {
-        Ok(Some(dyno)) => one_off::attach(state, &dyno).await.map(|process| (dyno, process)),
+        Ok(Some((dyno, ground))) => one_off::attach(state, &dyno).await.map(|process| (dyno, ground, process)),
         Ok(None) => Err("This address to attach to is not valid or no longer so; run the command again.".to_owned()),
         Err(error) => Err(error.message),
     };
     let served = match attached {
-        Ok((dyno, process)) => exchange(stream, process, state, &dyno).await,
+        Ok((dyno, ground, process)) => exchange(stream, process, state, &dyno, &ground).await,
         Err(message) => refuse(stream, &message).await,
     };
     if let Err(error) = served {
@@ -104,16 +110,20 @@ async fn secret_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String
     String::from_utf8(line).map(|text| text.trim_end().to_owned()).map_err(io::Error::other)
 }
 
-/// The dyno that a secret is for.
-fn dyno_of(state: &ApiState, secret: &str) -> ApiResult<Option<Dyno>> {
-    let Some((dyno, token)) = secret.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')) else {
+/// The dyno that a secret is for, and what whoever shows it may do there.
+fn dyno_of(state: &ApiState, secret: &str) -> ApiResult<Option<(Dyno, Ground)>> {
+    let Some((dyno, rest)) = secret.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')) else {
         return Ok(None);
     };
-    let Some(dyno) = DynoId::parse(dyno) else { return Ok(None) };
-    if !state.signer.check_token(&format!("attach/{dyno}"), token, state.now()) {
+    let Some((holder, token)) = rest.split_once('.') else { return Ok(None) };
+    let (Some(dyno), Some(holder)) = (DynoId::parse(dyno), Holder::parse(holder)) else { return Ok(None) };
+    if !state.signer.check_token(&subject(dyno, holder), token, state.now()) {
         return Ok(None);
     }
-    Ok(state.store.dyno(dyno)?)
+    let Some(dyno) = state.store.dyno(dyno)? else { return Ok(None) };
+    let ground = Ground { holder, app: dyno.app, permission: Permission::Operate };
+    ground.check(state)?;
+    Ok(Some((dyno, ground)))
 }
 
 async fn refuse(mut stream: impl AsyncWrite + Unpin, message: &str) -> io::Result<()> {
@@ -134,8 +144,11 @@ async fn exchange(
     process: UnixStream,
     state: &ApiState,
     dyno: &Dyno,
+    ground: &Ground,
 ) -> io::Result<()> {
     greet(&mut stream).await?;
+    let lost = ground.lost(state);
+    tokio::pin!(lost);
     let (mut from_client, mut to_client) = tokio::io::split(stream);
     let (mut from_process, mut to_process) = process.into_split();
     let mut guard = MarkerGuard::default();
@@ -176,6 +189,17 @@ async fn exchange(
                     debug!(%error, "a process has closed its input");
                 }
             }
+            () = &mut lost => {
+                let mut last = format!("\r\n !    {LOST}\r\n").into_bytes();
+                if asks_for_marker(dyno) {
+                    last.extend(marker(UNKNOWN_STATUS));
+                }
+                let told = async {
+                    to_client.write_all(&last).await?;
+                    to_client.shutdown().await
+                };
+                return timeout(FAREWELL, told).await?;
+            }
             () = tokio::time::sleep(pause) => {
                 if !input.held {
                     return Ok(());
@@ -200,10 +224,17 @@ async fn end_of_input(from_client: &mut (impl AsyncRead + Unpin), bytes: &mut [u
 ///
 /// Compat: without one the client fails in a way that tells nothing. It knows nothing of the status that we know.
 async fn missing_marker(state: &ApiState, dyno: &Dyno) -> Option<Vec<u8>> {
-    dyno.command.contains(std::str::from_utf8(MARKER).ok()?).then_some(())?;
+    asks_for_marker(dyno).then_some(())?;
     let ended = one_off::ended(state, dyno.id).await;
-    let status = ended.and_then(|dyno| dyno.exit_status).unwrap_or(UNKNOWN_STATUS);
-    Some([MARKER, status.to_string().as_bytes(), b"\r\n"].concat())
+    Some(marker(ended.and_then(|dyno| dyno.exit_status).unwrap_or(UNKNOWN_STATUS)))
+}
+
+fn asks_for_marker(dyno: &Dyno) -> bool {
+    std::str::from_utf8(MARKER).is_ok_and(|marker| dyno.command.contains(marker))
+}
+
+fn marker(status: i32) -> Vec<u8> {
+    [MARKER, status.to_string().as_bytes(), b"\r\n"].concat()
 }
 
 /// Finds the end of the input of a process without a terminal, which the client can say only within the bytes.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use domain::access::Permission;
 use domain::attach::TerminalSize;
 use domain::id::DynoId;
 use domain::replay::{OutOfStep, Replay, fresh};
@@ -31,8 +32,10 @@ use tracing::debug;
 use wire::run_session::{DATA_BYTES_MAX, FromClient, FromServer, INPUT_BYTES_MAX, MESSAGE_BYTES_MAX, OUTPUT_BYTES_MAX};
 use wire::shim::{Request, Terminal};
 
+use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
+use crate::ground::{Ground, LOST};
 use crate::one_off;
 use crate::state::ApiState;
 
@@ -41,6 +44,8 @@ const RESUME_MAX: Duration = Duration::from_secs(5 * 60);
 /// A link on which nothing comes for this long is cut; the server asks for a sign of life more often.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 const PING_PERIOD: Duration = Duration::from_secs(10);
+/// How long a client that may no longer be here has to take what it is told.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Messages on their way between a link and its session, in each direction.
 const MESSAGES_MAX: usize = 8;
 /// Links that wait while the session is busy: a client makes one after the other.
@@ -65,6 +70,7 @@ pub(crate) struct Resume {
 
 pub(crate) async fn connect(
     State(state): State<Arc<ApiState>>,
+    actor: Actor,
     TheApp(app): TheApp,
     Path((_app, dyno)): Path<(String, String)>,
     Query(resume): Query<Resume>,
@@ -76,9 +82,10 @@ pub(crate) async fn connect(
     if dyno.attach.is_none() {
         return Err(ApiError::invalid(format!("{} was not started to be attached to.", dyno.name)));
     }
+    let ground = Ground::of(&actor, app.id, Permission::Operate);
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let (link, served) = Link::serve(socket, resume.received);
+        let (link, served) = Link::serve(socket, resume.received, ground.lost(&state));
         state.run_sessions.join(&state, dyno, link).await;
         served.await;
     }))
@@ -121,6 +128,8 @@ enum Event {
     Message(FromClient),
     /// The client has left.
     Closed,
+    /// The client may no longer be here.
+    Lost,
 }
 
 /// The session's end of a WebSocket.
@@ -133,15 +142,21 @@ struct Link {
 }
 
 impl Link {
-    /// Gives the session's end, and what serves the other one until either is gone.
-    fn serve(socket: WebSocket, received: u64) -> (Self, impl Future<Output = ()>) {
+    /// Gives the session's end, and what serves the other one until either is gone. `lost` is over when the client may
+    /// no longer be here.
+    fn serve(socket: WebSocket, received: u64, lost: impl Future<Output = ()>) -> (Self, impl Future<Output = ()>) {
         let (events, incoming) = mpsc::channel(MESSAGES_MAX);
         let (outgoing, messages) = mpsc::channel(MESSAGES_MAX);
-        (Self { received, incoming, outgoing }, serve_socket(socket, events, messages))
+        (Self { received, incoming, outgoing }, serve_socket(socket, events, messages, lost))
     }
 }
 
-async fn serve_socket(socket: WebSocket, events: mpsc::Sender<Event>, mut messages: mpsc::Receiver<FromServer>) {
+async fn serve_socket(
+    socket: WebSocket,
+    events: mpsc::Sender<Event>,
+    mut messages: mpsc::Receiver<FromServer>,
+    lost: impl Future<Output = ()>,
+) {
     let (mut to_client, mut from_client) = socket.split();
     let writing = async {
         let mut pings = tokio::time::interval(PING_PERIOD);
@@ -175,9 +190,16 @@ async fn serve_socket(socket: WebSocket, events: mpsc::Sender<Event>, mut messag
             }
         }
     };
+    let watching = async {
+        lost.await;
+        // The session says so, and ends.
+        drop(events.send(Event::Lost).await);
+        pending::<()>().await;
+    };
     tokio::select! {
         () = writing => {}
         () = reading => {}
+        () = watching => {}
     }
 }
 
@@ -317,6 +339,13 @@ impl Session {
                 Ok(())
             }
             Some(Event::Closed) => return Next::End,
+            Some(Event::Lost) => {
+                if let Some(outgoing) = &self.outgoing {
+                    let last = FromServer::Failed { message: LOST.to_owned() };
+                    drop(timeout(FAREWELL, outgoing.send(last)).await);
+                }
+                return Next::End;
+            }
             Some(Event::Message(message)) => self.obey(message).await,
         };
         match heard {

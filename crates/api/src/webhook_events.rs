@@ -150,7 +150,7 @@ fn shown(state: &ApiState, app: &App, snapshot: &Snapshot) -> Result<Value, ApiE
 fn origin(state: &ApiState) -> Result<Origin, ApiError> {
     let base = state.store.setting("api_url")?.unwrap_or_else(|| "http://localhost".to_owned());
     let authority = base.split_once("://").map_or(base.as_str(), |(_scheme, authority)| authority).to_owned();
-    Ok(Origin { base, authority })
+    Ok(Origin { base, authority, holder: None })
 }
 
 /// The values of `before` that are others in `after`. Times and signed URLs differ always and say nothing.

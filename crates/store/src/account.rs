@@ -1,5 +1,7 @@
 //! Accounts and their tokens, invitations among them. A token is stored as its hash: it is shown once, when it is made.
 
+use std::fmt;
+
 use domain::access::{INVITATION_PREFIX, Scope};
 use domain::id::{AccountId, AppId, OauthClientId, TokenId};
 use domain::secret::Secret;
@@ -66,11 +68,41 @@ impl NewToken {
     }
 }
 
+/// A token as it is now: the beginning of the hash of its text. With another text it is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenPrint(u128);
+
+impl TokenPrint {
+    fn of(hash: &[u8]) -> Self {
+        Self(hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte)))
+    }
+
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for TokenPrint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// An account that a token still speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub account: Account,
+    /// When the token ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// Whom a token stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authenticated {
     pub account: Account,
     pub token: TokenId,
+    pub print: TokenPrint,
     pub scopes: Vec<Scope>,
     /// The one app that it is for.
     pub app: Option<AppId>,
@@ -187,8 +219,30 @@ impl Store {
             first(statement.query(params![hash, Micros(now)])?, |row| {
                 let token = parsed(row, "token_id", TokenId::parse)?;
                 let (scopes, app) = scopes(row)?;
-                Ok(Authenticated { account: account(row)?, token, scopes, app })
+                Ok(Authenticated { account: account(row)?, token, print: TokenPrint::of(&hash), scopes, app })
             })
+        })
+    }
+
+    /// The account, unless it has ended, or the token that spoke for it has: revoked, expired, or given another text.
+    /// Without a token it was root on the machine that spoke.
+    pub fn holder(
+        &self,
+        id: AccountId,
+        print: Option<&TokenPrint>,
+        now: Timestamp,
+    ) -> Result<Option<Holder>, StoreError> {
+        let Some(account) = self.account(id)?.filter(|account| account.removed_at.is_none()) else { return Ok(None) };
+        let Some(print) = print else { return Ok(Some(Holder { account, expires_at: None })) };
+        self.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT expires_at FROM token
+                 WHERE account_id = ?1 AND substr(hash, 1, 16) = ?2 AND revoked_at IS NULL
+                   AND (expires_at IS NULL OR expires_at > ?3)",
+            )?;
+            let named = params![id.to_string(), print.0.to_be_bytes(), Micros(now)];
+            let expires_at = first(statement.query(named)?, |row| Ok(optional_time(row, "expires_at")?))?;
+            Ok(expires_at.map(|expires_at| Holder { account, expires_at }))
         })
     }
 

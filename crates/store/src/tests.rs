@@ -13,7 +13,7 @@ use domain::webhook::{Entity, Level};
 use jiff::Timestamp;
 
 use super::*;
-use crate::account::{Account, NewToken};
+use crate::account::{Account, NewToken, TokenPrint};
 use crate::app::{App, AppChange};
 use crate::audit::AuditEntry;
 use crate::build::{BuildStatus, NewBuild, SourceLocation};
@@ -129,13 +129,19 @@ async fn revoked_and_expired_tokens_are_refused() {
     let account = fixture.account.id;
     let soon = Timestamp::from_second(now().as_second() + 60).unwrap();
     let (token, text) = fixture.store.create_token(token(account, Some(soon)), now()).await.unwrap();
-    assert!(fixture.store.authenticate(&text, now()).unwrap().is_some());
+    let first = fixture.store.authenticate(&text, now()).unwrap().unwrap();
     assert!(fixture.store.authenticate(&text, soon).unwrap().is_none());
     let other = fixture.store.regenerate_token(account, token.id).await.unwrap();
     assert!(fixture.store.authenticate(&text, now()).unwrap().is_none(), "a rotated token has one text");
-    assert_eq!(fixture.store.authenticate(&other, now()).unwrap().unwrap().token, token.id);
+    let found = fixture.store.authenticate(&other, now()).unwrap().unwrap();
+    assert_eq!(found.token, token.id);
+    let holder = |print: &TokenPrint, at| fixture.store.holder(account, Some(print), at).unwrap();
+    assert_eq!(holder(&found.print, now()).unwrap().expires_at, Some(soon));
+    assert_eq!(TokenPrint::parse(&found.print.to_string()), Some(found.print));
+    assert!(holder(&found.print, soon).is_none() && holder(&first.print, now()).is_none());
     assert!(fixture.store.revoke_token(account, token.id, now()).await.unwrap());
     assert!(fixture.store.authenticate(&other, now()).unwrap().is_none());
+    assert!(holder(&found.print, now()).is_none());
     fixture.store.regenerate_token(account, token.id).await.unwrap_err();
     assert!(fixture.store.authenticate(&Secret::new(String::new()), now()).unwrap().is_none());
 }
@@ -227,12 +233,6 @@ async fn dynos_keep_their_slots_apart_and_end_once() {
     assert_eq!(asked(DynoSelection::One("web.2".to_owned())).await.unwrap(), 1);
     assert_eq!(asked(DynoSelection::One("web.9".to_owned())).await.unwrap(), 0);
     assert_eq!(asked(DynoSelection::Formation).await.unwrap(), 2);
-}
-
-#[tokio::test]
-async fn a_newer_schema_is_refused_by_name() {
-    let fixture = fixture().await;
-    let path = fixture.dir.path().join("berth.db");
 
     let one_off = || NewDyno { kind: DynoKind::OneOff, ..new("run.1234") };
     let mut names = Vec::new();
@@ -240,6 +240,12 @@ async fn a_newer_schema_is_refused_by_name() {
         names.push(fixture.store.create_dyno(one_off(), now()).await.unwrap().name.to_string());
     }
     assert_eq!(names, ["run.1234", "run.1235", "run.1236"], "nobody stops another one by its name");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_by_name() {
+    let fixture = fixture().await;
+    let path = fixture.dir.path().join("berth.db");
     drop(fixture.store);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = open(&fixture.dir).unwrap_err();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::id::{AccountId, AppId, DynoId, TokenId};
+use domain::id::DynoId;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use ring::digest;
@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::Actor;
+use crate::ground::Ground;
 
 /// How long after its request a session may begin.
 const OPENED_VALID: Duration = Duration::from_secs(60);
@@ -32,9 +33,7 @@ const ENTRIES_MAX: usize = 1_000;
 /// What the bearer of a key may enter, with which key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Session {
-    pub(crate) account: AccountId,
-    pub(crate) token: Option<TokenId>,
-    pub(crate) app: AppId,
+    pub(crate) ground: Ground,
     pub(crate) dyno: DynoId,
     /// Of a client that speaks SSH: public, in base64. Others come with their token.
     pub(crate) key: Option<String>,
@@ -130,20 +129,20 @@ fn insert<K: Ord + Clone, T>(entries: &mut BTreeMap<K, Entry<T>>, key: K, entry:
 
 #[cfg(test)]
 mod tests {
+    use domain::access::Permission;
+    use domain::id::{AccountId, AppId};
+
     use super::*;
+    use crate::ground::Holder;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn session(key: &str) -> Session {
-        Session {
-            account: AccountId::random(),
-            token: None,
-            app: AppId::random(),
-            dyno: DynoId::random(),
-            key: Some(key.to_owned()),
-        }
+        let holder = Holder::parse(&format!("{}~root", AccountId::random())).unwrap();
+        let ground = Ground { holder, app: AppId::random(), permission: Permission::Operate };
+        Session { ground, dyno: DynoId::random(), key: Some(key.to_owned()) }
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::channel;
 use super::credentials::{Credentials, Session, VISITS_MAX};
 use super::input_queue::{Input, InputQueue, input_queue};
 use super::{command, place_of, still_open, terminal};
+use crate::ground::{Ground, LOST};
 use crate::listen::stopped;
 use crate::peer::Peer;
 use crate::state::ApiState;
@@ -85,7 +86,7 @@ pub(crate) async fn serve(
     state: &Arc<ApiState>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (entered, mut has_entered) = watch::channel(false);
+    let (entered, mut has_entered) = watch::channel(None);
     let client = Client {
         state: Arc::clone(state),
         session: None,
@@ -102,10 +103,16 @@ pub(crate) async fn serve(
     };
     let handle = running.handle();
     tokio::pin!(running);
-    let late = async {
+    let refused = async {
         // The sender lives as long as the connection.
-        if timeout(LOGIN_TIMEOUT, has_entered.wait_for(|entered| *entered)).await.is_ok() {
-            std::future::pending::<()>().await;
+        let entered = timeout(LOGIN_TIMEOUT, has_entered.wait_for(Option::is_some));
+        let ground: Option<Ground> = entered.await.ok().and_then(|entered| *entered.ok()?);
+        match ground {
+            None => "You did not log in in time.",
+            Some(ground) => {
+                ground.lost(state).await;
+                LOST
+            }
         }
     };
     let reason = tokio::select! {
@@ -115,7 +122,7 @@ pub(crate) async fn serve(
             }
             return;
         }
-        () = late => "You did not log in in time.",
+        reason = refused => reason,
         () = stopped(&mut stop) => "The server restarts; try again in a moment.",
     };
     // It may be gone by now.
@@ -128,7 +135,7 @@ struct Client {
     state: Arc<ApiState>,
     /// Once it has been let in.
     session: Option<Session>,
-    entered: watch::Sender<bool>,
+    entered: watch::Sender<Option<Ground>>,
     /// What was asked for before the command.
     terminals: HashMap<ChannelId, (String, Terminal)>,
     /// Channels in which nothing runs yet.
@@ -205,8 +212,8 @@ impl Handler for Client {
     async fn auth_publickey(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Self::Error> {
         let Some(session) = self.known(user, key) else { return Ok(Auth::reject()) };
         self.state.exec.credentials.used(user, self.state.now());
+        self.entered.send_replace(Some(session.ground));
         self.session = Some(session);
-        self.entered.send_replace(true);
         Ok(Auth::Accept)
     }
 

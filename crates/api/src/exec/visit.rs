@@ -11,6 +11,7 @@ use axum::extract::ws::{self, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
+use domain::access::Permission;
 use domain::id::DynoId;
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -29,6 +30,7 @@ use super::input_queue::{Input, Inputs, input_queue};
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
+use crate::ground::{Ground, LOST};
 use crate::state::ApiState;
 
 /// Where [`connect`] is.
@@ -65,7 +67,8 @@ pub(crate) async fn connect(
     let over = || ApiError::not_found("session");
     let credentials = &state.exec.credentials;
     let session = credentials.session(&id, None, state.now()).ok_or_else(over)?;
-    if session.account != actor.id() || session.app != app.id {
+    let ground = Ground::of(&actor, app.id, Permission::Operate);
+    if session.ground.holder.account() != actor.id() || session.ground.app != app.id {
         return Err(over());
     }
     let dyno = super::still_open(&state, &session)?;
@@ -77,7 +80,7 @@ pub(crate) async fn connect(
     credentials.used(&id, state.now());
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     let state = Arc::clone(&state);
-    Ok(upgrade.on_upgrade(move |socket| serve(state, dyno.id, socket, place)))
+    Ok(upgrade.on_upgrade(move |socket| serve(state, dyno.id, ground, socket, place)))
 }
 
 /// What comes out of a visit, on its way to the client.
@@ -104,8 +107,8 @@ impl Output for ToClient {
     }
 }
 
-/// Serves one WebSocket until the visit is over or the client has gone.
-async fn serve(state: Arc<ApiState>, dyno: DynoId, socket: WebSocket, _place: OwnedSemaphorePermit) {
+/// Serves one WebSocket until the visit is over, the client has gone, or may no longer be here.
+async fn serve(state: Arc<ApiState>, dyno: DynoId, ground: Ground, socket: WebSocket, _place: OwnedSemaphorePermit) {
     let (mut to_client, mut from_client) = socket.split();
     let Ok(Some(Message::Wish(wish))) = timeout(WORD_TIMEOUT, next(&mut from_client)).await else {
         return debug!("a visit's client did not say what it comes for");
@@ -159,10 +162,18 @@ async fn serve(state: Arc<ApiState>, dyno: DynoId, socket: WebSocket, _place: Ow
         }
     };
     tokio::pin!(reading);
-    tokio::select! {
+    let is_lost = tokio::select! {
         // What was sent last arrives for certain only if all that comes is read until the client closes.
-        _over = async { tokio::join!(visiting, writing) } => drop(timeout(WORD_TIMEOUT, reading).await),
-        () = &mut reading => {}
+        _over = async { tokio::join!(visiting, writing) } => {
+            drop(timeout(WORD_TIMEOUT, reading).await);
+            false
+        }
+        () = &mut reading => false,
+        () = ground.lost(&state) => true,
+    };
+    if is_lost {
+        let last = binary(&Message::Failed { message: LOST.to_owned() });
+        drop(timeout(WORD_TIMEOUT, async { to_client.send(last).await.and(to_client.close().await) }).await);
     }
 }
 

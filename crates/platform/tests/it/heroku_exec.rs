@@ -52,9 +52,15 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn open(platform: &'a TestPlatform) -> Self {
+        Self::open_as(platform, &platform.token)
+    }
+
+    fn open_as(platform: &'a TestPlatform, token: &str) -> Self {
         let identity = key(platform, "mine");
         let public = fs::read_to_string(identity.with_extension("pub")).unwrap();
-        let opened = platform.ask("PUT", "/berth/apps/shop/dynos/web.1/exec", &json!({"client_key": public}));
+        let body = json!({"client_key": public});
+        let (status, opened) = platform.ask_as(token, "PUT", "/berth/apps/shop/dynos/web.1/exec", &body);
+        assert_eq!(status, 200, "{opened}");
         let known_hosts = platform.scratch().join("known_hosts");
         let key = opened["proxy_public_key"].as_str().unwrap();
         fs::write(&known_hosts, format!("[localhost]:{} {key}\n", platform.api_port)).unwrap();
@@ -269,6 +275,22 @@ fn an_introduced_key_ends_with_the_token_that_it_stands_for() {
     assert_eq!(dynos().status, 200, "{}", dynos().text());
     platform.ask("DELETE", &format!("/oauth/authorizations/{id}"), &Value::Null);
     assert_eq!(dynos().status, 401, "{}", dynos().text());
+}
+
+#[test]
+fn a_session_ends_with_the_token_that_opened_it() {
+    let Some(platform) = TestPlatform::for_ssh() else { return };
+    let made = platform.local("POST", "/oauth/authorizations", &json!({"description": "short"})).unwrap();
+    let session = Session::open_as(&platform, made["access_token"]["token"].as_str().unwrap());
+    let running = Running::start(&mut session.ssh("echo begun; sleep 6003"));
+    running.waits_for("begun");
+    platform.ask("DELETE", &format!("/oauth/authorizations/{}", made["id"].as_str().unwrap()), &Value::Null);
+    let ended = running.ends();
+    assert_eq!(ended.code, Some(255), "{}", ended.both());
+    ended.shows("This session is over: the token that it was opened with has ended");
+    let sleeps = || crate::left_over::running(&platform.instance(), "sleep 6003");
+    wait_until("what ran there is hung up", || sleeps().is_empty());
+    session.runs("true").shows("Permission denied (publickey)");
 }
 
 #[test]

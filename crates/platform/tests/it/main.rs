@@ -74,6 +74,7 @@ mod routing;
 mod run_session;
 mod scripts;
 mod second_factor;
+mod session_ends;
 mod traffic;
 mod visits;
 mod zero_downtime;

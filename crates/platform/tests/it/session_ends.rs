@@ -1,0 +1,164 @@
+//! Sessions that go on for long end with what they rest on: a token, a place in the app, the account.
+
+use serde_json::{Value, json};
+
+use crate::heroku_cli::{Ran, Running};
+use crate::left_over;
+use crate::platform::TestPlatform;
+use crate::wait::wait_until;
+
+const ADA: &str = "ada@example.com";
+
+/// What somebody has open.
+struct Open {
+    exec: Running,
+    run: Running,
+    tail: Running,
+}
+
+impl TestPlatform {
+    /// A token of somebody's, besides the one that they have.
+    fn another_token(&self, token: &str, body: &Value) -> (String, String) {
+        let (status, made) = self.ask_as(token, "POST", "/oauth/authorizations", body);
+        assert_eq!(status, 201, "{made}");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&made["id"]), text(&made["access_token"]["token"]))
+    }
+
+    fn start_as(&self, token: &str, arguments: &[&str]) -> Running {
+        let mut command = self.client(self.scratch(), arguments);
+        Running::start(command.env("BERTH_API_KEY", token).env("BERTH_APP", "shop"))
+    }
+
+    /// A command in a dyno, an attached one-off, and a log tail, each of which has begun.
+    fn open_as(&self, token: &str) -> Open {
+        let exec = self.start_as(token, &["ps:exec", "--", "echo exec $((40 + 2)); sleep 6001"]);
+        let run = self.start_as(token, &["run", "--stdin", "--", "echo run $((40 + 2)); sleep 6002"]);
+        let tail = self.start_as(token, &["logs", "--tail", "-n", "50"]);
+        exec.waits_for("exec 42");
+        run.waits_for("run 42");
+        tail.waits_for("app[");
+        Open { exec, run, tail }
+    }
+
+    fn sleeps(&self) -> usize {
+        ["sleep 6001", "sleep 6002"].map(|line| left_over::running(&self.instance(), line).len()).iter().sum()
+    }
+}
+
+fn ended(running: Running, code: i32, words: &str) -> Ran {
+    let ended = running.ends();
+    assert_eq!(ended.code, Some(code), "{}", ended.both());
+    ended.shows(words);
+    ended
+}
+
+impl Open {
+    fn end_in_dynos(exec: Running, run: Running) {
+        ended(exec, 255, "This session is over: the token that it was opened with has ended, or you may no longer");
+        ended(run, 1, "This session is over: the token");
+    }
+
+    fn ends(self, refusal: &str) {
+        Self::end_in_dynos(self.exec, self.run);
+        ended(self.tail, 1, refusal);
+    }
+}
+
+#[test]
+fn sessions_end_with_the_token_that_opened_them_and_no_others() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let ada = platform.join(ADA);
+    platform.must(&["access:add", ADA, "-p", "operate", "-a", "shop"]);
+    let others = platform.open_as(&ada);
+
+    // Revoked.
+    let (id, token) = platform.another_token(&ada, &json!({"description": "lost"}));
+    let open = platform.open_as(&token);
+    assert_eq!(platform.sleeps(), 4);
+    assert_eq!(platform.ask_as(&ada, "DELETE", &format!("/oauth/authorizations/{id}"), &Value::Null).0, 200);
+    open.ends("the server does not accept this token");
+    wait_until("what ran there is hung up", || platform.sleeps() == 2);
+
+    // Given another text, because somebody has read the old one.
+    let (id, token) = platform.another_token(&ada, &json!({"description": "read by others"}));
+    let open = platform.open_as(&token);
+    let rotate = format!("/oauth/authorizations/{id}/actions/regenerate-tokens");
+    assert_eq!(platform.ask_as(&ada, "POST", &rotate, &Value::Null).0, 200);
+    open.ends("the server does not accept this token");
+
+    // Over by itself.
+    let (_id, token) = platform.another_token(&ada, &json!({"expires_in": 15}));
+    platform.open_as(&token).ends("the server does not accept this token");
+    wait_until("what ran there is hung up", || platform.sleeps() == 2);
+
+    // Nothing of that was felt elsewhere: what the app logs arrives.
+    platform.ask("DELETE", "/apps/shop/dynos/web.1", &Value::Null);
+    others.tail.waits_for("State changed from starting to up");
+    let Open { exec, run, tail } = others;
+    for running in [exec, run, tail] {
+        running.end();
+    }
+}
+
+#[test]
+fn sessions_end_with_their_users_place_in_the_app() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let ada = platform.join(ADA);
+    platform.must(&["access:add", ADA, "-p", "operate", "-a", "shop"]);
+    let open = platform.open_as(&ada);
+    let session = json!({"tail": true});
+    let (_status, tail) = platform.ask_as(&ada, "POST", "/apps/shop/log-sessions", &session);
+
+    let output = |platform: &TestPlatform| {
+        let (_status, builds) = platform.ask_as(&ada, "GET", "/apps/shop/builds", &Value::Null);
+        builds[0]["output_stream_url"].as_str().map(str::to_owned)
+    };
+    let built = output(&platform).unwrap();
+    assert_eq!(output(&platform).unwrap(), built, "an answer that is the same has the same tag");
+    assert!(platform.stream(&built).contains("-----> Building on "));
+
+    // Who may still see the app goes on to see its log.
+    platform.must(&["access:update", ADA, "-p", "view", "-a", "shop"]);
+    Open::end_in_dynos(open.exec, open.run);
+    wait_until("what ran there is hung up", || platform.sleeps() == 0);
+    platform.must(&["ps:restart", "-a", "shop"]);
+    open.tail.waits_for("State changed from starting to up");
+
+    platform.must(&["access:remove", ADA, "-a", "shop"]);
+    ended(open.tail, 1, "Couldn't find that app");
+    // An address that was given before does not lead there either.
+    let url = crate::api::path_of(tail["logplex_url"].as_str().unwrap());
+    let refused = platform.api_raw("GET", url, &[], &[]).unwrap();
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert!(platform.stream(&built).contains("no longer valid"));
+
+    platform.must(&["access:add", ADA, "-p", "operate", "-a", "shop"]);
+    let open = platform.open_as(&ada);
+    platform.must(&["people:remove", ADA]);
+    open.ends("the server does not accept this token");
+    wait_until("what ran there is hung up", || platform.sleeps() == 0);
+}
+
+#[test]
+fn heroku_is_told_when_a_session_ends_with_its_token() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    platform.python_web("shop");
+    let (id, token) = platform.another_token(&platform.token, &json!({"description": "lost"}));
+    let start = |arguments: &[&str]| {
+        let mut command = platform.heroku_command(arguments);
+        Running::start(command.env("HEROKU_API_KEY", &token))
+    };
+    let run = start(&["run", "-a", "shop", "--exit-code", "echo run $((40 + 2)); sleep 6002"]);
+    let tail = start(&["logs", "--tail", "-a", "shop"]);
+    run.waits_for("run 42");
+    tail.waits_for("app[");
+    platform.ask("DELETE", &format!("/oauth/authorizations/{id}"), &Value::Null);
+    ended(run, 255, "This session is over: the token");
+    let tail = tail.ends();
+    assert_ne!(tail.code, Some(0), "{}", tail.both());
+    tail.shows("Log stream timed out");
+    wait_until("what ran there is hung up", || platform.sleeps() == 0);
+}
