@@ -38,12 +38,14 @@ pub(crate) struct Actor {
     pub(crate) scopes: Vec<Scope>,
     /// The one app that the token is for.
     pub(crate) only_app: Option<AppId>,
+    /// Where somebody is for whom a push's hook asks.
+    pub(crate) pushes_from: Option<String>,
 }
 
 impl From<Authenticated> for Actor {
     fn from(found: Authenticated) -> Self {
         let Authenticated { account, token, print, scopes, app } = found;
-        Self { account, token: Some(token), print: Some(print), scopes, only_app: app }
+        Self { account, token: Some(token), print: Some(print), scopes, only_app: app, pushes_from: None }
     }
 }
 
@@ -217,7 +219,7 @@ fn enter(
         action: format!("{} {route}", parts.method),
         target: parts.uri.path().to_owned(),
         app: app.as_ref().map(|app| app.id),
-        origin: peer.map_or_else(String::new, ToString::to_string),
+        origin: actor.pushes_from.clone().or_else(|| peer.map(ToString::to_string)).unwrap_or_default(),
     });
     let acting = Acting::new(actor.id(), entry);
     parts.extensions.insert(actor);
@@ -231,34 +233,45 @@ fn enter(
 pub(crate) fn authenticate(state: &ApiState, headers: &HeaderMap, peer: Option<&Peer>) -> ApiResult<Actor> {
     if matches!(peer, Some(Peer::LocalAdministrator)) && !headers.contains_key(header::AUTHORIZATION) {
         let account = state.store.first_account()?.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None, print: None, scopes: vec![Scope::Global], only_app: None });
+        let scopes = vec![Scope::Global];
+        return Ok(Actor { account, token: None, print: None, scopes, only_app: None, pushes_from: None });
     }
     let token = token_of(headers).ok_or_else(ApiError::unauthorized)?;
-    if let Some((account, app)) = push_of(state, &token) {
+    if let Some((account, app, from)) = push_of(state, &token) {
         let account = state.store.account(account)?.filter(|account| account.removed_at.is_none());
         let account = account.ok_or_else(ApiError::unauthorized)?;
-        return Ok(Actor { account, token: None, print: None, scopes: vec![Scope::Deploy], only_app: Some(app) });
+        let (scopes, pushes_from) = (vec![Scope::Deploy], Some(from));
+        return Ok(Actor { account, token: None, print: None, scopes, only_app: Some(app), pushes_from });
     }
     let found = state.store.authenticate(&token, state.now())?.ok_or_else(ApiError::unauthorized)?;
     Ok(Actor::from(found))
 }
 
 /// A token for the hook of one push, which deploys one app and does nothing else, whatever token was pushed with:
-/// `push:<account>:<app>:<expiry>.<signature>`.
-pub(crate) fn push_token(state: &ApiState, account: AccountId, app: AppId, valid_for: Duration) -> String {
-    let signed = state.signer.token(&push_subject(account, app), valid_for, state.now());
-    format!("push:{account}:{app}:{signed}")
+/// `push:<account>:<app>:<expiry>.<signature>:<where the pusher is>`.
+pub(crate) fn push_token(
+    state: &ApiState,
+    account: AccountId,
+    app: AppId,
+    pusher: &Peer,
+    valid_for: Duration,
+) -> String {
+    let from = pusher.to_string();
+    let signed = state.signer.token(&push_subject(account, app, &from), valid_for, state.now());
+    format!("push:{account}:{app}:{signed}:{from}")
 }
 
-fn push_of(state: &ApiState, token: &Secret<String>) -> Option<(AccountId, AppId)> {
+fn push_of(state: &ApiState, token: &Secret<String>) -> Option<(AccountId, AppId, String)> {
     let (account, rest) = token.expose().strip_prefix("push:")?.split_once(':')?;
-    let (app, signed) = rest.split_once(':')?;
+    let (app, rest) = rest.split_once(':')?;
+    let (signed, from) = rest.split_once(':')?;
     let (account, app) = (AccountId::parse(account)?, AppId::parse(app)?);
-    state.signer.check_token(&push_subject(account, app), signed, state.now()).then_some((account, app))
+    let is_ours = state.signer.check_token(&push_subject(account, app, from), signed, state.now());
+    is_ours.then(|| (account, app, from.to_owned()))
 }
 
-fn push_subject(account: AccountId, app: AppId) -> String {
-    format!("push/{account}/{app}")
+fn push_subject(account: AccountId, app: AppId, from: &str) -> String {
+    format!("push/{account}/{app}/{from}")
 }
 
 /// `Bearer T`.

@@ -117,7 +117,7 @@ pub(crate) async fn receive_pack(
         .env(hook::SOCKET, state.config.data_dir.join("run/api.sock"))
         .env(hook::APP, app.name.as_str())
         .env(hook::URL, state.web_url(app.name.as_str()))
-        .env(hook::TOKEN, auth::push_token(&state, actor.id(), app.id, PUSH_VALID));
+        .env(hook::TOKEN, auth::push_token(&state, actor.id(), app.id, &peer, PUSH_VALID));
     run(command, body, "application/x-git-receive-pack-result")
 }
 

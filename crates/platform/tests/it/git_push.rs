@@ -81,6 +81,11 @@ fn a_push_builds_and_serves_and_a_failed_one_is_refused() {
     assert_eq!(release["description"], format!("Deploy {}", &commit[..8]));
 
     // A build that fails, and a release that does: both refuse the push, so that it can be tried again.
+    // It is known who brought it, and from where.
+    let audited = platform.get("/berth/apps/shop/audit");
+    let build = audited.as_array().unwrap().iter().find(|entry| entry["action"] == "POST /apps/{app}/builds").unwrap();
+    let from: std::net::SocketAddr = build["origin"].as_str().unwrap().parse().unwrap();
+    assert!(from.ip().is_loopback(), "{build}");
     repository.commit(&Source::default().file("Procfile", "web\n"));
     let (pushed, text) = repository.push("main");
     assert!(!pushed && text.contains("Push rejected") && text.contains("pre-receive hook declined"), "{text}");
