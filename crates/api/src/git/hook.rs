@@ -3,7 +3,8 @@
 //! Speaks to the server like any client, over the local socket. What it prints, the pusher sees as `remote:` lines.
 
 use std::env;
-use std::io::{self, BufRead as _, Write as _};
+use std::fs::{File, TryLockError};
+use std::io::{self, BufRead as _, Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -36,6 +37,9 @@ const DEPLOYED: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
 /// What git shows for a ref that does not exist.
 const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
+/// How long a branch may take to be moved after its hook.
+const BRANCH_TIMEOUT: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Error)]
 enum PushError {
     #[error("{0}")]
@@ -44,6 +48,8 @@ enum PushError {
     Environment(&'static str),
     #[error("cannot run git")]
     Git(#[source] io::Error),
+    #[error("cannot wait for other pushes")]
+    Turn(#[source] io::Error),
     #[error("cannot reach the Berth server")]
     Connect(#[source] io::Error),
     #[error("the connection to the Berth server broke; the build goes on: `berth releases` shows how it ends")]
@@ -70,27 +76,86 @@ pub async fn pre_receive() -> ExitCode {
 
 async fn receive() -> Result<(), PushError> {
     let lines: Vec<String> = io::stdin().lock().lines().collect::<io::Result<_>>().map_err(PushError::Git)?;
-    let updates: Vec<(&str, &str)> = lines
-        .iter()
-        .filter_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            Some((words.next()?, words.next()?))
-        })
-        .collect();
-    let deployed: Vec<&(&str, &str)> = updates.iter().filter(|(_new, name)| DEPLOYED.contains(name)).collect();
+    let updates: Vec<Update<'_>> = lines.iter().filter_map(|line| Update::parse(line)).collect();
+    let deployed: Vec<&Update<'_>> = updates.iter().filter(|update| DEPLOYED.contains(&update.name)).collect();
     match deployed.as_slice() {
         [] => {
-            for (_new, name) in updates {
+            for Update { name, .. } in updates {
                 say(&format!("Pushed {name}: only main and master deploy, so nothing is built."));
             }
             Ok(())
         }
-        [(new, _name)] if *new == NO_COMMIT => {
+        [update] if update.new == NO_COMMIT => {
             Err(PushError::Refused("The branch that deploys cannot be deleted.".to_owned()))
         }
-        [(new, _name)] => deploy(new).await,
+        [update] => {
+            let _turn = take_turn().await?;
+            refuse_outdated(update).await?;
+            deploy(update.new).await
+        }
         _several => Err(PushError::Refused("Push main or master, not both at once.".to_owned())),
     }
+}
+
+/// A line of what git tells the hook.
+struct Update<'a> {
+    old: &'a str,
+    new: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Update<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split(' ');
+        Some(Self { old: words.next()?, new: words.next()?, name: words.next()? })
+    }
+}
+
+/// Pushes to one repository deploy one after the other: git itself looks only after its hook, when the code serves
+/// already, whether somebody else has moved the branch meanwhile.
+async fn take_turn() -> Result<File, PushError> {
+    let directory = env::var_os("GIT_DIR").unwrap_or_else(|| ".".into());
+    let path = PathBuf::from(directory).join("push.lock");
+    let open = File::options().create(true).truncate(false).read(true).write(true).open(path);
+    let mut file = open.map_err(PushError::Turn)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            say("-----> Waiting for another push of this app");
+            file.lock().map_err(PushError::Turn)?;
+        }
+        Err(TryLockError::Error(error)) => return Err(PushError::Turn(error)),
+    }
+    // Whose hook has ended has yet to move the branch.
+    let mut last = String::new();
+    file.read_to_string(&mut last).map_err(PushError::Turn)?;
+    let until = tokio::time::Instant::now() + BRANCH_TIMEOUT;
+    while is_receiving(&last) && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(PushError::Turn)?;
+    write!(file, "{}", std::os::unix::process::parent_id()).map_err(PushError::Turn)?;
+    Ok(file)
+}
+
+/// Whether this is the process of a push, whose hook we are not.
+fn is_receiving(pid: &str) -> bool {
+    let line = pid.parse::<u32>().ok().and_then(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+    let is_push = line.is_some_and(|line| String::from_utf8_lossy(&line).contains("receive-pack"));
+    is_push && pid != std::os::unix::process::parent_id().to_string()
+}
+
+async fn refuse_outdated(update: &Update<'_>) -> Result<(), PushError> {
+    let found = git(&["rev-parse", "--verify", "--quiet", update.name]).await?.stdout;
+    let found = String::from_utf8_lossy(&found);
+    let current = if found.trim().is_empty() { NO_COMMIT } else { found.trim() };
+    if current == update.old {
+        return Ok(());
+    }
+    Err(PushError::Refused(format!(
+        "Somebody else has pushed to {} meanwhile; nothing was built. Fetch and merge that, then push again.",
+        update.name
+    )))
 }
 
 async fn deploy(commit: &str) -> Result<(), PushError> {

@@ -15,7 +15,11 @@ pub(crate) struct Repository<'a> {
 
 impl<'a> Repository<'a> {
     pub(crate) fn new(platform: &'a TestPlatform, app: &str) -> Self {
-        let directory = platform.scratch().join(format!("repository-of-{app}"));
+        Self::of("admin", platform, app)
+    }
+
+    pub(crate) fn of(whose: &str, platform: &'a TestPlatform, app: &str) -> Self {
+        let directory = platform.scratch().join(format!("repository-of-{whose}-for-{app}"));
         std::fs::create_dir(&directory).unwrap();
         let remote = format!("https://localhost:{}/{app}.git", platform.api_port);
         let repository = Self { platform, directory, remote };
@@ -77,15 +81,15 @@ fn a_push_builds_and_serves_and_a_failed_one_is_refused() {
     let address = format!("http://shop.localhost:{}/ deployed to Berth", platform.http_port);
     assert!(text.contains(&address), "no {address:?} in {text}");
     platform.shows("shop", "version=1 ");
-    let release = platform.get("/apps/shop/releases/2");
-    assert_eq!(release["description"], format!("Deploy {}", &commit[..8]));
-
-    // A build that fails, and a release that does: both refuse the push, so that it can be tried again.
     // It is known who brought it, and from where.
     let audited = platform.get("/berth/apps/shop/audit");
     let build = audited.as_array().unwrap().iter().find(|entry| entry["action"] == "POST /apps/{app}/builds").unwrap();
     let from: std::net::SocketAddr = build["origin"].as_str().unwrap().parse().unwrap();
     assert!(from.ip().is_loopback(), "{build}");
+    let release = platform.get("/apps/shop/releases/2");
+    assert_eq!(release["description"], format!("Deploy {}", &commit[..8]));
+
+    // A build that fails, and a release that does: both refuse the push, so that it can be tried again.
     repository.commit(&Source::default().file("Procfile", "web\n"));
     let (pushed, text) = repository.push("main");
     assert!(!pushed && text.contains("Push rejected") && text.contains("pre-receive hook declined"), "{text}");

@@ -6,6 +6,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::git_push::Repository;
 use crate::left_over;
 use crate::platform::TestPlatform;
 use crate::source::Source;
@@ -185,6 +186,38 @@ fn a_webhook_that_is_changed_while_it_goes_stays_away() {
     let changed = platform.get(&path);
     let fields = json!([changed["level"], changed["include"], changed["url"]]);
     assert_eq!(fields, json!(["sync", ["api:build"], "https://example.com/two"]), "{changed}");
+}
+
+#[test]
+fn of_two_who_push_at_once_the_second_is_told_before_anything_is_built() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let (first, second) = (Repository::of("ada", &platform, "shop"), Repository::of("bob", &platform, "shop"));
+    let source = Source::app("python-web");
+    let commit = first.commit(&source.clone().version("1").file("bin/post_compile", "#!/bin/sh\nsleep 1005 || true\n"));
+    second.commit(&source.version("2"));
+    let builds = || left_over::running(&platform.instance(), "sleep 1005");
+    let (pushed, refused) = thread::scope(|scope| {
+        let pushing = scope.spawn(|| first.push("main"));
+        wait_until("the first build runs", || !builds().is_empty());
+        let refused = scope.spawn(|| second.push("main"));
+        let takes_in = |command: &str| command.contains("receive-pack") && !command.contains("--advertise-refs");
+        let takers = || left_over::processes(&platform.data()).iter().filter(|(_pid, line)| takes_in(line)).count();
+        wait_until("both are taken in", || takers() >= 2);
+        for pid in builds() {
+            crate::platform::kill(pid, rustix::process::Signal::TERM);
+        }
+        (pushing.join().unwrap(), refused.join().unwrap())
+    });
+    assert!(pushed.0, "{}", pushed.1);
+    assert!(!refused.0 && refused.1.contains("Somebody else has pushed to refs/heads/main meanwhile"), "{}", refused.1);
+    platform.shows("shop", "version=1 ");
+    assert_eq!(platform.get("/apps/shop/builds").as_array().unwrap().len(), 1);
+    let (_listed, refs) = first.git(&["ls-remote", &first.remote]);
+    assert!(refs.starts_with(&commit), "{refs}");
+    let (pushed, text) = second.git(&["push", "--force", &second.remote, "main"]);
+    assert!(pushed, "{text}");
+    platform.shows("shop", "version=2 ");
 }
 
 #[test]
