@@ -48,6 +48,7 @@ pub use crate::context::Global;
 use crate::api_client::ApiClientError;
 use crate::context::{Context, NotLoggedIn, UsageError};
 use crate::normalize::normalize;
+use crate::visit::Unfinished;
 
 /// What a shell shows of a program that was ended by `SIGPIPE`.
 const BROKEN_PIPE: u8 = 141;
@@ -105,7 +106,13 @@ pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
             out.warn(remedy);
         }
     }
-    if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if error.is::<UsageError>() {
+        ExitCode::from(2)
+    } else if error.is::<Unfinished>() {
+        ExitCode::from(Unfinished::EXIT_CODE)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// What scripts can switch on: the server's own id, or what kept us from an answer of the server's.
@@ -116,6 +123,9 @@ fn error_id(error: &anyhow::Error) -> &str {
     if error.is::<NotLoggedIn>() {
         return "not_logged_in";
     }
+    if let Some(Unfinished::Cut(_)) = error.downcast_ref() {
+        return "connection_broken";
+    }
     let from_api = error.chain().find_map(|cause| cause.downcast_ref::<ApiClientError>());
     from_api.map_or("failed", ApiClientError::id)
 }
@@ -124,6 +134,12 @@ fn remedy(error: &anyhow::Error) -> Option<String> {
     if error.is::<NotLoggedIn>() {
         return Some(
             "`berth login URL` asks for a token. On the server's machine, root gets a new one with `berth tokens:reset`."
+                .to_owned(),
+        );
+    }
+    if let Some(Unfinished::Cut(_)) = error.downcast_ref() {
+        return Some(
+            "What ran in the dyno was hung up: run the command again. `berth run` outlives a network that breaks."
                 .to_owned(),
         );
     }

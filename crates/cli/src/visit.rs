@@ -14,11 +14,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::SIGHUP;
+use thiserror::Error;
 use wire::platform_api::exec::VisitSession;
 use wire::visit::{DATA_BYTES_MAX, MESSAGE_BYTES_MAX, Message, WINDOW_BYTES, Wish};
 
 use crate::api_client::{ApiClient, ApiResult, path};
 use crate::context::{Context, Login};
+use crate::output;
 use crate::terminal::{self, Event};
 use crate::web_socket::{ConnectError, Socket};
 
@@ -86,18 +88,41 @@ fn open(client: &ApiClient, app: &str, dyno: &str) -> ApiResult<VisitSession> {
 fn begin(socket: &mut Socket, wish: Wish) -> anyhow::Result<()> {
     socket.write(Message::Wish(wish).to_bytes())?;
     loop {
-        let flushed = socket.flush().context(CUT)?;
-        match socket.read().context(CUT)?.map(|bytes| Message::parse(&bytes)).transpose()? {
+        let flushed = socket.flush().map_err(Unfinished::from)?;
+        match socket.read().map_err(Unfinished::from)?.map(|bytes| Message::parse(&bytes)).transpose()? {
             Some(Message::Begun) => return Ok(()),
             Some(Message::Failed { message }) => bail!(message),
             Some(_other) => bail!("the server begins a visit with something else"),
-            None if socket.silent_for() > SILENCE_MAX => bail!(CUT),
+            None if socket.silent_for() > SILENCE_MAX => return Err(Unfinished::silent().into()),
             None => wait(&mut [PollFd::new(&*socket, wanted(!flushed))]),
         }
     }
 }
 
-const CUT: &str = "the connection to the server was cut";
+/// A visit is over before it has ended, and nobody here knows how it would have. Its exit code is like that of `ssh`.
+#[derive(Debug, Error)]
+pub(crate) enum Unfinished {
+    /// Not with its cause as a source: a broken pipe would be taken for that of our own output.
+    #[error("the connection to the server was cut: {0}")]
+    Cut(String),
+    /// The server's words.
+    #[error("{0}")]
+    Ended(String),
+}
+
+impl Unfinished {
+    pub(crate) const EXIT_CODE: u8 = 255;
+
+    fn silent() -> Self {
+        Self::Cut(format!("nothing came for {} seconds", SILENCE_MAX.as_secs()))
+    }
+}
+
+impl From<tungstenite::Error> for Unfinished {
+    fn from(error: tungstenite::Error) -> Self {
+        Self::Cut(output::chain(&error))
+    }
+}
 
 /// What bytes come from here and go to here.
 pub(crate) struct Here<'a> {
@@ -162,7 +187,7 @@ impl Carrier<'_> {
     fn step(&mut self, socket: &mut Socket) -> anyhow::Result<Option<Option<i32>>> {
         // The server sends no more than a window, so this ends.
         while self.ended.is_none()
-            && let Some(bytes) = socket.read().context(CUT)?
+            && let Some(bytes) = socket.read().map_err(Unfinished::from)?
         {
             self.hear(Message::parse(&bytes)?)?;
         }
@@ -173,9 +198,9 @@ impl Carrier<'_> {
         if self.ended.is_none() {
             self.send(socket)?;
         }
-        let flushed = socket.flush().context(CUT)?;
+        let flushed = socket.flush().map_err(Unfinished::from)?;
         if socket.silent_for() > SILENCE_MAX {
-            bail!(CUT);
+            return Err(Unfinished::silent().into());
         }
         let mut polled = vec![PollFd::new(&*socket, wanted(!flushed))];
         polled.extend(
@@ -197,7 +222,7 @@ impl Carrier<'_> {
             }
             Message::Taken { bytes } => self.room += bytes as usize,
             Message::Ended { status } => self.ended = Some(status),
-            Message::Failed { message } => bail!(message),
+            Message::Failed { message } => return Err(Unfinished::Ended(message).into()),
             _other => bail!("the server says what it cannot mean"),
         }
         Ok(())
@@ -225,7 +250,7 @@ impl Carrier<'_> {
 
     fn send(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
         if let Ok(bytes @ 1..) = u32::try_from(std::mem::take(&mut self.taken)) {
-            socket.write(Message::Taken { bytes }.to_bytes()).context(CUT)?;
+            socket.write(Message::Taken { bytes }.to_bytes()).map_err(Unfinished::from)?;
         }
         self.tell(socket)?;
         let mut bytes = vec![0; DATA_BYTES_MAX];
@@ -234,14 +259,14 @@ impl Carrier<'_> {
             match rustix::io::read(input, &mut bytes[..most]) {
                 Ok(count @ 1..) => {
                     self.room -= count;
-                    socket.write(Message::Data(bytes[..count].to_vec()).to_bytes()).context(CUT)?;
+                    socket.write(Message::Data(bytes[..count].to_vec()).to_bytes()).map_err(Unfinished::from)?;
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 // What cannot be read has ended.
                 Ok(0) | Err(_) => {
                     self.here.input = None;
-                    socket.write(Message::End.to_bytes()).context(CUT)?;
+                    socket.write(Message::End.to_bytes()).map_err(Unfinished::from)?;
                 }
             }
         }
@@ -264,7 +289,7 @@ impl Carrier<'_> {
                 }
             };
             if let Some(message) = message {
-                socket.write(message.to_bytes()).context(CUT)?;
+                socket.write(message.to_bytes()).map_err(Unfinished::from)?;
             }
         }
         Ok(())

@@ -14,8 +14,8 @@ use crate::platform::{BERTH, TestPlatform};
 use crate::wait::wait_until;
 
 /// A way to the server that can be cut.
-struct Network {
-    port: u16,
+pub(crate) struct Network {
+    pub(crate) port: u16,
     connections: Arc<Mutex<Vec<TcpStream>>>,
     is_down: Arc<AtomicBool>,
     cuts: Arc<AtomicUsize>,
@@ -23,7 +23,7 @@ struct Network {
 
 impl Network {
     /// With a limit, each connection is cut when it has carried so many bytes; what it read last is lost.
-    fn to(api_port: u16, bytes_max: Option<usize>) -> Self {
+    pub(crate) fn to(api_port: u16, bytes_max: Option<usize>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(Mutex::new(Vec::new()));
@@ -52,7 +52,7 @@ impl Network {
         network
     }
 
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for connection in self.connections.lock().unwrap().drain(..) {
             // It may have ended by itself.
             connection.shutdown(Shutdown::Both).ok();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::heroku_cli::{Running, Terminal, ran};
 use crate::http::Connection;
 use crate::platform::TestPlatform;
+use crate::run_session::Network;
 use crate::wait::{wait_for, wait_until};
 
 impl TestPlatform {
@@ -143,6 +144,29 @@ fn signals_reach_a_program_that_reads_nothing_and_leaving_hangs_it_up() {
     child.kill().unwrap();
     child.wait().unwrap();
     wait_until("the sleep is hung up", || !runs("sleep 6543"));
+}
+
+#[test]
+fn a_network_that_is_cut_ends_a_visit_and_what_to_do_is_said() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let network = Network::to(platform.api_port, None);
+    let start = |options: &[&str]| {
+        let arguments = [options, &["ps:exec", "--", "echo begun; sleep 4322"]].concat();
+        let mut command = platform.in_shop(&arguments);
+        Running::start(command.env("BERTH_HOST", format!("http://localhost:{}", network.port)))
+    };
+    let running = start(&[]);
+    running.waits_for("begun");
+    network.cut();
+    let ended = running.ends();
+    assert_eq!(ended.code, Some(255), "not an exit code of the program's: {}", ended.both());
+    ended.shows("the connection to the server was cut").shows("run the command again").shows("`berth run`");
+    wait_until("what ran there is hung up", || !runs("sleep 4322"));
+    let running = start(&["--json"]);
+    running.waits_for("begun");
+    network.cut();
+    running.ends().shows("\"id\":\"connection_broken\"");
 }
 
 #[test]
