@@ -35,6 +35,7 @@ pub(crate) async fn status(State(state): State<Arc<ApiState>>) -> ApiResult<Json
         http_port: config.http_port,
         api_url: config.public_url.clone(),
         api_certificate_until: state.platform.certificate_until(state.now()).map(present::time),
+        api_certificate_failure: state.store.platform_certificate_failure()?.filter(|_text| config.acme_terms_agreed),
         apps: apps as u64,
         dynos: dynos as u64,
         router: state.platform.router_health(),

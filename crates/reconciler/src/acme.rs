@@ -144,6 +144,8 @@ impl Manager {
     async fn activate(&mut self, orders: &mut JoinSet<()>) -> Result<Duration, StoreError> {
         let now = Timestamp::now();
         let managed = self.managed(now).await?;
+        let is_managed = |host: &str| managed.iter().any(|one| one.owner.is_none() && one.host.as_str() == host);
+        self.store.forget_platform_certificate_failure(|host| !is_managed(host)).await?;
         let attempts = self.store.acme_orders(now)?;
         let views = self.views(&managed, &attempts)?;
         let all: Vec<Attempt> = attempts.iter().map(|(_host, attempt)| *attempt).collect();

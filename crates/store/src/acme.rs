@@ -9,6 +9,9 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use crate::row::{Micros, collect, optional_time, parsed, time};
 use crate::{Store, StoreError};
 
+/// The key of what [`Store::platform_certificate_failed`] notes.
+const PLATFORM_FAILURE: &str = "platform_certificate_failure";
+
 /// The number of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderNumber(i64);
@@ -84,6 +87,25 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// Notes for people why an order for one of the platform's own hosts failed.
+    pub async fn platform_certificate_failed(&self, host: &Hostname, reason: &str) -> Result<(), StoreError> {
+        self.set_setting(PLATFORM_FAILURE, format!("{host}: {reason}")).await
+    }
+
+    /// Forgets that, if it was about a host for which nothing fails any more.
+    pub async fn forget_platform_certificate_failure(&self, is_over: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        let failure = self.platform_certificate_failure()?;
+        match failure.as_ref().and_then(|failure| failure.split_once(": ")) {
+            Some((host, _reason)) if is_over(host) => self.set_setting(PLATFORM_FAILURE, String::new()).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The last order for one of the platform's own hosts that failed: the host, and why.
+    pub fn platform_certificate_failure(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.setting(PLATFORM_FAILURE)?.filter(|failure| !failure.is_empty()))
     }
 
     /// Ends what an earlier server began, and forgets what no limit looks at any more.

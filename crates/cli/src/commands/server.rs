@@ -37,6 +37,10 @@ pub(super) fn status(context: &Context) -> anyhow::Result<()> {
         ("Router", router),
         ("Data", format!("{}, {} free", status.data_dir, output::bytes(status.disk_free_bytes))),
     ]))?;
+    if let Some(failure) = &status.api_certificate_failure {
+        let mark = context.out.paint(Colour::Red, "certificate:");
+        context.out.line(format_args!("{mark} {failure}. It is ordered again by itself (docs/certificates.md)."))?;
+    }
     for reduced in &status.reduced {
         context.out.line(format_args!("{} {reduced}", context.out.paint(Colour::Yellow, "reduced:")))?;
     }

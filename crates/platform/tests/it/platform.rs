@@ -53,7 +53,12 @@ impl TestPlatform {
 
     /// For everybody, not for this machine alone: its apps are below a domain.
     pub(crate) fn below(domain: &str) -> Option<Self> {
-        Self::launch(domain, "", None)
+        Self::below_with(domain, "")
+    }
+
+    /// The same with more settings, as in [`Self::with_limits`].
+    pub(crate) fn below_with(domain: &str, limits: &str) -> Option<Self> {
+        Self::launch(domain, limits, None)
     }
 
     /// With a file system of its own of this size as its data directory.

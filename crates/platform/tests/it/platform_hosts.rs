@@ -215,6 +215,26 @@ fn with_the_domains_dns_one_certificate_is_good_for_all_names() {
 }
 
 #[test]
+fn what_an_order_for_the_platforms_host_failed_of_is_in_its_status() {
+    // Nobody answers there.
+    let acme = "[acme]\nterms_agreed = true\ndirectory = \"https://localhost:9/directory\"\n";
+    let Some(mut platform) = TestPlatform::below_with(DOMAIN, acme) else { return };
+    let failure = || platform.local("GET", "/berth/status", &Value::Null).unwrap()["api_certificate_failure"].clone();
+    wait_until("the order has failed", || failure().is_string());
+    let text = failure().as_str().unwrap().to_owned();
+    assert!(text.starts_with(&format!("{HOST}: cannot talk to the authority")), "{text}");
+    let shown = platform.must(&["status"]);
+    assert!(shown.contains(&format!("certificate: {HOST}: cannot talk to the authority")), "{shown}");
+    // It is not known any more once nothing is ordered.
+    platform.terminate();
+    let settings = platform.data().join("settings.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("terms_agreed = true", "terms_agreed = false")).unwrap();
+    platform.up();
+    assert_eq!(platform.local("GET", "/berth/status", &Value::Null).unwrap()["api_certificate_failure"], Value::Null);
+}
+
+#[test]
 fn a_server_that_is_down_is_told_of_in_the_apis_own_words() {
     let Some(mut platform) = TestPlatform::below(DOMAIN) else { return };
     let authority = Authority::new();

@@ -123,7 +123,9 @@ impl Order {
         self.store.keep_managed_certificate(issued, now).await?;
         self.store.end_acme_order(self.number, Outcome::Issued).await?;
         info!(host = %self.host, %until, "A certificate was issued");
-        let Some((app, domain)) = self.owner else { return Ok(()) };
+        let Some((app, domain)) = self.owner else {
+            return self.store.forget_platform_certificate_failure(|host| host == self.host.as_str()).await;
+        };
         self.store.acm_progress(domain, Some(STATUS_ISSUED.to_owned()), None, now).await?;
         self.log.api(app, &format!("Certificate for {} issued, good until {until}", self.host));
         Ok(())
@@ -140,7 +142,9 @@ impl Order {
         };
         warn!(host = %self.host, reason, "No certificate was issued");
         self.store.end_acme_order(self.number, outcome).await?;
-        let Some((app, domain)) = self.owner else { return Ok(()) };
+        let Some((app, domain)) = self.owner else {
+            return self.store.platform_certificate_failed(&self.host, &reason).await;
+        };
         self.log.api(app, &format!("No certificate for {} yet: {reason}", self.host));
         let status = status_after(self.failures + usize::from(is_failure(outcome)));
         self.store.acm_progress(domain, Some(status.to_owned()), Some(reason), now).await

@@ -25,6 +25,9 @@ pub struct Status {
     /// Until when the certificate is good that clients are shown there; none without one.
     #[serde(default)]
     pub api_certificate_until: Option<String>,
+    /// Why the last order of one failed; none if it did not.
+    #[serde(default)]
+    pub api_certificate_failure: Option<String>,
     pub apps: u64,
     pub dynos: u64,
     pub router: Option<RouterHealth>,
