@@ -257,8 +257,6 @@ pub const RULES: &[Rule] = &[
     reads("/berth/dns-zones", Need::Administrator),
     secret("PUT DELETE", "/berth/dns-zones/{zone}", Need::Administrator),
     reads("/berth/apps/{app}/audit", MANAGE),
-    reads("/berth/dns-zones", Need::Administrator),
-    writes("PUT DELETE", "/berth/dns-zones/{zone}", Need::Administrator),
     reads("/berth/people", Need::Administrator),
     writes("POST", "/berth/people", Need::Administrator),
     writes("PATCH DELETE", "/berth/people/{person}", Need::Administrator),
