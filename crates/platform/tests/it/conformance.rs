@@ -9,6 +9,7 @@ use serde_json::Value;
 
 const LINKS: &str = include_str!("../../../api/heroku/links.txt");
 const PROPERTIES: &str = include_str!("../../../api/heroku/properties.txt");
+const REQUESTS: &str = include_str!("../../../api/heroku/requests.txt");
 
 /// The two forms in which a resource is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +121,27 @@ fn shapes(form: Form) -> Shape {
 fn facts(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().filter(|line| !line.starts_with('#') && !line.is_empty())
 }
+
+/// A field of a request's body.
+#[derive(Debug, Clone)]
+pub(crate) struct Field {
+    /// `source_blob.url`, `updates[].quantity`; `*` stands for any name.
+    pub(crate) path: &'static str,
+    pub(crate) types: Vec<&'static str>,
+    pub(crate) required: bool,
+}
+
+/// The bodies that requests may have, by method and path.
+pub(crate) static BODIES: LazyLock<BTreeMap<(&str, &str), Vec<Field>>> = LazyLock::new(|| {
+    let mut bodies: BTreeMap<(&str, &str), Vec<Field>> = BTreeMap::new();
+    for line in facts(REQUESTS) {
+        let mut parts = line.split(' ');
+        let mut next = || parts.next().unwrap();
+        let (method, url, path, types) = (next(), next(), next(), next().split('|').collect());
+        bodies.entry((method, url)).or_default().push(Field { path, types, required: parts.next() == Some("!") });
+    }
+    bodies
+});
 
 /// What is wrong with an answer; nothing if its resource has no known shape.
 pub(crate) fn complaints(form: Form, link: &Link, answer: &Value) -> Vec<String> {
