@@ -1,10 +1,13 @@
 //! Jobs on a schedule, with seconds so that nobody waits for a minute.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::environments::Receiver;
+use crate::heroku_drains::LOCAL_RECEIVERS;
 use crate::platform::TestPlatform;
 use crate::source::Source;
 use crate::wait::{wait_for, wait_until, wait_within};
@@ -169,6 +172,48 @@ fn a_tick_starts_once_whenever_the_server_is_killed() {
     }
     assert_eq!(lines.len(), started.len());
     assert!(runs.iter().all(|run| ["succeeded", "skipped"].contains(&run["state"].as_str().unwrap())), "{runs:?}");
+}
+
+#[test]
+fn after_an_hour_without_a_server_jobs_catch_up_as_they_were_told_and_say_so() {
+    let Some(mut platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
+    platform.python_web("shop");
+    let receiver = Receiver::start();
+    platform.must(&["notify:add", &receiver.url, "--events", "cron.failed,cron.missed", "-a", "shop"]);
+    for policy in ["none", "last", "all"] {
+        let add = ["cron:add", "*/10 * * * *", "-a", "shop", "--name", policy, "--catch-up", policy, "echo ran"];
+        platform.must(&add);
+    }
+    platform.terminate();
+    // The next run of each was due an hour before it would have been.
+    let earlier = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
+                   db.execute('UPDATE cron_job SET next_at = next_at - 3600 * 1000000'); db.commit()";
+    let changed = Command::new("python3").args(["-c", earlier]).arg(platform.data().join("berth.db")).status();
+    assert!(changed.unwrap().success());
+    platform.up();
+
+    wait_until("the last of them", || platform.runs_in("shop", "last", "succeeded").len() == 1);
+    wait_until("all of them", || platform.runs_in("shop", "all", "succeeded").len() >= 6);
+    let due: BTreeSet<String> = platform.runs("shop", "all").iter().map(|run| run["due_at"].to_string()).collect();
+    assert!(due.len() == platform.runs("shop", "all").len() && due.len() <= 7, "each once: {due:?}");
+    assert!(
+        platform.runs("shop", "none").iter().all(|run| run["state"] == "missed"),
+        "{:?}",
+        platform.runs("shop", "none")
+    );
+    let missed = receiver.event("cron.missed");
+    assert!(["none", "last"].contains(&missed.body["subject"].as_str().unwrap()), "{:?}", missed.body);
+    let text = receiver.text("cron.missed");
+    assert!(text.contains("nothing could start at") && text.contains("because the server was away"), "{text}");
+    // And nothing of it comes again.
+    let before = platform.kill_role("server");
+    wait_until("a new server", || platform.role("server").is_some_and(|pid| pid != before) && platform.is_connected());
+    assert!(platform.runs("shop", "all").len() <= 7, "{:?}", platform.runs("shop", "all"));
+
+    platform.must(&["cron:add", "@yearly", "-a", "shop", "--name", "broken", "exit 3"]);
+    assert_eq!(platform.berth(&["cron:run", "broken", "-a", "shop"]).code, Some(3));
+    let failed = receiver.event("cron.failed");
+    assert_eq!((&failed.body["subject"], &failed.body["app"]), (&json!("broken"), &json!("shop")), "{:?}", failed.body);
 }
 
 #[test]

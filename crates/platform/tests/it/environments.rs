@@ -315,22 +315,22 @@ fn a_token_for_deploys_can_deploy_its_app_and_nothing_else() {
 }
 
 #[derive(Debug, Clone)]
-struct Message {
+pub(crate) struct Message {
     /// In lower case.
     head: String,
     bytes: Vec<u8>,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 /// A place that messages go to; it refuses as many as it is told to.
-struct Receiver {
-    url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     seen: Arc<Mutex<Vec<Message>>>,
     refuse: Arc<Mutex<u32>>,
 }
 
 impl Receiver {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://127.0.0.1:{}/secret-path", listener.local_addr().unwrap().port());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -362,13 +362,13 @@ impl Receiver {
         Self { url, seen, refuse }
     }
 
-    fn event(&self, kind: &str) -> Message {
+    pub(crate) fn event(&self, kind: &str) -> Message {
         wait_for(&format!("a message about a {kind}"), || {
             self.seen.lock().unwrap().iter().find(|message| message.body["event"] == kind).cloned()
         })
     }
 
-    fn text(&self, kind: &str) -> String {
+    pub(crate) fn text(&self, kind: &str) -> String {
         self.event(kind).body["text"].as_str().unwrap().to_owned()
     }
 }
@@ -419,6 +419,40 @@ fn what_happens_is_told_signed_and_until_it_has_arrived() {
     assert!(wrong.code == Some(1) && wrong.stderr.contains("https://"), "{wrong:?}");
     let wrong = platform.berth(&["notify:add", &receiver.url, "--events", "weather", "-a", "shop"]);
     assert!(wrong.stderr.contains("There is no event"), "{wrong:?}");
+}
+
+#[test]
+fn slack_is_told_of_everything_in_its_own_form() {
+    let Some(platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
+    platform.two_stages();
+    let receiver = Receiver::start();
+    platform.must(&["notify:add", &receiver.url, "--format", "slack", "-a", "shop"]);
+    let told = |begin: &str| {
+        let begin = format!("*shop* · {begin}");
+        wait_until(&begin, || {
+            let seen = receiver.seen.lock().unwrap();
+            seen.iter().any(|message| {
+                let fields = message.body.as_object().unwrap();
+                fields.len() == 1 && fields["text"].as_str().unwrap().starts_with(&begin)
+            })
+        });
+    };
+    let source = Source::app("python-web");
+    let first = platform.serve("shop", &source);
+    told("deploy: v2 serves: Deploy 01234567");
+    platform.serve("shop-staging", &source.clone().version("2"));
+    platform.must(&["pipelines:promote", "-a", "shop-staging"]);
+    told("promotion: v3 serves: Promote shop-staging v2");
+    platform.roll_back("shop", first);
+    told("rollback: v4 serves: Rollback to v2");
+    platform.scale_and_wait("shop", 2);
+    told("scaling: web: 1 to 2");
+    assert_eq!(platform.deploy("shop", &Source::app("python-web").file("Procfile", "web\n")).state, "no release");
+    told("failure: A build failed: ");
+    for pid in crate::left_over::members(&platform.instance()) {
+        crate::platform::kill(pid, rustix::process::Signal::KILL);
+    }
+    told("crash: web.");
 }
 
 #[test]

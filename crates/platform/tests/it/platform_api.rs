@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::api::path_of;
-use crate::http::Connection;
+use crate::http::{Connection, Response};
 use crate::left_over;
 use crate::load::Load;
 use crate::platform::TestPlatform;
@@ -305,4 +305,51 @@ fn requests_are_taken_as_clients_really_write_them() {
         assert!(headers.iter().any(|(name, _value)| name == "request-id"), "{what}: {headers:?}");
         assert!(answer.contains(['[', '{']), "{what}: {answer}");
     }
+}
+
+#[test]
+fn lists_come_page_by_page_and_what_is_known_is_not_sent_again() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    for number in 0..6 {
+        platform.ask("PATCH", "/apps/shop/config-vars", &json!({"NUMBER": number.to_string()}));
+    }
+    let token = format!("Bearer {}", platform.token);
+    let get = |header: &str, value: &str| {
+        let headers = [("Authorization", token.as_str()), (header, value)];
+        platform.api_raw("GET", "/apps/shop/releases", &headers, &[]).unwrap()
+    };
+    let versions = |response: &Response| -> Vec<u64> {
+        let list: Value = serde_json::from_slice(&response.body).unwrap();
+        list.as_array().unwrap().iter().map(|release| release["version"].as_u64().unwrap()).collect()
+    };
+    for (range, expect) in [
+        ("version ..; max=3", [vec![1, 2, 3], vec![4, 5, 6], vec![7]]),
+        ("version ..; order=desc,max=3;", [vec![7, 6, 5], vec![4, 3, 2], vec![1]]),
+    ] {
+        let (mut range, mut pages) = (range.to_owned(), Vec::new());
+        loop {
+            let page = get("Range", &range);
+            pages.push(versions(&page));
+            let next = page.header("next-range").map(str::to_owned);
+            assert_eq!(page.status, if next.is_some() { 206 } else { 200 });
+            match next {
+                Some(next) => range = next,
+                None => break,
+            }
+        }
+        assert_eq!(pages, expect, "{range}");
+    }
+    let refused = get("Range", "shoe-size ..");
+    assert_eq!(refused.status, 416, "{}", refused.text());
+    assert!(refused.text().contains("requested_range_not_satisfiable"), "{}", refused.text());
+
+    let tag = get("Range", "").header("etag").unwrap().to_owned();
+    let known = get("If-None-Match", &tag);
+    assert_eq!((known.status, known.body.len()), (304, 0), "{}", known.text());
+    assert_eq!(known.header("etag"), Some(tag.as_str()));
+    platform.ask("PATCH", "/apps/shop/config-vars", &json!({"NUMBER": "7"}));
+    let changed = get("If-None-Match", &tag);
+    assert_eq!((changed.status, versions(&changed).len()), (200, 8));
+    assert_ne!(changed.header("etag"), Some(tag.as_str()));
 }
