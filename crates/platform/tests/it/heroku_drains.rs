@@ -73,6 +73,9 @@ fn heroku_adds_a_drain_that_gets_batches_as_logplex_sends_them() {
 
     let other = Receiver::https(&platform.data().join("ca"));
     platform.heroku(&format!("drains:remove {url} -a shop")).shows("Successfully removed drain");
+    let audited = platform.get("/berth/apps/shop/audit").to_string();
+    assert!(audited.contains("DELETE /apps/{app}/log-drains/{drain}"), "{audited}");
+    assert!(!audited.contains("s3cret") && !audited.contains("k3y"), "{audited}");
     platform.heroku(&format!("drains:add https://localhost:{}/ -a shop", other.port));
     platform.text("shop", "/say?text=two");
     other.waits_for("app web.1 - two\n");
