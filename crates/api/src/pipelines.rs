@@ -22,6 +22,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::{Body, TheApp};
 use crate::origin::Origin;
 use crate::present;
+use crate::protection;
 use crate::range::page;
 use crate::state::ApiState;
 
@@ -174,6 +175,7 @@ pub(crate) async fn move_to_stage(
     let coupling = find_coupling(&state, &wanted)?;
     must(&state, &actor, coupling.app, Permission::Manage)?;
     if let Some(wanted) = body.stage {
+        protection::check_leaving(&state, &actor, &coupling)?;
         state.store.move_to_stage(coupling.id, stage(&wanted)?, state.now()).await?;
     }
     Ok(Json(shown_coupling(&state, &find_coupling(&state, &coupling.id.to_string())?)?))
@@ -186,6 +188,7 @@ pub(crate) async fn uncouple(
 ) -> ApiResult<Json<shapes::PipelineCoupling>> {
     let coupling = find_coupling(&state, &wanted)?;
     must(&state, &actor, coupling.app, Permission::Manage)?;
+    protection::check_leaving(&state, &actor, &coupling)?;
     state.store.uncouple(coupling.id).await?;
     Ok(Json(shown_coupling(&state, &coupling)?))
 }

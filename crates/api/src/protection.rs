@@ -10,7 +10,7 @@ use domain::pipeline::Stage;
 use domain::protection::{Denied, Lock, Protection, WINDOWS_MAX, Window};
 use jiff::tz::TimeZone;
 use store::app::App;
-use store::pipeline::Pipeline;
+use store::pipeline::{Pipeline, PipelineCoupling};
 use store::protection::{StageLock, StageProtection};
 use wire::platform_api::environments as ours;
 
@@ -48,6 +48,23 @@ pub(crate) fn check(state: &ApiState, actor: &Actor, app: &App) -> ApiResult<()>
             pipeline.name,
             coupling.stage.as_str()
         )),
+    })
+}
+
+/// Refuses to take an app out of a protected stage to all but the pipeline's owner: who may manage the app could deploy it
+/// from outside, and put it back.
+pub(crate) fn check_leaving(state: &ApiState, actor: &Actor, coupling: &PipelineCoupling) -> ApiResult<()> {
+    let Some(row) = state.store.stage_protection(coupling.pipeline, coupling.stage)? else { return Ok(()) };
+    if row.deployers.is_empty() && row.windows.is_empty() && row.lock.is_none() {
+        return Ok(());
+    }
+    let pipeline = pipelines::find(state, &coupling.pipeline.to_string())?;
+    pipelines::refuse_others(actor, &pipeline).map_err(|_theirs| {
+        ApiError::forbidden(format!(
+            "{} of the pipeline {} is protected: only who made the pipeline takes apps out of it.",
+            coupling.stage.as_str(),
+            pipeline.name
+        ))
     })
 }
 

@@ -213,6 +213,17 @@ fn what_protects_a_stage_comes_on_top_of_permissions() {
     assert_eq!(build(&eve).0, 404);
     assert_eq!(build(&ada).0, 201);
 
+    // Nor does who may manage the app take it out of the stage, deploy it there, and put it back.
+    let coupling = platform.get("/apps/shop/pipeline-couplings")["id"].as_str().unwrap().to_owned();
+    let path = format!("/pipeline-couplings/{coupling}");
+    platform.must(&["access:update", "bob@example.com", "-p", "manage", "-a", "shop"]);
+    let moves = || platform.ask_as(&bob, "PATCH", &path, &json!({"stage": "development"}));
+    let (status, answer) = moves();
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("only who made the pipeline"), "{answer}");
+    assert_eq!(platform.ask_as(&bob, "DELETE", &path, &Value::Null).0, 403);
+    platform.must(&["access:update", "bob@example.com", "-p", "view", "-a", "shop"]);
+
     // Nobody is shown more than they may see.
     let seen = |token: &str, what: &str| {
         platform.ask_as(token, "GET", &format!("/berth/pipelines/shop/{what}"), &Value::Null).1
