@@ -1,40 +1,63 @@
 //! `cron:import`: jobs of Heroku Scheduler, or of another app, taken over as paused ones.
 
+use std::env;
 use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::Value;
+use uuid::Uuid;
 use wire::cron::{DEFAULT_ZONE, JobText};
 use wire::platform_api::cron::{Job, JobCreate};
 
 use super::cron;
-use crate::api_client::path;
-use crate::context::Context;
+use crate::api_client::{ApiClient, path};
+use crate::context::{Context, UsageError};
 use crate::output;
+use crate::server_url::ServerUrl;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: berth cron:import jobs.json\n\n\
+#[command(after_help = "Examples:\n  berth cron:import jobs.json\n  \
+                  HEROKU_API_KEY=$(heroku auth:token) berth cron:import --from-heroku old-shop -a shop\n\n\
+                  Heroku's dashboard reads the jobs from an address that Heroku does not document, and so does\n\
+                  `--from-heroku`; where that does not work any more, write them into a file.\n\n\
                   Reads what Heroku Scheduler's own API answers ({\"data\": [{\"attributes\": …}]}), a list of jobs as\n\
                   app.json has them, or what `berth cron --json` printed. Imported jobs are paused, so that nothing runs\n\
                   twice: stop the old scheduler, then `berth cron:resume JOB`. A second import adds only what is new.")]
 pub struct Import {
     /// A JSON file; `-` reads the standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "from_heroku")]
+    file: Option<PathBuf>,
+    /// Ask Heroku for the jobs of this app there, with a token of yours at Heroku
+    #[arg(long, value_name = "APP", conflicts_with = "file")]
+    from_heroku: Option<String>,
 }
 
+/// Where Heroku keeps apps and the jobs of their schedulers, and what names other places to its own clients.
+const APPS: (&str, &str) = ("HEROKU_API_URL", "https://api.heroku.com");
+const JOBS: (&str, &str) = ("HEROKU_PARTICLEBOARD_URL", "https://particleboard.heroku.com");
+
+/// How the tokens of this platform begin, and those that stand for one on somebody's machine.
+const OUR_TOKENS: [&str; 2] = ["berth-", "local-"];
+
 pub(super) fn import(context: &Context, args: &Import) -> anyhow::Result<()> {
-    let mut text = String::new();
-    if args.file.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
-    } else {
-        text = std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    }
-    let wanted = parse(&text).with_context(|| format!("cannot import {}", args.file.display()))?;
+    let (place, text) = match (&args.from_heroku, &args.file) {
+        (Some(app), _) => (format!("the jobs of {app} at Heroku"), ask_heroku(app)?),
+        (None, Some(file)) if file.as_os_str() != "-" => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            (file.display().to_string(), text)
+        }
+        (None, _standard_input) => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
+            ("-".to_owned(), text)
+        }
+    };
+    let wanted = parse(&text).with_context(|| format!("cannot import {place}"))?;
     // Everything is checked before anything is made.
     for (number, job) in (1..).zip(&wanted) {
-        job.definition().with_context(|| format!("job {number} of {} cannot be used", args.file.display()))?;
+        job.definition().with_context(|| format!("job {number} of {place} cannot be used"))?;
     }
     let (client, app) = context.app()?;
     let there = cron::jobs(&client, &app)?;
@@ -57,6 +80,38 @@ pub(super) fn import(context: &Context, args: &Import) -> anyhow::Result<()> {
     context.out.text(output::table(&["JOB", "SCHEDULE", "COMMAND"], &rows))?;
     context.out.note("They are paused. Stop the old scheduler first, then `berth cron:resume JOB`.");
     Ok(())
+}
+
+/// Reads the jobs where Heroku's own dashboard does.
+fn ask_heroku(app: &str) -> anyhow::Result<String> {
+    let token = env::var("HEROKU_API_KEY").ok().filter(|token| !token.is_empty());
+    let missing = || UsageError("set HEROKU_API_KEY to a token of yours at Heroku: `heroku auth:token`".to_owned());
+    let token = token.ok_or_else(missing)?;
+    if OUR_TOKENS.iter().any(|ours| token.starts_with(ours)) {
+        let ours = "HEROKU_API_KEY holds a token of this platform, which is not for Heroku: use another shell";
+        return Err(UsageError(ours.to_owned()).into());
+    }
+    let get = |(variable, usual): (&str, &str), target: &str, accept: &str| {
+        let place = env::var(variable).unwrap_or_else(|_unset| usual.to_owned());
+        let client = ApiClient::new(ServerUrl::parse(&place)?, None, None)?;
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let headers = [header("authorization", &format!("Bearer {token}")), header("accept", accept)];
+        let mut answer = client.relay("GET", target, &headers, None)?;
+        match answer.status().as_u16() {
+            200 => answer.body_mut().read_to_string().with_context(|| format!("cannot read the answer of {place}")),
+            401 | 403 => bail!("Heroku does not accept the token in HEROKU_API_KEY: `heroku auth:token` prints yours"),
+            404 => bail!("Heroku has no app {app} with jobs that this token may see"),
+            status => bail!("{place} answered {status}: write the jobs into a file instead, as `--help` says"),
+        }
+    };
+    let id = if Uuid::try_parse(app).is_ok() {
+        app.to_owned()
+    } else {
+        let shown = get(APPS, &path(&["apps", app]), "application/vnd.heroku+json; version=3")?;
+        let shown: Value = serde_json::from_str(&shown).context("Heroku's answer about the app is not JSON")?;
+        shown["id"].as_str().context("Heroku's answer about the app holds no id")?.to_owned()
+    };
+    get(JOBS, &path(&["apps", &id, "jobs"]), "application/vnd.api+json")
 }
 
 fn is_same(job: &Job, text: &JobText) -> bool {

@@ -1,12 +1,16 @@
 //! Jobs on a schedule, with seconds so that nobody waits for a minute.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::environments::Receiver;
+use crate::heroku_cli::ran;
 use crate::heroku_drains::LOCAL_RECEIVERS;
 use crate::platform::TestPlatform;
 use crate::source::Source;
@@ -269,4 +273,62 @@ fn jobs_of_heroku_scheduler_are_taken_over_paused() {
     assert_eq!(platform.must(&["cron:run", "echo-often", "-a", "shop"]), "often\n", "by hand it runs while paused");
     let resumed = platform.must(&["cron:resume", "rake-nightly", "-a", "shop"]);
     assert!(resumed.contains("next run") && resumed.contains("02:30 UTC"), "{resumed}");
+}
+
+/// What Heroku answers about an app and its scheduler, and what it was asked with.
+fn heroku_stand_in(jobs: Value) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
+            let (status, answer) = match head.split(' ').nth(1).unwrap() {
+                "/apps/old-shop" => ("200 OK", json!({"id": HEROKU_ID, "name": "old-shop"})),
+                path if path == format!("/apps/{HEROKU_ID}/jobs") => ("200 OK", jobs.clone()),
+                _other => ("404 Not Found", json!({})),
+            };
+            all.lock().unwrap().push(head.to_lowercase());
+            let body = answer.to_string();
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        }
+    });
+    (url, seen)
+}
+
+const HEROKU_ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+
+#[test]
+fn jobs_are_asked_of_heroku_with_a_token_of_heroku_alone() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let job = json!({"type": "jobs", "attributes": {"command": "echo nightly", "dyno-size": "Basic", "every": 1440, "at": 150}});
+    let (url, seen) = heroku_stand_in(json!({"data": [job]}));
+    let import = |app: &str, token: &str| {
+        let arguments = ["cron:import", "--from-heroku", app, "-a", "shop"];
+        let mut command = platform.client(platform.scratch(), &arguments);
+        command.env("HEROKU_API_URL", &url).env("HEROKU_PARTICLEBOARD_URL", &url).env("HEROKU_API_KEY", token);
+        ran(&mut command)
+    };
+    let imported = import("old-shop", "HRKU-of-ada");
+    assert_eq!(imported.code, Some(0), "{}", imported.both());
+    imported.shows("30 2 * * *").shows("They are paused");
+    let job = platform.get("/berth/apps/shop/cron")[0].clone();
+    assert_eq!((&job["command"], &job["paused"]), (&json!("echo nightly"), &json!(true)), "{job}");
+    import(HEROKU_ID, "HRKU-of-ada").shows("Nothing was new");
+    let asked = seen.lock().unwrap().clone();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked.iter().all(|head| head.contains("authorization: bearer hrku-of-ada\r\n")), "{asked:?}");
+    assert!(asked[1].contains("accept: application/vnd.api+json\r\n"), "{asked:?}");
+
+    import("elsewhere", "HRKU-of-ada").shows("Heroku has no app elsewhere");
+    let before = seen.lock().unwrap().len();
+    for ours in [platform.token.as_str(), "local-0123456789abcdef", ""] {
+        assert_eq!(import("old-shop", ours).code, Some(2), "{ours}");
+    }
+    assert_eq!(seen.lock().unwrap().len(), before, "nothing of ours is sent to Heroku");
 }
