@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use builder::archive::TopFolder;
 use builder::build::{BuildRequest, Prepared, finish, prepare};
@@ -30,6 +31,9 @@ use crate::log::PlatformLog;
 use crate::main_loop::Message;
 use crate::remove_tree::remove_tree;
 use crate::source_fetch::fetch;
+
+/// How long an upload can be built, from its last byte on: as long as its URL is good.
+const SOURCE_VALID: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) struct BuildTask {
     pub(crate) build: Build,
@@ -121,9 +125,29 @@ impl BuildTask {
             say(&format!("-----> Launching v{}{held}", release.version));
             info!(app.name = %self.app.name, release.version = release.version, "Build succeeded");
         }
-        // The archive has served its purpose; a build that failed keeps it until the garbage collection.
-        remove_tree(&self.source_path());
+        self.remove_sources();
         Ok(())
+    }
+
+    /// Removes archives that have served their purpose. An upload may be built more than once, for other apps, too, as
+    /// long as its URL is good.
+    fn remove_sources(&self) {
+        if let SourceLocation::Url(_) = self.build.source {
+            remove_tree(&self.source_path());
+        }
+        let wanted = match self.store.wanted_sources() {
+            Ok(wanted) => wanted,
+            Err(error) => return warn!(error = display_chain(&error), "cannot look for old sources"),
+        };
+        let entries = std::fs::read_dir(self.config.data_dir.join("sources")).into_iter().flatten().flatten();
+        for entry in entries {
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+            let name = entry.file_name();
+            let is_wanted = wanted.iter().any(|source| name.to_str() == Some(source.to_string().as_str()));
+            if !is_wanted && age.is_some_and(|age| age > SOURCE_VALID) {
+                remove_tree(&entry.path());
+            }
+        }
     }
 
     /// Removes what earlier builds left, if somebody asked for that. Builds of an app come one after another, so nobody

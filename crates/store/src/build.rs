@@ -166,6 +166,15 @@ impl Store {
         })
     }
 
+    /// The uploads that builds are still to be made of.
+    pub fn wanted_sources(&self) -> Result<Vec<SourceId>, StoreError> {
+        self.read(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT source_id FROM build WHERE status = 'pending' AND source_id IS NOT NULL")?;
+            collect(statement.query([])?, |row| parsed(row, "source_id", SourceId::parse))
+        })
+    }
+
     pub fn build_config(&self, id: BuildId) -> Result<ConfigVars, StoreError> {
         self.read(|db| {
             let sealed: Option<Vec<u8>> = db

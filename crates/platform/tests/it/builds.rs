@@ -248,3 +248,21 @@ impl Running {
         text.trim().parse().unwrap()
     }
 }
+
+#[test]
+fn one_upload_is_built_for_several_apps_and_removed_in_time() {
+    let Some(platform) = TestPlatform::start() else { return };
+    let url = platform.upload(&Source::app("python-web").tar());
+    let old = platform.data().join("sources/01234567-89ab-cdef-0123-456789abcdef");
+    std::fs::write(&old, "given up").unwrap();
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(24 * 60 * 60);
+    std::fs::File::options().append(true).open(&old).unwrap().set_modified(yesterday).unwrap();
+    for app in ["shop-staging", "shop"] {
+        platform.create(app);
+        let build = platform.ask("POST", &format!("/apps/{app}/builds"), &json!({"source_blob": {"url": url}}));
+        let deployed = platform.follow(app, &build);
+        assert_eq!(deployed.state, "serving", "{app}: {deployed:?}");
+        platform.shows(app, "version=1 ");
+    }
+    assert!(!old.exists(), "what nobody builds any more is removed");
+}
