@@ -251,6 +251,12 @@ impl Store {
             }
             db.execute("DELETE FROM build WHERE app_id = ?1", [id.to_string()])?;
             db.execute("DELETE FROM release WHERE app_id = ?1", [id.to_string()])?;
+            // What other apps have released of its code is theirs from now on.
+            db.execute(
+                "UPDATE slug SET app_id = (SELECT app_id FROM release WHERE slug_id = slug.id LIMIT 1)
+                 WHERE app_id = ?1 AND EXISTS (SELECT 1 FROM release WHERE slug_id = slug.id)",
+                [id.to_string()],
+            )?;
             db.execute("DELETE FROM app WHERE id = ?1 AND destroyed_at IS NOT NULL", [id.to_string()])?;
             Ok(true)
         })

@@ -132,3 +132,17 @@ async fn a_held_release_is_not_resumed_beside_a_newer_one() {
     assert_eq!(resume().await.unwrap().state, ReleaseState::Pending);
     refused(resume().await.unwrap_err(), "v2 is not held; it is pending");
 }
+
+#[tokio::test]
+async fn an_app_whose_code_another_one_serves_can_be_destroyed() {
+    let fixture = Fixture::new().await;
+    let release = fixture.serve().await;
+    let other = fixture.store.create_app(AppName::parse("other").unwrap(), fixture.account, at(4)).await.unwrap().id;
+    let slug = release.slug.unwrap();
+    let taken = fixture.store.release_slug(other, slug, "Deploy".to_owned(), fixture.account, at(4)).await.unwrap();
+    fixture.store.destroy_app(fixture.app, fixture.account, at(5)).await.unwrap();
+    assert!(fixture.store.forget_app(fixture.app).await.unwrap());
+    assert!(fixture.store.app(fixture.app).unwrap().is_none());
+    assert_eq!(fixture.store.slug(slug).unwrap().unwrap().app, other);
+    assert_eq!(fixture.now(&taken).0, Some(slug));
+}
