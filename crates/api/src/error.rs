@@ -83,6 +83,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "unauthorized", message)
     }
 
+    /// Somebody else was faster.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_params", message)
     }
@@ -163,6 +168,9 @@ impl From<StoreError> for ApiError {
             StoreError::Refused(message) => Self::invalid(message),
             StoreError::Unconfirmed(message) => Self::confirmation_required(message),
             full if full.is_disk_full() => Self::disk_full(),
+            orphan if orphan.is_orphan() => Self::conflict(
+                "What this request is about was removed at the same moment; nothing was changed. Look again.",
+            ),
             other => Self::internal("the database failed a request", &other),
         }
     }

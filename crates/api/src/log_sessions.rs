@@ -45,7 +45,7 @@ pub(crate) struct Session {
     expires: i64,
     sig: String,
     /// Whose session it is: a [`Holder`].
-    #[serde(rename = "for")]
+    #[serde(rename = "for", default)]
     holder: String,
     #[serde(default)]
     lines: u32,

@@ -109,6 +109,12 @@ impl StoreError {
         let full = rusqlite::ErrorCode::DiskFull;
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(full))
     }
+
+    /// What a write belongs to has gone since somebody looked: a certificate, a pipeline, an app.
+    pub fn is_orphan(&self) -> bool {
+        let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _text)) = self else { return false };
+        error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY
+    }
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;

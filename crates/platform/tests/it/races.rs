@@ -324,3 +324,141 @@ fn an_add_on_that_is_attached_while_it_goes_is_there_or_gone() {
     assert_eq!(platform.get("/addons/pg/addon-attachments").as_array().unwrap().len(), 1, "shop's alone");
     platform.ask("DELETE", "/apps/shop/addons/pg", &Value::Null);
 }
+
+/// A change: method, path below `/apps/shop` or a whole one, and its body.
+type Change = (&'static str, String, Value);
+
+/// Everything that two people may want to change of `shop` at the same moment; what is missing is made first.
+fn changes(platform: &TestPlatform, certificate: &Value) -> Vec<Change> {
+    let make = |list: &str, post: &str, body: &Value| -> Value {
+        let found = platform.get(list).as_array().unwrap().last().cloned();
+        found
+            .filter(|last| last["kind"] != "heroku" && last["role"] != "owner")
+            .unwrap_or_else(|| platform.ask("POST", post, body))
+    };
+    let of_app = |list: &str, body: &Value| {
+        let path = format!("/apps/shop/{list}");
+        make(&path, &path, body)
+    };
+    let id = |row: &Value| row["id"].as_str().unwrap().to_owned();
+    let endpoint = id(&of_app("sni-endpoints", certificate));
+    let domain = id(&of_app("domains", &json!({"hostname": "www.example.com", "sni_endpoint": null})));
+    let hook = json!({"include": ["api:release"], "level": "notify", "url": "https://example.com/one"});
+    let webhook = id(&of_app("webhooks", &hook));
+    let drain = id(&of_app("log-drains", &json!({"url": "https://example.com/logs"})));
+    of_app("collaborators", &json!({"user": "ada@example.com"}));
+    of_app("addons", &json!({"plan": "berth-custom", "name": "pg", "config": {"url": "a://b"}}));
+    let job = json!({"job": {"schedule": "@yearly", "command": "true", "name": "tick"}, "paused": true});
+    make("/berth/apps/shop/cron", "/berth/apps/shop/cron", &job);
+    make("/pipelines", "/pipelines", &json!({"name": "line"}));
+    let coupling = json!({"app": "shop", "pipeline": "line", "stage": "staging"});
+    let coupling = id(&make("/pipeline-couplings", "/pipeline-couplings", &coupling));
+    let slug = platform.get("/apps/shop/releases/2")["slug"]["id"].clone();
+    let app = |method: &'static str, path: &str, body: Value| (method, format!("/apps/shop{path}"), body);
+    vec![
+        app("PATCH", "", json!({"maintenance": true})),
+        app("PATCH", "/config-vars", json!({"A": platform.releases("shop").len().to_string()})),
+        app("PATCH", "/formation", json!({"updates": [{"type": "web", "quantity": "0", "size": "basic"}]})),
+        app("PATCH", &format!("/domains/{domain}"), json!({"sni_endpoint": endpoint})),
+        app("DELETE", &format!("/domains/{domain}"), Value::Null),
+        app("PATCH", &format!("/sni-endpoints/{endpoint}"), certificate.clone()),
+        app("DELETE", &format!("/sni-endpoints/{endpoint}"), Value::Null),
+        app("PATCH", &format!("/webhooks/{webhook}"), json!({"level": "sync"})),
+        app("DELETE", &format!("/webhooks/{webhook}"), Value::Null),
+        app("DELETE", &format!("/log-drains/{drain}"), Value::Null),
+        app("DELETE", "/collaborators/ada@example.com", Value::Null),
+        ("PATCH", "/berth/apps/shop/collaborators/ada@example.com".to_owned(), json!({"permissions": ["view"]})),
+        ("PATCH", "/berth/apps/shop/cron/tick".to_owned(), json!({"paused": false})),
+        ("POST", "/berth/apps/shop/cron/tick/runs".to_owned(), Value::Null),
+        ("DELETE", "/berth/apps/shop/cron/tick".to_owned(), Value::Null),
+        ("PATCH", format!("/pipeline-couplings/{coupling}"), json!({"stage": "production"})),
+        ("DELETE", format!("/pipeline-couplings/{coupling}"), Value::Null),
+        ("DELETE", "/pipelines/line".to_owned(), Value::Null),
+        ("PUT", "/berth/pipelines/line/protections/staging".to_owned(), json!({"windows": []})),
+        ("PATCH", "/berth/addons/pg/config".to_owned(), json!({"config": [{"name": "URL", "value": "c://d"}]})),
+        app("DELETE", "/addons/pg", Value::Null),
+        app("POST", "/releases", json!({"release": "v2"})),
+        app("POST", "/releases", json!({"slug": slug})),
+        app("POST", "/dynos", json!({"command": "true"})),
+        app("PATCH", "/features/http-session-affinity", json!({"enabled": true})),
+    ]
+}
+
+#[test]
+fn no_two_changes_at_once_are_an_error_of_the_servers() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    platform.join("ada@example.com");
+    let (chain, key) = crate::heroku_domains::certificate(platform.scratch(), "race", &["www.example.com"]);
+    let read = |path: String| std::fs::read_to_string(path).unwrap();
+    let certificate = json!({"certificate_chain": read(chain), "private_key": read(key)});
+    let token = platform.token.as_str();
+    let mut wrong = Vec::new();
+    let count = changes(&platform, &certificate).len();
+    for (first, second) in (0..count).flat_map(|first| (first..count).map(move |second| (first, second))) {
+        let all = changes(&platform, &certificate);
+        let [one, two] = [first, second].map(|index| {
+            let (method, path, body) = all[index].clone();
+            (token, method, path, body)
+        });
+        let told = format!("{} {} and {} {}", one.1, one.2, two.1, two.2);
+        let answers = platform.at_once(&[one, two]);
+        if !answers.iter().all(|(status, _answer)| matches!(status, 200..=299 | 403 | 404 | 409 | 422)) {
+            wrong.push(format!("{told}: {answers:?}"));
+        }
+    }
+    // Nobody makes twice what there can be once.
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    for (path, body) in [
+        ("/apps", json!({"name": "twice"})),
+        ("/apps/twice/domains", json!({"hostname": "twice.example.com"})),
+        ("/apps/twice/collaborators", json!({"user": "ada@example.com"})),
+        ("/apps/twice/addons", json!({"plan": "berth-custom", "name": "one", "config": {"url": "a://b"}})),
+        ("/apps/twice/log-drains", json!({"url": "https://example.com/twice"})),
+        ("/berth/apps/twice/cron", json!({"job": {"schedule": "@yearly", "command": "true", "name": "twice"}})),
+        ("/berth/apps/twice/clone", json!({"name": "thrice"})),
+        ("/pipelines", json!({"name": "twice"})),
+        ("/pipeline-couplings", json!({"app": "twice", "pipeline": "twice", "stage": "staging"})),
+        ("/account/keys", json!({"public_key": key})),
+    ] {
+        let request = || (token, "POST", path.to_owned(), body.clone());
+        let answers = platform.at_once(&[request(), request(), request()]);
+        let mut statuses: Vec<u16> = answers.iter().map(|(status, _answer)| *status).collect();
+        statuses.sort_unstable();
+        if statuses != [201, 422, 422] {
+            wrong.push(format!("{path}: {answers:?}"));
+        }
+    }
+    for path in ["/apps/twice", "/apps/thrice", "/pipelines/twice"] {
+        platform.ask("DELETE", path, &Value::Null);
+    }
+    // And with the app's own end.
+    for index in 0..count {
+        platform.ask("POST", "/apps", &json!({"name": "gone"}));
+        let (method, path, body) = changes(&platform, &certificate)[index].clone();
+        let path = path.replace("/shop", "/gone");
+        let more = [
+            (token, "POST", "/apps/gone/domains".to_owned(), json!({"hostname": "gone.example.com"})),
+            (token, "POST", "/apps/gone/log-drains".to_owned(), json!({"url": "https://example.com/gone"})),
+            (
+                token,
+                "POST",
+                "/pipeline-couplings".to_owned(),
+                json!({"app": "gone", "pipeline": "line", "stage": "staging"}),
+            ),
+        ];
+        let end = (token, "DELETE", "/apps/gone".to_owned(), Value::Null);
+        let requests = [(token, method, path.clone(), body), more[index % 3].clone(), end];
+        let answers = platform.at_once(&requests);
+        if answers.iter().any(|(status, _answer)| *status >= 500) || answers[2].0 != 200 {
+            wrong.push(format!("{method} {path} and the end of its app: {answers:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    platform.is_at_rest("shop");
+    wait_until("nothing of the other apps is left", || {
+        let log = platform.log();
+        assert!(!log.contains("FOREIGN KEY"), "{log}");
+        platform.get("/apps").as_array().unwrap().len() == 1
+    });
+}
