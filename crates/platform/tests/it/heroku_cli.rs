@@ -202,6 +202,8 @@ impl Running {
     /// Waits for its own end.
     pub(crate) fn ends(mut self) -> Ran {
         let status = wait_for("the client ends", || self.child.try_wait().unwrap());
+        // Whoever collects what it printed shares it as long as there may be more.
+        wait_until("what the client printed last", || Arc::strong_count(&self.seen) == 1);
         Ran { code: status.code(), out: self.text(), err: String::new() }
     }
 

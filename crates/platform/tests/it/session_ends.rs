@@ -41,6 +41,14 @@ impl TestPlatform {
         Open { exec, run, tail }
     }
 
+    /// Restarts the app, and waits until a tail that began when it was up says so.
+    fn restart_seen_by(&self, tail: &Running) {
+        let ups = || tail.text().matches("State changed from starting to up").count();
+        let before = ups();
+        self.must(&["ps:restart", "-a", "shop"]);
+        wait_until("what happens now is on the tail", || ups() > before);
+    }
+
     fn sleeps(&self) -> usize {
         ["sleep 6001", "sleep 6002"].map(|line| left_over::running(&self.instance(), line).len()).iter().sum()
     }
@@ -94,8 +102,7 @@ fn sessions_end_with_the_token_that_opened_them_and_no_others() {
     wait_until("what ran there is hung up", || platform.sleeps() == 2);
 
     // Nothing of that was felt elsewhere: what the app logs arrives.
-    platform.ask("DELETE", "/apps/shop/dynos/web.1", &Value::Null);
-    others.tail.waits_for("State changed from starting to up");
+    platform.restart_seen_by(&others.tail);
     let Open { exec, run, tail } = others;
     for running in [exec, run, tail] {
         running.end();
@@ -124,8 +131,7 @@ fn sessions_end_with_their_users_place_in_the_app() {
     platform.must(&["access:update", ADA, "-p", "view", "-a", "shop"]);
     Open::end_in_dynos(open.exec, open.run);
     wait_until("what ran there is hung up", || platform.sleeps() == 0);
-    platform.must(&["ps:restart", "-a", "shop"]);
-    open.tail.waits_for("State changed from starting to up");
+    platform.restart_seen_by(&open.tail);
 
     platform.must(&["access:remove", ADA, "-a", "shop"]);
     ended(open.tail, 1, "Couldn't find that app");
