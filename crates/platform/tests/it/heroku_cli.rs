@@ -4,11 +4,13 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -168,7 +170,7 @@ impl Drop for Running {
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().unwrap(), Arc::clone(&seen));
         collect(child.stderr.take().unwrap(), Arc::clone(&seen));
@@ -207,8 +209,10 @@ impl Running {
         Ran { code: status.code(), out: self.text(), err: String::new() }
     }
 
-    /// Ends it.
+    /// Ends it, and the client that it may have started, which would keep its ports.
     pub(crate) fn end(mut self) {
+        // On a terminal it shares the group of the test, and its end is the client's, too.
+        kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
