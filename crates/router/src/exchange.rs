@@ -36,6 +36,9 @@ use crate::upload::{Gate, Phase, Progress, Upload};
 use crate::upstream;
 use crate::worker::{Open, Worker};
 
+/// New connections to the server that are closed under a request before that is an error: it is exchanged, not broken.
+const SERVER_ATTEMPTS_MAX: u32 = 3;
+
 /// A request as it goes to the dyno.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -60,7 +63,8 @@ pub(crate) struct Exchange {
 
 /// Why an attempt brought no response.
 enum Failed {
-    /// The reused connection was closed under the request; it may be sent again on a new one.
+    /// The connection was closed under the request, a reused one or one to a server that ends; it may be sent again on a
+    /// new one.
     Stale,
     Code(ErrorCode),
     Problem(Problem),
@@ -116,10 +120,15 @@ impl Exchange {
 
     async fn run_inner(&mut self) -> Result<Answer, Problem> {
         let (mut slot, mut connection) = self.reach_dyno().await?;
+        let mut new_ones_left = if self.app.view().edge.to_server { SERVER_ATTEMPTS_MAX } else { 0 };
         loop {
             let reused = connection.reused;
             match self.attempt(connection, &slot).await {
                 Ok(answer) => return Ok(answer),
+                Err(Failed::Stale) if !reused && new_ones_left > 0 => {
+                    new_ones_left -= 1;
+                    (slot, connection) = self.reach_again(slot).await?;
+                }
                 Err(Failed::Stale) if reused => (slot, connection) = self.reach_again(slot).await?,
                 Err(Failed::Stale) => return Err(Problem::code(ErrorCode::H13)),
                 Err(Failed::Code(code)) => return Err(Problem::code(code)),
@@ -175,7 +184,8 @@ impl Exchange {
         self.record.sending();
         let response = connection.send(request);
         let line = connection.line.clone();
-        let reused = connection.reused;
+        // The server may take a connection in the moment in which it ends.
+        let may_be_closed = connection.reused || self.app.view().edge.to_server;
         let mut pending = Pending {
             response: Some(response),
             connection: Some(connection),
@@ -203,7 +213,7 @@ impl Exchange {
                     return Err(Failed::Stale);
                 }
                 let lost_body = progress.phase() != Phase::Done || self.had_body();
-                if reused && !answered && self.outgoing.method.is_idempotent() && !lost_body {
+                if may_be_closed && !answered && self.outgoing.method.is_idempotent() && !lost_body {
                     return Err(Failed::Stale);
                 }
                 Err(self.classify(error.error(), &progress, answered))
