@@ -140,12 +140,15 @@ impl TestPlatform {
 
     pub(crate) fn up_with(&mut self, options: &[&str]) {
         assert!(self.supervisor.is_none(), "the platform is up already");
+        let ups = |platform: &Self| platform.log().matches("Berth is up.\n").count();
+        let before = ups(self);
         let child = self.command("up").args(options).spawn().unwrap();
         self.supervisor = Some(child);
         wait_until("the platform is up", || {
             let ended = self.supervisor.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "`berth up` ended: {ended:?}");
-            self.is_connected()
+            // Until the supervisor knows it too, the end of a role is the end of the start.
+            self.is_connected() && ups(self) > before
         });
     }
 
