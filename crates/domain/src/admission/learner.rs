@@ -54,7 +54,8 @@ const DESCENT_LATE: f64 = 0.5;
 /// Answers that take longer than this under trial are too late for whoever waits for them: such trials are rare.
 const LATE_SECONDS: f64 = 0.6;
 
-/// A trial upwards that would make answers take longer than this is a smaller one.
+/// A trial upwards that would make answers take longer than this is a smaller one, unless it would have to be so small
+/// that it decides nothing.
 const ON_TIME_SECONDS: f64 = 0.7;
 const ROOM_MIN: f64 = 1.5;
 
