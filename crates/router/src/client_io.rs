@@ -1,5 +1,6 @@
 //! The client's socket under hyper's HTTP/1 server: notices a client that stops reading, and guards the framing.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use crate::config::{Bounds, ClientPace};
 use crate::head_clock::HeadClock;
 use crate::head_guard::{GuardFault, Guarded, HeadGuard};
+use crate::joined_writes::JoinedWrites;
 use crate::pace::Pace;
 use crate::places::{AppPlaces, Hold, TooMuchHeld};
 
@@ -112,7 +114,7 @@ impl ClientLine {
 #[derive(Debug)]
 pub(crate) enum ClientStream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<JoinedWrites>>),
 }
 
 #[derive(Debug)]
@@ -230,6 +232,15 @@ pub(crate) fn see_off(stream: ClientStream) {
     drop(spawn_local(timeout(LINGER, linger(stream))));
 }
 
+/// The same, with what can be done at once done when this returns: saying so, if the client takes that.
+pub(crate) async fn see_off_now(stream: ClientStream) {
+    let mut lingering = Box::pin(timeout(LINGER, linger(stream)));
+    let over = poll_fn(|cx| Poll::Ready(lingering.as_mut().poll(cx).is_ready())).await;
+    if !over {
+        drop(spawn_local(lingering));
+    }
+}
+
 /// Reads what the client was still sending when its connection was ended. Closing a socket with unread bytes in it is
 /// a reset, which can overtake the answer: whoever sent too much, or nonsense, would never learn why.
 async fn linger(stream: ClientStream) -> io::Result<()> {
@@ -241,7 +252,7 @@ async fn linger(stream: ClientStream) -> io::Result<()> {
         // Says so in TLS first: else the client must take the end for an attack.
         ClientStream::Tls(mut stream) => {
             stream.shutdown().await?;
-            stream.into_inner().0
+            stream.into_inner().0.into_socket()
         }
     };
     let mut scrap = [0; 4096];

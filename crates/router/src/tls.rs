@@ -2,8 +2,10 @@
 
 use std::future::{pending, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
@@ -11,7 +13,7 @@ use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, Resolves
 use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, ServerConfig};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +23,7 @@ use crate::certificates::Certificates;
 use crate::challenges::Challenges;
 use crate::config::Bounds;
 use crate::head_clock::HeadClock;
+use crate::joined_writes::JoinedWrites;
 use crate::ticket_keys::TicketKeys;
 
 /// The first byte of a TLS connection: a handshake record.
@@ -140,7 +143,7 @@ impl Handshakes {
         first_byte: u8,
         clock: Option<HeadClock>,
         bounds: &Bounds,
-    ) -> Result<(TlsStream<TcpStream>, Secured), HandshakeError> {
+    ) -> Result<(TlsStream<JoinedWrites>, Secured), HandshakeError> {
         let before = self.0.fetch_add(1, Ordering::Relaxed);
         let _counted = Counted(&self.0);
         if before >= bounds.handshakes_max {
@@ -151,15 +154,21 @@ impl Handshakes {
             drop(timeout(bounds.handshake, refuse_plain(&mut stream)).await);
             return Err(HandshakeError::Plain);
         }
-        let accepting = timeout(bounds.handshake, TlsAcceptor::from(config).accept(stream));
+        let accepting = TlsAcceptor::from(config).accept(JoinedWrites::new(stream)).into_fallible();
+        let accepting = timeout(bounds.handshake, accepting);
         let accepted = tokio::select! {
             accepted = accepting => accepted,
             () = one_of_too_many(clock) => return Err(HandshakeError::TooMany),
         };
         let mut stream = match accepted {
             Err(_elapsed) => return Err(HandshakeError::TimedOut),
-            Ok(accepted) => accepted.map_err(HandshakeError::Failed)?,
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err((error, socket))) => {
+                say_why(socket).await;
+                return Err(HandshakeError::Failed(error));
+            }
         };
+        stream.get_mut().0.end_handshake();
         if stream.get_ref().1.alpn_protocol() == Some(ACME_CHALLENGE) {
             // The handshake was all; whoever has left already does not mind.
             drop(timeout(bounds.handshake, stream.shutdown()).await);
@@ -170,10 +179,15 @@ impl Handshakes {
             Some(ProtocolVersion::TLSv1_2) => "tls1.2",
             _ => "tls1.3",
         };
+        let waits_for_us = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
         let http2 = connection.alpn_protocol() == Some(HTTP2);
         let certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
         let host = connection.server_name().map(str::to_ascii_lowercase);
         let secured = Secured { host, version, http2, certified };
+        if waits_for_us {
+            // Before TLS 1.3 a handshake may end with the server's word.
+            stream.flush().await.map_err(HandshakeError::Failed)?;
+        }
         Ok((stream, secured))
     }
 }
@@ -184,6 +198,12 @@ async fn one_of_too_many(clock: Option<HeadClock>) {
     let Some(mut clock) = clock else { return pending().await };
     clock.begin();
     poll_fn(|cx| clock.poll(cx)).await;
+}
+
+/// Sends the alert that a failed handshake ends with, as far as the client takes it at once.
+async fn say_why(mut socket: JoinedWrites) {
+    socket.end_handshake();
+    poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut socket).poll_flush(cx)))).await;
 }
 
 /// Closing before everything was read would be a reset, which can overtake the answer.

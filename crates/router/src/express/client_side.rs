@@ -155,7 +155,13 @@ impl Recipient for ClientSide {
         !std::mem::take(&mut self.head).is_empty()
     }
 
-    fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8], _ends: bool) -> Result<(), Left> {
+    fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8], ends: bool) -> Result<(), Left> {
+        if ends
+            && self.close
+            && let ClientStream::Tls(stream) = &mut self.stream
+        {
+            stream.get_mut().0.expect_end();
+        }
         self.pass_on(cx, [bytes, &[], &[]])
     }
 

@@ -1,10 +1,12 @@
 //! TLS: which certificate is shown, what requests over it look like, and what a change does to connections.
 
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use router::Bounds;
 use router::client::TableUpdate;
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::version::{TLS12, TLS13};
@@ -224,6 +226,22 @@ fn a_connection_over_tls_ends_in_tls_too() {
             // Without a word in TLS this would be an error: somebody may have cut off what followed.
             assert_eq!(client.stream.read_to_end(&mut Vec::new()).unwrap(), 0, "{headers:?}");
         }
+    }
+    router.drain();
+}
+
+#[test]
+fn a_client_without_a_common_protocol_is_told_in_tls() {
+    let dyno = TestDyno::http(|request| ok(request.path()));
+    let authority = Authority::new();
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    for version in [&TLS12, &TLS13] {
+        let mut config = ClientConfig::clone(&authority.client(&[version]));
+        config.alpn_protocols = vec![b"gopher".to_vec()];
+        let error = open(router.https_address, HOST, &Arc::new(config)).err().unwrap();
+        assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
     }
     router.drain();
 }
