@@ -43,7 +43,8 @@ pub struct Deploy {
 
 pub(super) fn deploy(context: &Context, args: &Deploy) -> anyhow::Result<()> {
     let (client, app) = context.app()?;
-    let directory = context.directory.join(&args.directory);
+    // Without the dot that the argument is by default: people read this path in errors.
+    let directory: PathBuf = context.directory.join(&args.directory).components().collect();
     let head = git::head(&directory);
     let packed = pack(context, &directory, head.as_ref().map_or(DEFAULT_TIME, |head| head.time))?;
     let source: Source = client.post(&path(&["apps", &app, "sources"]), &serde_json::json!({}))?;
