@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::Path;
-use axum::response::{IntoResponse as _, Response};
 use domain::add_on::catalogue::{Plan, Service, find_plan, provider, providers};
-use http::{HeaderName, HeaderValue};
+use http::HeaderMap;
 use jiff::Timestamp;
 use wire::platform_api::IdName;
 use wire::platform_api::add_ons as heroku;
@@ -13,20 +12,20 @@ use crate::catalogue;
 use crate::error::{ApiError, ApiResult};
 use crate::origin::Origin;
 use crate::present;
+use crate::warning::warning;
 
 pub(crate) async fn list() -> Json<Vec<heroku::AddOnService>> {
     Json(providers().map(|provider| service(provider.service())).collect())
 }
 
-pub(crate) async fn info(origin: Origin, Path(wanted): Path<String>) -> ApiResult<Response> {
+pub(crate) async fn info(
+    origin: Origin,
+    Path(wanted): Path<String>,
+) -> ApiResult<(HeaderMap, Json<heroku::AddOnService>)> {
     let found = find(&wanted)?;
-    let mut response = Json(service(found)).into_response();
     // Compat: `heroku addons:docs` asks for this alone and then names a page of Heroku's, which knows nothing of it.
-    let warning = format!("{} is no service of Heroku's. It is described at {}", found.name, about_url(&origin, found));
-    if let Ok(value) = HeaderValue::from_str(&warning) {
-        response.headers_mut().insert(HeaderName::from_static("x-heroku-warning"), value);
-    }
-    Ok(response)
+    let text = format!("{} is no service of Heroku's. It is described at {}", found.name, about_url(&origin, found));
+    Ok((warning(&text), Json(service(found))))
 }
 
 pub(crate) async fn plans(Path(wanted): Path<String>) -> ApiResult<Json<Vec<heroku::Plan>>> {

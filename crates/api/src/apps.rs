@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use domain::access::{Errand, Permission};
 use domain::name::AppName;
 use http::{HeaderMap, StatusCode};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use wire::platform_api as heroku;
 use wire::platform_api::catalogue::{AppFilter, TeamApp};
 
+use crate::app_transfers;
 use crate::auth::Actor;
 use crate::catalogue::STACK_ALIASES;
 use crate::error::{ApiError, ApiResult};
@@ -31,7 +32,8 @@ pub(crate) async fn list(
 ) -> ApiResult<Response> {
     let apps = actor.visible_apps(&state)?;
     let shown = apps.iter().map(|app| present::app(&state, &origin, app)).collect::<ApiResult<Vec<_>>>()?;
-    page(&headers, "name", shown, |app| app.name.clone())
+    let page = page(&headers, "name", shown, |app| app.name.clone())?;
+    Ok((app_transfers::notice(&state, actor.id())?, page).into_response())
 }
 
 /// An account's own apps and those it works on. Nobody sees those of others.

@@ -81,6 +81,7 @@ mod sources;
 mod streams;
 mod traffic;
 mod two_factor;
+mod warning;
 mod webhooks;
 
 use std::sync::Arc;
@@ -106,7 +107,11 @@ pub fn routes(state: Arc<ApiState>) -> Router {
         .route("/users/{account}", get(account::info_by_user))
         .route("/account/keys", get(keys::list).post(keys::create))
         .route("/account/keys/{key}", get(keys::info).delete(keys::remove))
-        .route("/account/app-transfers", post(app_transfers::create))
+        .route("/account/app-transfers", get(app_transfers::list).post(app_transfers::create))
+        .route(
+            "/account/app-transfers/{transfer}",
+            get(app_transfers::info).patch(app_transfers::update).delete(app_transfers::remove),
+        )
         .route("/stacks", get(catalogue::stacks))
         .route("/stacks/{stack}", get(catalogue::stack))
         .route("/generations", get(catalogue::generations))

@@ -52,8 +52,11 @@ pub const RULES: &[Rule] = &[
     writes("POST", "/account/keys", Need::Account),
     reads("/account/keys/{key}", Need::Account),
     writes("DELETE", "/account/keys/{key}", Need::Account),
-    // Whose the app is, the handler asks.
+    // Whose the app is, the handlers ask. A list holds what the asker sends and receives.
+    reads("/account/app-transfers", Need::Anybody),
     writes("POST", "/account/app-transfers", Need::Anybody),
+    reads("/account/app-transfers/{transfer}", Need::Anybody),
+    writes("PATCH DELETE", "/account/app-transfers/{transfer}", Need::Anybody),
     reads("/account/delinquency", Need::Identity),
     reads("/account/features/{feature}", Need::Anybody),
     reads("/users/{account}/apps", Need::Anybody),

@@ -260,13 +260,6 @@ pub const TOPICS: &[Topic] = &[
         missing: &[("/telemetry-drains/{drain}", "telemetry_drain")],
     },
     Topic {
-        title: "Transfers of apps that wait for an answer",
-        reason: "A transfer takes place at once, so there is never one that waits. Its new owner can give an app back: `heroku apps:transfer ada@example.com`.",
-        refused: &[("PATCH", "/account/app-transfers/{transfer}"), ("DELETE", "/account/app-transfers/{transfer}")],
-        empty: &["/account/app-transfers"],
-        missing: &[("/account/app-transfers/{transfer}", "app_transfer")],
-    },
-    Topic {
         title: "The account",
         reason: "The account is made by the server itself and cannot be changed through the API.",
         refused: &[

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use certificate::{Checked, Facts, Issuance, Warning};
 use domain::id::SniEndpointId;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use store::app::App;
 use store::sni_endpoint::SniEndpoint;
 use uuid::Uuid;
@@ -19,6 +19,7 @@ use crate::extract::{Body, TheApp};
 use crate::managed_certificates;
 use crate::present;
 use crate::state::ApiState;
+use crate::warning::warning;
 
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
@@ -105,18 +106,12 @@ fn checked(state: &ApiState, body: &SniEndpointCreate) -> ApiResult<Checked> {
     })
 }
 
-/// What Heroku's client prints besides the answer.
-const WARNING: HeaderName = HeaderName::from_static("warning-message");
-
 /// Says what is not as it should be: to whoever asks now, and in the app's log for everybody else.
 fn warn(state: &ApiState, endpoint: &SniEndpoint, warnings: &[Warning]) -> HeaderMap {
     let texts: Vec<String> =
         warnings.iter().map(|warning| format!("Certificate {}: {warning}", endpoint.name)).collect();
     texts.iter().for_each(|text| state.log_api(endpoint.app, text));
-    // Names in certificates may be in any script; headers are not.
-    let text: String = texts.join(". ").chars().map(|letter| if letter.is_ascii() { letter } else { '?' }).collect();
-    let value = (!text.is_empty()).then(|| HeaderValue::try_from(text).ok()).flatten();
-    value.map(|value| (WARNING, value)).into_iter().collect()
+    warning(&texts.join(". "))
 }
 
 /// The domains that a certificate was chosen for.

@@ -10,6 +10,7 @@ pub use shell_completions::Completions;
 
 mod access;
 mod addons;
+mod app_transfers;
 mod apps;
 mod concurrency;
 mod config;
@@ -55,9 +56,8 @@ pub enum Command {
         display_order = 1
     )]
     AppsInfo,
-    /// Give an app to somebody else
-    #[command(name = "apps:transfer", display_order = 1)]
-    AppsTransfer(apps::Transfer),
+    #[command(flatten)]
+    AppTransfers(app_transfers::AppTransfers),
     /// Destroy an app with everything in it
     #[command(name = "apps:destroy", visible_alias = "destroy", display_order = 1)]
     AppsDestroy(apps::Destroy),
@@ -381,7 +381,7 @@ pub(crate) fn execute(command: Command, context: &Context) -> anyhow::Result<Exi
         Command::Create(args) => apps::create(context, &args)?,
         Command::Apps => apps::list(context)?,
         Command::AppsInfo => apps::info(context)?,
-        Command::AppsTransfer(args) => apps::transfer(context, &args)?,
+        Command::AppTransfers(command) => app_transfers::execute(command, context)?,
         Command::AppsDestroy(args) => apps::destroy(context, &args)?,
         Command::EnvClone(args) => env_clone::clone(context, &args)?,
         Command::PipelinesPromote(args) => promote::promote(context, &args)?,

@@ -49,6 +49,7 @@ typed_ids! {
     AccountId, "account";
     AddOnId, "add-on";
     AppId, "app";
+    AppTransferId, "app-transfer";
     AttachmentId, "attachment";
     BuildId, "build";
     CronJobId, "cron-job";

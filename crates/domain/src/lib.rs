@@ -7,6 +7,7 @@ pub mod access;
 pub mod acme;
 pub mod add_on;
 pub mod admission;
+pub mod app_transfer;
 pub mod attach;
 pub mod autoscale;
 pub mod config;

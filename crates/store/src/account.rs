@@ -11,7 +11,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, Row, params};
 
 use crate::row::{Micros, collect, first, optional_time, parsed, parsed_optional, time};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, app_transfer};
 
 /// How the text of a token begins.
 pub(crate) const TOKEN_PREFIX: &str = "berth-";
@@ -178,7 +178,7 @@ impl Store {
         .await
     }
 
-    /// Ends an account and its tokens. Its places in apps go with it.
+    /// Ends an account and its tokens. Its places in apps go with it, and what it offers or is offered.
     pub async fn remove_account(&self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |db| {
             db.execute(
@@ -191,7 +191,7 @@ impl Store {
                 params![id.to_string(), Micros(now)],
             )?;
             db.execute("DELETE FROM collaborator WHERE account_id = ?1", [id.to_string()])?;
-            Ok(())
+            app_transfer::end_those_of(db, id)
         })
         .await
     }

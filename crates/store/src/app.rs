@@ -227,6 +227,7 @@ impl Store {
                 params![id.to_string(), Micros(now)],
             )?;
             db.execute("DELETE FROM domain WHERE app_id = ?1", [id.to_string()])?;
+            db.execute("DELETE FROM app_transfer WHERE app_id = ?1", [id.to_string()])?;
             add_on::leave_app(db, &key, id, account, now)
         })
         .await

@@ -34,7 +34,12 @@ const WATCHED: [Watched; 10] = [
     Watched { table: "add_on", told: &["name", "plan", "state"], creates: true, destroys: true },
     Watched { table: "attachment", told: &["name"], creates: true, destroys: true },
     // An app's row goes when nothing of it is left; what people call its end is this column.
-    Watched { table: "app", told: &["name", "maintenance", "acm", "destroyed_at"], creates: false, destroys: false },
+    Watched {
+        table: "app",
+        told: &["name", "owner_id", "maintenance", "acm", "destroyed_at"],
+        creates: false,
+        destroys: false,
+    },
     Watched { table: "build", told: &["status"], creates: true, destroys: false },
     Watched { table: "release", told: &["state"], creates: true, destroys: false },
     Watched { table: "formation", told: &["quantity", "size"], creates: true, destroys: true },

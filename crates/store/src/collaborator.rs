@@ -3,9 +3,8 @@
 use domain::access::Permissions;
 use domain::id::{AccountId, AppId, CollaboratorId};
 use jiff::Timestamp;
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Row, params};
 
-use crate::acting::Acting;
 use crate::app::App;
 use crate::row::{Micros, collect, first, parsed, time};
 use crate::{Store, StoreError};
@@ -97,21 +96,6 @@ impl Store {
         .await
     }
 
-    /// Gives an app to somebody else. Who owned it stays a collaborator.
-    pub async fn transfer_app(&self, id: AppId, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
-        Acting::is_about(id);
-        self.write(move |db| {
-            let mut found = db.prepare_cached("SELECT owner_id FROM app WHERE id = ?1 AND destroyed_at IS NULL")?;
-            let owner = first(found.query([id.to_string()])?, |row| parsed(row, "owner_id", AccountId::parse))?;
-            let from = owner.ok_or(StoreError::NotFound("app"))?;
-            if from == to {
-                return Err(StoreError::Refused("The app is theirs already".to_owned()));
-            }
-            hand_over(db, id, from, to, now)
-        })
-        .await
-    }
-
     pub async fn remove_collaborator(&self, id: CollaboratorId) -> Result<(), StoreError> {
         self.write(move |db| {
             db.execute("DELETE FROM collaborator WHERE id = ?1", [id.to_string()])?;
@@ -119,37 +103,6 @@ impl Store {
         })
         .await
     }
-}
-
-/// Makes somebody the owner of an app. Who owned it is a collaborator from then on.
-pub(crate) fn hand_over(
-    db: &Transaction<'_>,
-    app: AppId,
-    from: AccountId,
-    to: AccountId,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    db.execute(
-        "UPDATE app SET owner_id = ?2, updated_at = ?3 WHERE id = ?1",
-        params![app.to_string(), to.to_string(), Micros(now)],
-    )?;
-    // The owner has no row.
-    db.execute(
-        "DELETE FROM collaborator WHERE app_id = ?1 AND account_id = ?2",
-        params![app.to_string(), to.to_string()],
-    )?;
-    db.execute(
-        "INSERT INTO collaborator (id, app_id, account_id, permissions, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-        params![
-            CollaboratorId::random().to_string(),
-            app.to_string(),
-            from.to_string(),
-            Permissions::COLLABORATOR.to_string(),
-            Micros(now)
-        ],
-    )?;
-    Ok(())
 }
 
 pub(crate) fn collaborator(row: &Row<'_>) -> Result<Collaborator, StoreError> {

@@ -9,6 +9,7 @@ pub mod acme;
 pub mod acting;
 pub mod add_on;
 pub mod app;
+pub mod app_transfer;
 pub mod attachment;
 pub mod audit;
 pub mod build;
@@ -55,7 +56,7 @@ use tokio::sync::{oneshot, watch};
 use crate::acting::Acting;
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     include_str!("../migrations/0001_control_plane.sql"),
     include_str!("../migrations/0002_account.sql"),
     include_str!("../migrations/0003_one_off.sql"),
@@ -69,6 +70,7 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/0011_people.sql"),
     include_str!("../migrations/0012_long_tail.sql"),
     include_str!("../migrations/0013_add_ons.sql"),
+    include_str!("../migrations/0014_app_transfers.sql"),
 ];
 
 /// Read connections kept open; more may exist for a moment.

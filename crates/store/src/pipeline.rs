@@ -5,7 +5,7 @@ use domain::pipeline::Stage;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use crate::collaborator::hand_over;
+use crate::app_transfer::hand_over;
 use crate::row::{Micros, collect, first, parsed, time};
 use crate::{Store, StoreError};
 

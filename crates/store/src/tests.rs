@@ -22,6 +22,8 @@ use crate::dyno::{DynoExit, DynoSelection, NewDyno};
 use crate::slug::Slug;
 use crate::webhook::Webhook;
 
+mod app_transfer;
+
 fn now() -> Timestamp {
     Timestamp::from_second(1_790_000_000).unwrap()
 }

@@ -1,10 +1,8 @@
-//! `apps`, `apps:create`, `apps:info`, `apps:transfer`, `apps:destroy`, `open`, `maintenance`.
+//! `apps`, `apps:create`, `apps:info`, `apps:destroy`, `open`, `maintenance`.
 
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
-use wire::platform_api::app_transfers::{AppTransfer, AppTransferCreate};
-use wire::platform_api::pipelines::Reference;
 use wire::platform_api::{App, AppCreate, AppUpdate, Switch};
 
 use crate::api_client::path;
@@ -83,31 +81,6 @@ pub(super) fn info(context: &Context) -> anyhow::Result<()> {
         ("Released", known(&app.released_at)),
     ];
     Ok(context.out.text(output::pairs(lines))?)
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example: berth apps:transfer ada@example.com -a shop\n\n\
-                  It takes place at once; who owned the app stays a collaborator.")]
-pub struct Transfer {
-    /// The e-mail address of the new owner
-    recipient: String,
-}
-
-pub(super) fn transfer(context: &Context, args: &Transfer) -> anyhow::Result<()> {
-    if !args.recipient.contains('@') {
-        return Err(UsageError(format!(
-            "{:?} is no e-mail address: there are no teams on this server, so an app goes to a person",
-            args.recipient
-        ))
-        .into());
-    }
-    let (client, app) = context.app()?;
-    let body = AppTransferCreate { app: Reference::Plain(app), recipient: Reference::Plain(args.recipient.clone()) };
-    let transfer: AppTransfer = client.post("/account/app-transfers", &body)?;
-    if context.out.json {
-        return Ok(context.out.json(&transfer)?);
-    }
-    Ok(context.out.line(format_args!("{} belongs to {} now.", transfer.app.name, transfer.recipient.email))?)
 }
 
 #[derive(Debug, clap::Args)]

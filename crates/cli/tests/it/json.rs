@@ -20,6 +20,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["apps:info"], ""),
     (&["env:clone", "shop", "shop-2"], ""),
     (&["apps:transfer", "ann@example.com"], ""),
+    (&["apps:transfers"], ""),
+    (&["apps:transfers:accept", "shop"], ""),
+    (&["apps:transfers:decline", "shop"], ""),
+    (&["apps:transfers:cancel", "shop"], ""),
     (&["apps:destroy", "shop", "--confirm", "shop"], ""),
     (&["open"], ""),
     (&["deploy"], ""),
@@ -279,6 +283,10 @@ fn server() -> Server {
         "app": {"id": NIL}, "error_message": null, "id": NIL, "pipeline_promotion": {"id": NIL}, "release": null,
         "status": "succeeded"
     });
+    let transfer = json!({
+        "app": named, "created_at": "x", "id": NIL, "owner": user, "recipient": user, "state": "pending",
+        "updated_at": "2026-11-23T04:30:00Z"
+    });
     let comparison = json!({"pipeline": "shop", "apps": [], "same_code": true, "config": [], "formation": []});
     let protection = json!({
         "pipeline": "shop", "stage": "production", "deployers": [], "windows": [], "zone": "UTC", "lock": null
@@ -315,13 +323,10 @@ fn server() -> Server {
         ("GET /pipelines/shop", &pipeline),
         ("GET /users/ann%40example.com", &account),
         ("POST /pipeline-transfers", &json!({"pipeline": {"id": NIL}, "previous_owner": owner, "new_owner": owner})),
-        (
-            "POST /account/app-transfers",
-            &json!({
-                "app": named, "created_at": "x", "id": NIL, "owner": user, "recipient": user, "state": "accepted",
-                "updated_at": "x"
-            }),
-        ),
+        ("POST /account/app-transfers", &transfer),
+        ("GET /account/app-transfers", &json!([transfer])),
+        ("PATCH /account/app-transfers/shop", &transfer),
+        ("DELETE /account/app-transfers/shop", &transfer),
         ("GET /berth/pipelines/shop/protections", &json!([protection])),
         ("PUT /berth/pipelines/shop/protections/production", &protection),
         ("PUT /berth/pipelines/shop/protections/production/lock", &protection),

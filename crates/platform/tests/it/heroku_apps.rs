@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::heroku_cli::ran;
 use crate::platform::TestPlatform;
 use crate::source::Source;
 use crate::wait::wait_until;
@@ -150,8 +151,72 @@ fn heroku_and_berth_give_an_app_to_somebody_else() {
         [["ada@example.com", "owner"], ["bob@example.com", "collaborator"], ["admin@localhost", "collaborator"]]
     );
     platform.heroku_fails("apps:transfer ada@example.com -a shop").says("The app is theirs already");
+}
 
-    let done = platform.berth_as(&ada, &["apps:transfer", "bob@example.com", "-a", "shop"]);
-    assert_eq!(done.says("shop belongs to bob@example.com now.").code, Some(0), "{}", done.both());
-    assert_eq!(transfer(&ada).says("You do not have the permission to manage this app").code, Some(1));
+#[test]
+fn an_app_that_its_owner_gives_away_waits_for_whoever_gets_it() {
+    let Some(platform) = TestPlatform::for_heroku() else { return };
+    let ada = platform.join("ada@example.com");
+    let bob = platform.join("bob@example.com");
+    let eve = platform.join("eve@example.com");
+    assert_eq!(platform.ask_as(&ada, "POST", "/apps", &json!({"name": "shop"})).0, 201);
+    let owner = || platform.get("/apps/shop")["owner"]["email"].clone();
+    let heroku = |token: &str, line: &str| {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        ran(platform.heroku_command(&arguments).env("HEROKU_API_KEY", token))
+    };
+    let berth = |token: &str, line: &str| platform.berth_as(token, &line.split(' ').collect::<Vec<_>>());
+
+    let offered = heroku(&ada, "apps:transfer bob@example.com -a shop");
+    assert_eq!(offered.code, Some(0), "{}", offered.both());
+    offered.shows("bob@example.com... email sent");
+    offered.says("No e-mail is sent: tell bob@example.com to accept with `berth apps:transfers:accept shop`.");
+    assert_eq!(owner(), "ada@example.com");
+    assert_eq!(platform.ask_as(&bob, "GET", "/apps/shop", &json!(null)).0, 404, "an offer is no access");
+    let twice = heroku(&ada, "apps:transfer eve@example.com -a shop");
+    assert_ne!(twice.says("The app is offered to bob@example.com already").code, Some(0));
+    berth(&ada, "apps:transfer ada@example.com -a shop").says("The app is theirs already");
+
+    // Whom it is for hears of it; it is nobody else's business, and no administrator agrees for others.
+    let told = "ada@example.com offers you the app shop: `berth apps:transfers:accept shop` takes it";
+    heroku(&bob, "apps").says(told);
+    berth(&bob, "apps").says(told);
+    assert!(!heroku(&ada, "apps").words().contains("offers you"));
+    berth(&bob, "apps:transfers").shows("pending");
+    berth(&eve, "apps:transfers").says("Nobody gives you an app");
+    let route = "/account/app-transfers/shop";
+    for (method, body) in [("GET", json!(null)), ("PATCH", json!({"state": "accepted"})), ("DELETE", json!(null))] {
+        let (status, answer) = platform.ask_as(&eve, method, route, &body);
+        assert_eq!((status, &answer["resource"]), (404, &json!("app transfer")), "{method}: {answer}");
+    }
+    for token in [&ada, &platform.token] {
+        assert_eq!(berth(token, "apps:transfers:accept shop").says("Only the recipient").code, Some(1));
+    }
+    assert_eq!(berth(&bob, "apps:transfers:cancel shop").says("Only the sender").code, Some(1));
+    let (status, answer) = platform.ask_as(&bob, "PATCH", route, &json!({"state": "pending"}));
+    assert_eq!((status, &answer["message"]), (422, &json!("State must be accepted or declined.")));
+
+    berth(&bob, "apps:transfers:decline shop").shows("shop stays with ada@example.com.");
+    berth(&ada, "apps:transfers").shows("declined");
+    assert!(!heroku(&bob, "apps").words().contains("offers you"));
+    berth(&ada, "apps:transfer bob@example.com -a shop").shows("shop is offered to bob@example.com.");
+    berth(&ada, "apps:transfers:cancel shop").shows("shop is not offered to bob@example.com any more.");
+    let late = berth(&bob, "apps:transfers:accept shop");
+    assert_eq!(late.says("Couldn't find that app transfer. `berth apps:transfers` lists yours.").code, Some(1));
+
+    heroku(&ada, "apps:transfer bob@example.com -a shop").shows("email sent");
+    assert_eq!(berth(&bob, "apps:transfers:accept shop --json").json()["state"], "accepted");
+    assert_eq!(owner(), "bob@example.com");
+    assert_eq!(platform.ask_as(&ada, "GET", "/apps/shop", &json!(null)).0, 200, "who owned it is a collaborator");
+    assert_eq!(platform.ask_as(&ada, "PATCH", "/apps/shop", &json!({"name": "adas"})).0, 403);
+    for line in ["Offer to bob@example.com by user ada", "declined by user bob", "taken back by user ada"] {
+        platform.logged("shop", line);
+    }
+    platform.logged("shop", "Transfer to bob@example.com by user bob@example.com");
+    let audit = platform.get("/berth/apps/shop/audit");
+    let entries = audit.as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap());
+    let create = "POST /account/app-transfers";
+    let [answer, cancel] = ["PATCH", "DELETE"].map(|method| format!("{method} /account/app-transfers/{{transfer}}"));
+    let expect = [answer.as_str(), create, &cancel, create, &answer, create];
+    assert_eq!(entries.filter(|action| action.contains("app-transfers")).collect::<Vec<_>>(), expect);
 }

@@ -107,6 +107,11 @@ fn heroku_adds_webhooks_that_are_told_what_happens_to_an_app() {
         .shows("\"action\": \"update\"");
     platform.heroku("webhooks:events -a shop").shows(event);
     platform.heroku(&format!("webhooks:events:info {event} -a shop")).shows("\"resource\": \"release\"");
+    platform.join("ada@example.com");
+    platform.heroku("apps:transfer ada@example.com -a shop");
+    let is_given = |event: &Value| is(event, "app", "update") && event["data"]["owner"]["email"] == "ada@example.com";
+    let given = wait_for_event(&receiver, "the new owner", is_given);
+    assert_eq!(given["previous_data"]["owner"]["email"], "admin@localhost", "{given}");
     platform.heroku("apps:destroy -a shop --confirm shop");
     wait_for_event(&receiver, "the app's end", |event| is(event, "app", "destroy"));
 }

@@ -231,6 +231,7 @@ fn the_listeners(client: &Client<'_>, app: &str) {
     let given = client.ask("POST", "/account/app-transfers", &json!({"app": app, "recipient": ada}));
     assert_eq!((&given["owner"], &given["recipient"]), (&owner, &client.get(&of(""))["owner"]));
     client.ask("POST", "/account/app-transfers", &json!({"app": given["app"]["id"], "recipient": owner["id"]}));
+    an_offer(client, app, &owner);
     client.ask("POST", &of("/log-drains"), &json!({"url": "https://logs.example.com/"}));
     let drain = client.list(&of("/log-drains"));
     client.ask("DELETE", &of(&format!("/log-drains/{}", text(&drain, "id"))), &Value::Null);
@@ -246,6 +247,25 @@ fn the_listeners(client: &Client<'_>, app: &str) {
     let path = of(&format!("/webhooks/{}", text(&webhook, "id")));
     client.ask("PATCH", &path, &json!({"level": "sync"}));
     client.ask("DELETE", &path, &Value::Null);
+}
+
+/// What somebody who is no administrator gives away waits for an answer.
+fn an_offer(client: &Client<'_>, app: &str, to: &Value) {
+    let bob = client.platform.join(&format!("bob@{app}.example"));
+    let gift = format!("{app}-gift");
+    assert_eq!(client.platform.ask_as(&bob, "POST", "/apps", &json!({"name": gift})).0, 201);
+    let offer = || {
+        let body = json!({"app": gift, "recipient": to["email"]});
+        let (status, offer) = client.platform.ask_as(&bob, "POST", "/account/app-transfers", &body);
+        assert_eq!((status, &offer["state"]), (201, &json!("pending")), "{offer}");
+        client.list("/account/app-transfers");
+        let path = format!("/account/app-transfers/{}", text(&offer, "id"));
+        assert_eq!(client.get(&path), offer);
+        path
+    };
+    assert_eq!(client.ask("PATCH", &offer(), &json!({"state": "declined"}))["state"], "declined");
+    client.ask("DELETE", &offer(), &Value::Null);
+    client.platform.ask("DELETE", &format!("/apps/{gift}"), &Value::Null);
 }
 
 fn the_add_ons(client: &Client<'_>, app: &str) {

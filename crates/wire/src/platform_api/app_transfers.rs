@@ -14,10 +14,17 @@ pub struct AppTransferCreate {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppTransferUpdate {
+    /// `accepted` or `declined`.
+    pub state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppTransfer {
     pub app: IdName,
     pub created_at: String,
     pub id: Uuid,
+    /// Who gives it away.
     pub owner: UserRef,
     pub recipient: UserRef,
     /// `pending`, `accepted`, `declined`.
