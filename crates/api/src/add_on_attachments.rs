@@ -136,7 +136,7 @@ pub(crate) async fn remove(
         actor.must(&state, &app, Permission::Operate, Errand::Other)?;
     }
     let answer = shown(&state, &origin, Inclusion::of(&headers), &attachment)?;
-    let gone = state.store.detach(attachment.id, actor.id(), state.now()).await?;
+    let gone = state.store.detach(&attachment, actor.id(), state.now()).await?;
     log_releases(&state, &actor, std::slice::from_ref(&gone.release));
     Ok(Json(answer))
 }

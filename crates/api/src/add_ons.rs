@@ -264,7 +264,7 @@ async fn change_values(
     let provider = provider(&add_on.service).ok_or_else(|| ApiError::not_found("add_on service"))?;
     let current = state.store.add_on_values(add_on.id)?;
     let values = provider.update(&current, &changes).map_err(|error| ApiError::invalid(error.to_string()))?;
-    let (add_on, releases) = state.store.change_values(add_on.id, values, actor.id(), state.now()).await?;
+    let (add_on, releases) = state.store.change_values(&add_on, values, actor.id(), state.now()).await?;
     log_releases(state, actor, &releases);
     Ok((add_on, releases))
 }

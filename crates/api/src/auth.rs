@@ -125,7 +125,7 @@ pub(crate) struct Remaining(pub(crate) u32);
 const FREE_ROUTES: [&str; 2] = ["/account/rate-limits", exec::visit::ROUTE];
 
 /// Lets a request pass if it carries a valid token, or comes from root over the local socket, and neither the rate
-/// limit nor the policy stands against it. Mutations are recorded.
+/// limit nor the policy stands against it. Changes are recorded.
 pub(crate) async fn require_token(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let actor = match identify(&state, &mut parts) {
@@ -163,16 +163,18 @@ fn count(state: &ApiState, actor: &Actor, request: &Request) -> ApiResult<()> {
 
 async fn act(state: &Arc<ApiState>, actor: Actor, request: Request, next: Next) -> ApiResult<Response> {
     let (mut parts, body) = request.into_parts();
-    let acting = admit(state, actor, &mut parts).await?;
+    let (acting, access) = admit(state, actor, &mut parts).await?;
     let response = acting.run(next.run(Request::from_parts(parts, body))).await;
-    if let Some(entry) = acting.unrecorded().filter(|_entry| response.status().is_success()) {
+    // What is only looked at, by whatever method, has changed nothing if it wrote nothing.
+    let is_change = response.status().is_success() && access != Access::Read;
+    if let Some(entry) = acting.unrecorded().filter(|_entry| is_change) {
         state.store.record(entry).await?;
     }
     Ok(response)
 }
 
 /// The one place where it is decided who may do what. Puts the [`Actor`] and the app into the request.
-async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiResult<Acting> {
+async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiResult<(Acting, Access)> {
     let peer = parts.extensions.get::<Peer>().cloned();
     let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
     let path = RawPathParams::from_request_parts(parts, state).await;
@@ -187,11 +189,12 @@ async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiRes
     let Some(rule) = policy::rule(&parts.method, &route) else {
         // Not even that there is something is for others to know.
         policy::check(policy::UNKNOWN, &standing).map_err(|_denied| no_such_route_error(&parts.method, &parts.uri))?;
-        return Ok(enter(state, parts, peer.as_ref(), &route, actor, app));
+        let (_need, access, _errand) = policy::UNKNOWN;
+        return Ok((enter(state, parts, peer.as_ref(), &route, actor, app), access));
     };
     policy::check(rule, &standing)?;
+    let (need, access, _errand) = rule;
     if let Some(app) = &app {
-        let (need, access, _errand) = rule;
         pre_authorizations::require(
             state,
             &actor,
@@ -201,7 +204,7 @@ async fn admit(state: &Arc<ApiState>, actor: Actor, parts: &mut Parts) -> ApiRes
         )
         .await?;
     }
-    Ok(enter(state, parts, peer.as_ref(), &route, actor, app))
+    Ok((enter(state, parts, peer.as_ref(), &route, actor, app), access))
 }
 
 fn enter(

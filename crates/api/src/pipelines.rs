@@ -176,7 +176,7 @@ pub(crate) async fn move_to_stage(
     must(&state, &actor, coupling.app, Permission::Manage)?;
     if let Some(wanted) = body.stage {
         protection::check_leaving(&state, &actor, &coupling)?;
-        state.store.move_to_stage(coupling.id, stage(&wanted)?, state.now()).await?;
+        state.store.move_to_stage(&coupling, stage(&wanted)?, state.now()).await?;
     }
     Ok(Json(shown_coupling(&state, &find_coupling(&state, &coupling.id.to_string())?)?))
 }
@@ -189,7 +189,7 @@ pub(crate) async fn uncouple(
     let coupling = find_coupling(&state, &wanted)?;
     must(&state, &actor, coupling.app, Permission::Manage)?;
     protection::check_leaving(&state, &actor, &coupling)?;
-    state.store.uncouple(coupling.id).await?;
+    state.store.uncouple(&coupling).await?;
     Ok(Json(shown_coupling(&state, &coupling)?))
 }
 

@@ -11,6 +11,7 @@ use domain::release::ReleaseCause;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
+use crate::acting::Acting;
 use crate::attachment::{self, Attachment, of_add_on, of_app, vars_of};
 use crate::release::{self, NewRelease, Release};
 use crate::row::{Micros, collect, first, lines, parsed, time};
@@ -121,6 +122,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Attached, StoreError> {
         let key = self.key.clone();
+        Acting::is_about(app);
         self.write(move |db| {
             let add_on = get(db, id)?;
             attach(db, &key, add_on, app, account, &attaching, namespace, now)
@@ -129,8 +131,14 @@ impl Store {
     }
 
     /// Takes an attachment away. The last one to the add-on's own app stays: the add-on would be nowhere.
-    pub async fn detach(&self, id: AttachmentId, account: AccountId, now: Timestamp) -> Result<Attached, StoreError> {
-        let key = self.key.clone();
+    pub async fn detach(
+        &self,
+        attachment: &Attachment,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<Attached, StoreError> {
+        let (key, id) = (self.key.clone(), attachment.id);
+        Acting::is_about(attachment.app);
         self.write(move |db| {
             let mut statement = db.prepare_cached("SELECT * FROM attachment WHERE id = ?1")?;
             let gone = first(statement.query([id.to_string()])?, attachment::attachment)?;
@@ -173,12 +181,13 @@ impl Store {
     /// Gives an add-on other values. Every app that has it gets a release; the same values make none.
     pub async fn change_values(
         &self,
-        id: AddOnId,
+        add_on: &AddOn,
         values: Values,
         account: AccountId,
         now: Timestamp,
     ) -> Result<(AddOn, Vec<Release>), StoreError> {
-        let key = self.key.clone();
+        let (key, id) = (self.key.clone(), add_on.id);
+        Acting::is_about(add_on.app);
         self.write(move |db| {
             let add_on = get(db, id)?;
             if add_on.state != AddOnState::Provisioned {

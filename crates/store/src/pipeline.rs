@@ -5,6 +5,7 @@ use domain::pipeline::Stage;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use crate::acting::Acting;
 use crate::app_transfer::hand_over;
 use crate::row::{Micros, collect, first, parsed, time};
 use crate::{Store, StoreError};
@@ -130,6 +131,7 @@ impl Store {
         stage: Stage,
         now: Timestamp,
     ) -> Result<PipelineCoupling, StoreError> {
+        Acting::is_about(app);
         self.write(move |db| {
             let mut taken = db.prepare_cached("SELECT 1 FROM pipeline_coupling WHERE app_id = ?1")?;
             if taken.exists([app.to_string()])? {
@@ -155,7 +157,14 @@ impl Store {
         .await
     }
 
-    pub async fn move_to_stage(&self, id: PipelineCouplingId, stage: Stage, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn move_to_stage(
+        &self,
+        coupling: &PipelineCoupling,
+        stage: Stage,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let id = coupling.id;
+        Acting::is_about(coupling.app);
         self.write(move |db| {
             db.execute(
                 "UPDATE pipeline_coupling SET stage = ?2, updated_at = ?3 WHERE id = ?1",
@@ -166,7 +175,9 @@ impl Store {
         .await
     }
 
-    pub async fn uncouple(&self, id: PipelineCouplingId) -> Result<(), StoreError> {
+    pub async fn uncouple(&self, coupling: &PipelineCoupling) -> Result<(), StoreError> {
+        let id = coupling.id;
+        Acting::is_about(coupling.app);
         self.write(move |db| {
             db.execute("DELETE FROM pipeline_coupling WHERE id = ?1", [id.to_string()])?;
             Ok(())

@@ -263,6 +263,55 @@ fn every_change_is_in_the_audit_log_with_who_when_and_from_where() {
     assert_eq!(entries(), before + 1);
 }
 
+#[test]
+fn the_audit_log_of_an_app_has_all_that_changed_it_and_nothing_that_only_looked() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let app = platform.get("/apps/shop");
+    let entries = || {
+        let audit = platform.get("/berth/apps/shop/audit");
+        let entry =
+            |entry: &Value| format!("{} {}", entry["action"].as_str().unwrap(), entry["target"].as_str().unwrap());
+        audit.as_array().unwrap().iter().map(entry).collect::<Vec<_>>()
+    };
+    let pipeline = platform.ask("POST", "/pipelines", &json!({"name": "line"}));
+    let body = json!({"app": "shop", "pipeline": pipeline["id"], "stage": "staging"});
+    let coupling = platform.ask("POST", "/pipeline-couplings", &body);
+    let path = format!("/pipeline-couplings/{}", coupling["id"].as_str().unwrap());
+    platform.ask("PATCH", &path, &json!({"stage": "production"}));
+    platform.ask("DELETE", &path, &Value::Null);
+    let one = "/pipeline-couplings/{coupling}";
+    let coupled = [
+        format!("DELETE {one} {path}"),
+        format!("PATCH {one} {path}"),
+        "POST /pipeline-couplings /pipeline-couplings".to_owned(),
+    ];
+    assert_eq!(entries(), coupled);
+
+    let body = json!({"plan": "berth-custom:external", "config": {"url": "postgres://h/d"}});
+    let add_on = platform.ask("POST", "/apps/shop/addons", &body);
+    let values = format!("/addons/{}/config", add_on["name"].as_str().unwrap());
+    platform.ask("PATCH", &values, &json!({"config": [{"name": "URL", "value": "postgres://h/e"}]}));
+    let body = json!({"addon": add_on["id"], "app": "shop", "name": "SECOND"});
+    let attachment = platform.ask("POST", "/addon-attachments", &body);
+    let path = format!("/addon-attachments/{}", attachment["id"].as_str().unwrap());
+    platform.ask("DELETE", &path, &Value::Null);
+    let attached = [
+        format!("DELETE /addon-attachments/{{attachment}} {path}"),
+        "POST /addon-attachments /addon-attachments".to_owned(),
+        format!("PATCH /addons/{{addon}}/config {values}"),
+        "POST /apps/{app}/addons /apps/shop/addons".to_owned(),
+    ];
+    assert_eq!(entries()[..4], attached);
+
+    // These are asked by POST and change nothing.
+    let before = platform.get("/berth/audit");
+    platform.ask("POST", "/apps/shop/log-sessions", &json!({}));
+    platform.ask("POST", "/filters/apps", &json!({"in": {"id": [app["id"]]}}));
+    platform.ask("POST", "/actions/addons/resolve", &json!({"addon": add_on["name"], "app": "shop"}));
+    assert_eq!(platform.get("/berth/audit"), before);
+}
+
 /// The six digits that an authenticator app shows so many steps from now.
 pub(crate) fn code(secret: &str, steps: i64) -> String {
     let bits = |digit: char| "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(digit).unwrap();

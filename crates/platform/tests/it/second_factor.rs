@@ -35,6 +35,8 @@ fn an_app_that_wants_a_second_factor_asks_whoever_changes_it() {
     // The client asks for a code, shows it for the app, and goes on.
     let mut command = platform.heroku_command(&["config:set", "A=1", "-a", "shop"]);
     answered(&mut command, &[("factor", "000000"), ("factor", &code(&secret, 0))]).shows("A:");
+    let audit = platform.get("/berth/apps/shop/audit").to_string();
+    assert!(audit.contains("PUT /apps/{app}/pre-authorizations"), "a code that opens something is a change: {audit}");
     // It is good for a while, for this token and this app alone.
     platform.heroku("config:set B=2 -a shop");
     let (pushed, text) = repository.push("main");

@@ -110,8 +110,7 @@ async fn a_changed_value_reaches_every_app_and_every_release() {
     let made = fixture.database("postgres://old").await;
     fixture.attach(&made.add_on, fixture.worker, attaching(None, false)).await.unwrap();
     let before = fixture.store.releases(fixture.worker).unwrap().last().unwrap().id;
-    let change =
-        |url: &str| fixture.store.change_values(made.add_on.id, values(&[("URL", url)]), fixture.account, now());
+    let change = |url: &str| fixture.store.change_values(&made.add_on, values(&[("URL", url)]), fixture.account, now());
     let (_add_on, releases) = change("postgres://new").await.unwrap();
     assert_eq!(releases.len(), 2);
     assert!(change("postgres://new").await.unwrap().1.is_empty(), "the same again is no change");
@@ -119,7 +118,7 @@ async fn a_changed_value_reaches_every_app_and_every_release() {
     // Another value, whose config var one of the apps has itself.
     fixture.set(fixture.worker, &[("DATABASE_CA", "own")]).await.unwrap();
     let more = values(&[("URL", "postgres://new"), ("CA", "pem")]);
-    let refused = fixture.store.change_values(made.add_on.id, more, fixture.account, now()).await.unwrap_err();
+    let refused = fixture.store.change_values(&made.add_on, more, fixture.account, now()).await.unwrap_err();
     assert!(refused.to_string().contains("worker has another config var DATABASE_CA"), "{refused}");
     assert_eq!(fixture.environment(fixture.shop), ["DATABASE_URL=postgres://new"], "nothing half-done");
 }
@@ -171,14 +170,14 @@ async fn an_add_on_goes_from_everywhere_or_stays() {
     let destroy = |force| fixture.store.destroy_add_on(made.add_on.id, fixture.account, force, true, now());
     let refused = destroy(false).await.unwrap_err();
     assert!(refused.to_string().contains("worker as DATABASE"), "{refused}");
-    let refused = fixture.store.detach(made.attachment.id, fixture.account, now()).await.unwrap_err();
+    let refused = fixture.store.detach(&made.attachment, fixture.account, now()).await.unwrap_err();
     assert!(refused.to_string().contains("the last attachment"), "{refused}");
     let (gone, releases) = destroy(true).await.unwrap();
     assert_eq!((gone.state, releases.len()), (AddOnState::Deprovisioned, 2));
     assert_eq!(fixture.environment(fixture.worker), [""; 0]);
     assert_eq!(fixture.descriptions(fixture.worker).last().unwrap(), &format!("Detach DATABASE (@ref:{})", gone.name));
     assert!(matches!(destroy(true).await.unwrap_err(), StoreError::NotFound("add_on")));
-    let again = fixture.store.detach(elsewhere.attachment.id, fixture.account, now()).await.unwrap_err();
+    let again = fixture.store.detach(&elsewhere.attachment, fixture.account, now()).await.unwrap_err();
     assert!(matches!(again, StoreError::NotFound("add_on attachment")));
 }
 
