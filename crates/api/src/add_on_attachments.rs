@@ -237,8 +237,7 @@ fn shown_page(
     attachments: &[Attachment],
 ) -> ApiResult<Response> {
     let inclusion = Inclusion::of(headers);
-    let shown = attachments.iter().map(|one| shown(state, origin, inclusion, one)).collect::<ApiResult<Vec<_>>>()?;
-    page(headers, "id", shown, |one| one.id.to_string())
+    page(headers, "id", attachments, |one| one.id.uuid(), |one| shown(state, origin, inclusion, one))
 }
 
 /// As an event tells it, for which nobody asked.

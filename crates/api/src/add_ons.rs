@@ -418,8 +418,7 @@ fn shown_values(values: Values) -> Vec<heroku::AddOnConfig> {
 
 fn shown_page(state: &ApiState, origin: &Origin, headers: &HeaderMap, add_ons: &[AddOn]) -> ApiResult<Response> {
     let expansion = Expansion::of(headers);
-    let shown = add_ons.iter().map(|one| shown(state, origin, expansion, one)).collect::<ApiResult<Vec<_>>>()?;
-    page(headers, "id", shown, |one| one.id.to_string())
+    page(headers, "id", add_ons, |one| one.id.uuid(), |one| shown(state, origin, expansion, one))
 }
 
 /// As an event tells it, for which nobody asked.

@@ -31,8 +31,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let transfers = state.store.app_transfers_of(actor.id())?;
-    let shown = transfers.iter().map(|transfer| shown(&state, transfer)).collect::<ApiResult<Vec<_>>>()?;
-    page(&headers, "id", shown, |transfer| transfer.id.to_string())
+    page(&headers, "id", &transfers, |transfer| transfer.id.uuid(), |transfer| shown(&state, transfer))
 }
 
 pub(crate) async fn info(

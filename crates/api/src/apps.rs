@@ -31,8 +31,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let apps = actor.visible_apps(&state)?;
-    let shown = apps.iter().map(|app| present::app(&state, &origin, app)).collect::<ApiResult<Vec<_>>>()?;
-    let page = page(&headers, "name", shown, |app| app.name.clone())?;
+    let page = page(&headers, "name", &apps, |app| app.name.to_string(), |app| present::app(&state, &origin, app))?;
     Ok((app_transfers::notice(&state, actor.id())?, page).into_response())
 }
 
@@ -61,8 +60,8 @@ pub(crate) async fn filter(
 ) -> ApiResult<Response> {
     let apps = actor.visible_apps(&state)?;
     let wanted = apps.iter().filter(|app| body.within.id.contains(&app.id.to_string()));
-    let shown = wanted.map(|app| Ok(TeamApp::from(present::app(&state, &origin, app)?)));
-    page(&headers, "id", shown.collect::<ApiResult<Vec<_>>>()?, |app| app.id.to_string())
+    let shown = |app| Ok(TeamApp::from(present::app(&state, &origin, app)?));
+    page(&headers, "id", wanted, |app| app.id.uuid(), shown)
 }
 
 pub(crate) async fn create(

@@ -29,8 +29,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let builds = state.store.builds(app.id)?;
-    let shown = builds.iter().map(|build| present::build(&state, &origin, build)).collect::<ApiResult<Vec<_>>>()?;
-    page(&headers, "created_at", shown, |build| build.id.to_string())
+    page(&headers, "created_at", &builds, |build| build.created_at, |build| present::build(&state, &origin, build))
 }
 
 pub(crate) async fn info(

@@ -30,7 +30,7 @@ pub(crate) async fn list(
     for domain in state.store.domains(app.id)? {
         shown.push(custom(&state, &app, &domain)?);
     }
-    page(&headers, "id", shown, |domain| domain.id.to_string())
+    page(&headers, "id", shown, |domain| domain.id, Ok)
 }
 
 pub(crate) async fn info(

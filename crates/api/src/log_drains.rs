@@ -25,8 +25,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let drains = state.store.log_drains(app.id)?;
-    let shown = drains.iter().map(|drain| present(&app, drain)).collect();
-    page(&headers, "id", shown, |drain| drain.id.to_string())
+    page(&headers, "id", &drains, |drain| drain.id.uuid(), |drain| Ok(present(&app, drain)))
 }
 
 pub(crate) async fn info(

@@ -35,7 +35,7 @@ pub(crate) async fn list(
     let wanted = query.as_deref().and_then(|query| equal(query, "name"));
     let pipelines = state.store.pipelines()?;
     let named = pipelines.iter().filter(|pipeline| wanted.as_ref().is_none_or(|name| *name == pipeline.name));
-    page(&headers, "name", named.map(shown).collect(), |pipeline: &shapes::Pipeline| pipeline.name.clone())
+    page(&headers, "name", named, |pipeline| pipeline.name.clone(), |pipeline| Ok(shown(pipeline)))
 }
 
 pub(crate) async fn info(
@@ -319,12 +319,8 @@ fn couplings_page(
     couplings: &[PipelineCoupling],
 ) -> ApiResult<Response> {
     let visible: HashSet<AppId> = actor.visible_apps(state)?.into_iter().map(|app| app.id).collect();
-    let shown = couplings
-        .iter()
-        .filter(|coupling| visible.contains(&coupling.app))
-        .map(|coupling| shown_coupling(state, coupling))
-        .collect::<ApiResult<Vec<_>>>()?;
-    page(headers, "id", shown, |coupling: &shapes::PipelineCoupling| coupling.id.to_string())
+    let seen = couplings.iter().filter(|coupling| visible.contains(&coupling.app));
+    page(headers, "id", seen, |coupling| coupling.id.uuid(), |coupling| shown_coupling(state, coupling))
 }
 
 fn shown(pipeline: &Pipeline) -> shapes::Pipeline {

@@ -28,8 +28,8 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let releases = state.store.releases(app.id)?;
-    let shown = releases.iter().map(|release| present::release(&state, &origin, &app, release));
-    page(&headers, "version", shown.collect::<ApiResult<Vec<_>>>()?, |release| release.version.to_string())
+    let shown = |release| present::release(&state, &origin, &app, release);
+    page(&headers, "version", &releases, |release| release.version, shown)
 }
 
 pub(crate) async fn info(

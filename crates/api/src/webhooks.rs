@@ -31,8 +31,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let webhooks = state.store.webhooks(app.id)?;
-    let shown = webhooks.iter().map(|webhook| shown(&app, webhook)).collect();
-    page(&headers, "id", shown, |webhook| webhook.id.to_string())
+    page(&headers, "id", &webhooks, |webhook| webhook.id.uuid(), |webhook| Ok(shown(&app, webhook)))
 }
 
 pub(crate) async fn info(
@@ -115,7 +114,7 @@ pub(crate) async fn deliveries(
     let status = wanted_status(query.as_deref())?;
     let deliveries = state.store.webhook_deliveries(app.id)?;
     let wanted = deliveries.iter().filter(|delivery| status.is_none_or(|status| delivery.status == status));
-    page(&headers, "seq", wanted.map(shown_delivery).collect(), |delivery| delivery.sequence.to_string())
+    page(&headers, "seq", wanted, |delivery| delivery.sequence, |delivery| Ok(shown_delivery(delivery)))
 }
 
 pub(crate) async fn delivery(
@@ -134,8 +133,7 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let events = state.store.webhook_events(app.id)?;
-    let shown = events.iter().map(shown_event).collect::<ApiResult<_>>()?;
-    page(&headers, "seq", shown, |event| event.sequence.to_string())
+    page(&headers, "seq", &events, |event| event.sequence, shown_event)
 }
 
 pub(crate) async fn event(

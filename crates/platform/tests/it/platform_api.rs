@@ -308,6 +308,33 @@ fn requests_are_taken_as_clients_really_write_them() {
 }
 
 #[test]
+fn a_list_goes_on_also_if_what_the_last_page_ended_with_has_gone() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let list = "/apps/shop/log-drains";
+    for number in 0..5 {
+        platform.ask("POST", list, &json!({"url": format!("https://logs{number}.example.com/")}));
+    }
+    let mut ids: Vec<String> =
+        platform.get(list).as_array().unwrap().iter().map(|drain| drain["id"].as_str().unwrap().to_owned()).collect();
+    ids.sort();
+    let token = format!("Bearer {}", platform.token);
+    let page = |range: &str| {
+        let page = platform.api_raw("GET", list, &[("Authorization", token.as_str()), ("Range", range)], &[]).unwrap();
+        let items: Value = serde_json::from_slice(&page.body).unwrap();
+        let ids: Vec<String> =
+            items.as_array().unwrap().iter().map(|drain| drain["id"].as_str().unwrap().to_owned()).collect();
+        (page.header("next-range").map(str::to_owned), ids)
+    };
+    let (next, first) = page("id ..; max=2");
+    assert_eq!(first, ids[..2]);
+    platform.ask("DELETE", &format!("{list}/{}", ids[1]), &Value::Null);
+    assert_eq!(page(&next.unwrap()), (Some(format!("id ]{}..; max=2", ids[3])), ids[2..4].to_vec()));
+    platform.ask("DELETE", &format!("{list}/{}", ids[3]), &Value::Null);
+    assert_eq!(page(&format!("id ]{}..; max=2", ids[3])), (None, ids[4..].to_vec()));
+}
+
+#[test]
 fn lists_come_page_by_page_and_what_is_known_is_not_sent_again() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("shop");
@@ -340,6 +367,8 @@ fn lists_come_page_by_page_and_what_is_known_is_not_sent_again() {
         }
         assert_eq!(pages, expect, "{range}");
     }
+    let refused = get("Range", "version latest..");
+    assert_eq!(refused.status, 416, "{}", refused.text());
     let refused = get("Range", "shoe-size ..");
     assert_eq!(refused.status, 416, "{}", refused.text());
     assert!(refused.text().contains("requested_range_not_satisfiable"), "{}", refused.text());
