@@ -12,8 +12,9 @@ use domain::access::{Errand, Permission};
 use domain::app_transfer::{Answer, TransferState};
 use domain::id::AccountId;
 use http::{HeaderMap, StatusCode};
+use store::account::Account;
 use store::app::App;
-use store::app_transfer::AppTransfer;
+use store::app_transfer::{AppTransfer, Giving};
 use wire::platform_api::app_transfers as heroku;
 
 use crate::auth::Actor;
@@ -25,11 +26,7 @@ use crate::range::page;
 use crate::state::ApiState;
 use crate::warning::warning;
 
-pub(crate) async fn list(
-    State(state): State<Arc<ApiState>>,
-    actor: Actor,
-    headers: HeaderMap,
-) -> ApiResult<Response> {
+pub(crate) async fn list(State(state): State<Arc<ApiState>>, actor: Actor, headers: HeaderMap) -> ApiResult<Response> {
     let transfers = state.store.app_transfers_of(actor.id())?;
     page(&headers, "id", &transfers, |transfer| transfer.id.uuid(), |transfer| shown(&state, transfer))
 }
@@ -52,22 +49,45 @@ pub(crate) async fn create(
     if app.owner != actor.id() && !actor.account.administrator {
         return Err(ApiError::forbidden(format!("{} belongs to somebody else, who can give it away.", app.name)));
     }
-    let (to, by) = (collaborators::account(&state, body.recipient.as_str())?, &actor.account.email);
-    if actor.account.administrator {
-        let transfer = state.store.give_app(app.id, to.id, state.now()).await?;
-        state.log_api(app.id, &format!("Transfer to {} by user {by}", to.email));
-        return Ok((StatusCode::CREATED, HeaderMap::new(), Json(shown(&state, &transfer)?)));
+    let to = collaborators::account(&state, body.recipient.as_str())?;
+    let giving = giving_of(&actor);
+    let transfer = match giving {
+        Giving::AtOnce => state.store.give_app(app.id, to.id, state.now()).await?,
+        Giving::Offered => state.store.offer_app(app.id, actor.id(), to.id, state.now()).await?,
+    };
+    let headers = announce(&state, &actor, giving, &[app], &to);
+    Ok((StatusCode::CREATED, headers, Json(shown(&state, &transfer)?)))
+}
+
+/// How somebody may give apps away.
+pub(crate) fn giving_of(actor: &Actor) -> Giving {
+    if actor.account.administrator { Giving::AtOnce } else { Giving::Offered }
+}
+
+/// Says in the logs of apps to whom they were given, and to whoever gave them what has to be done next.
+pub(crate) fn announce(state: &ApiState, actor: &Actor, giving: Giving, apps: &[App], to: &Account) -> HeaderMap {
+    let what = match giving {
+        Giving::AtOnce => "Transfer",
+        Giving::Offered => "Offer",
+    };
+    for app in apps {
+        state.log_api(app.id, &format!("{what} to {} by user {}", to.email, actor.account.email));
     }
-    let transfer = state.store.offer_app(app.id, actor.id(), to.id, state.now()).await?;
-    state.log_api(app.id, &format!("Offer to {} by user {by}", to.email));
     // Compat: Heroku's client says that an e-mail was sent.
-    let how = warning(&format!(
-        "No e-mail is sent: tell {} to accept with `berth apps:transfers:accept {name}`. Until then {name} stays yours, \
-         and `berth apps:transfers:cancel {name}` takes the offer back.",
-        to.email,
-        name = app.name
-    ));
-    Ok((StatusCode::CREATED, how, Json(shown(&state, &transfer)?)))
+    let no_mail = format!("No e-mail is sent: tell {} to accept", to.email);
+    match (giving, apps) {
+        (Giving::AtOnce, _) | (Giving::Offered, []) => HeaderMap::new(),
+        (Giving::Offered, [app]) => warning(&format!(
+            "{no_mail} with `berth apps:transfers:accept {name}`. Until then {name} stays yours, and \
+             `berth apps:transfers:cancel {name}` takes the offer back.",
+            name = app.name
+        )),
+        (Giving::Offered, apps) => warning(&format!(
+            "{no_mail} each of the {} apps with `berth apps:transfers:accept`. Until then they stay yours: \
+             `berth apps:transfers` lists them.",
+            apps.len()
+        )),
+    }
 }
 
 /// What the recipient says: nobody says it for them.

@@ -16,6 +16,7 @@ use store::release::Release;
 use wire::platform_api as heroku;
 use wire::platform_api::pipelines as shapes;
 
+use crate::app_transfers;
 use crate::auth::Actor;
 use crate::collaborators;
 use crate::error::{ApiError, ApiResult};
@@ -73,12 +74,12 @@ pub(crate) async fn update(
     Ok(Json(shown(&find(&state, &pipeline.id.to_string())?)))
 }
 
-/// Gives a pipeline to somebody else, with the apps in it that go with it: those of its owner.
+/// Gives a pipeline to somebody else, and with it the apps of its owner, as each of them would be given by itself.
 pub(crate) async fn transfer(
     State(state): State<Arc<ApiState>>,
     actor: Actor,
     Body(body): Body<shapes::PipelineTransferCreate>,
-) -> ApiResult<(StatusCode, Json<shapes::PipelineTransfer>)> {
+) -> ApiResult<(StatusCode, HeaderMap, Json<shapes::PipelineTransfer>)> {
     let pipeline = find(&state, body.pipeline.as_str())?;
     refuse_others(&actor, &pipeline)?;
     if body.new_owner.kind != "user" {
@@ -91,17 +92,16 @@ pub(crate) async fn transfer(
     for app in &owned {
         actor.must(&state, app, Permission::Manage, Errand::Other)?;
     }
-    state.store.transfer_pipeline(pipeline.id, to.id, state.now()).await?;
-    for app in &owned {
-        state.log_api(app.id, &format!("Transfer to {} by user {}", to.email, actor.account.email));
-    }
+    let giving = app_transfers::giving_of(&actor);
+    state.store.transfer_pipeline(pipeline.id, to.id, giving, state.now()).await?;
+    let headers = app_transfers::announce(&state, &actor, giving, &owned, &to);
     let owner = |id: AccountId| shapes::PipelineOwner { id: id.uuid(), kind: "user".to_owned() };
     let transfer = shapes::PipelineTransfer {
         pipeline: heroku::IdOnly { id: pipeline.id.uuid() },
         previous_owner: owner(pipeline.owner),
         new_owner: owner(to.id),
     };
-    Ok((StatusCode::CREATED, Json(transfer)))
+    Ok((StatusCode::CREATED, headers, Json(transfer)))
 }
 
 pub(crate) async fn destroy(

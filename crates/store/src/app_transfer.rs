@@ -7,11 +7,19 @@ use domain::access::Permissions;
 use domain::app_transfer::{Answer, TransferState};
 use domain::id::{AccountId, AppId, AppTransferId, CollaboratorId};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::acting::Acting;
 use crate::row::{Micros, collect, first, parsed, time};
 use crate::{Store, StoreError};
+
+/// How somebody gets an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Giving {
+    AtOnce,
+    /// By accepting it.
+    Offered,
+}
 
 /// An app's last transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,38 +64,13 @@ impl Store {
         now: Timestamp,
     ) -> Result<AppTransfer, StoreError> {
         Acting::is_about(app);
-        self.write(move |db| {
-            if owner_giving_to(db, app, recipient)? != sender {
-                return Err(StoreError::Refused("The app belongs to somebody else by now".to_owned()));
-            }
-            let asked = db
-                .query_row(
-                    "SELECT account.email FROM app_transfer JOIN account ON account.id = app_transfer.recipient_id
-                     WHERE app_transfer.app_id = ?1 AND app_transfer.state = 'pending'",
-                    [app.to_string()],
-                    |row| row.get::<_, String>(0),
-                )
-                .optional()?;
-            if let Some(asked) = asked {
-                return Err(StoreError::Refused(format!(
-                    "The app is offered to {asked} already, who has not answered; \
-                     `berth apps:transfers:cancel` takes the offer back"
-                )));
-            }
-            replace(db, app, sender, recipient, TransferState::Pending, now)
-        })
-        .await
+        self.write(move |db| offer(db, app, sender, recipient, now)).await
     }
 
     /// Gives an app to somebody at once, also if it was on offer. Who owned it stays a collaborator.
     pub async fn give_app(&self, app: AppId, to: AccountId, now: Timestamp) -> Result<AppTransfer, StoreError> {
         Acting::is_about(app);
-        self.write(move |db| {
-            let from = owner_giving_to(db, app, to)?;
-            hand_over(db, app, from, to, now)?;
-            replace(db, app, from, to, TransferState::Accepted, now)
-        })
-        .await
+        self.write(move |db| give(db, app, to, now)).await
     }
 
     /// Writes down what the recipient says, and hands the app over if they accept. Who owned it stays a collaborator.
@@ -129,6 +112,39 @@ impl Store {
     }
 }
 
+pub(crate) fn offer(
+    db: &Transaction<'_>,
+    app: AppId,
+    sender: AccountId,
+    recipient: AccountId,
+    now: Timestamp,
+) -> Result<AppTransfer, StoreError> {
+    if owner_giving_to(db, app, recipient)? != sender {
+        return Err(StoreError::Refused("The app belongs to somebody else by now".to_owned()));
+    }
+    let mut on_offer = db.prepare_cached(
+        "SELECT app.name, account.email FROM app_transfer
+         JOIN app ON app.id = app_transfer.app_id JOIN account ON account.id = app_transfer.recipient_id
+         WHERE app_transfer.app_id = ?1 AND app_transfer.state = 'pending'",
+    )?;
+    let asked = first(on_offer.query([app.to_string()])?, |row| {
+        Ok((row.get::<_, String>("name")?, row.get::<_, String>("email")?))
+    })?;
+    if let Some((name, asked)) = asked {
+        return Err(StoreError::Refused(format!(
+            "{name} is offered to {asked} already, who has not answered; `berth apps:transfers:cancel {name}` takes \
+             the offer back"
+        )));
+    }
+    replace(db, app, sender, recipient, TransferState::Pending, now)
+}
+
+pub(crate) fn give(db: &Transaction<'_>, app: AppId, to: AccountId, now: Timestamp) -> Result<AppTransfer, StoreError> {
+    let from = owner_giving_to(db, app, to)?;
+    hand_over(db, app, from, to, now)?;
+    replace(db, app, from, to, TransferState::Accepted, now)
+}
+
 /// The owner of a living app, who is not the one that gets it, and whoever gets it is there.
 fn owner_giving_to(db: &Connection, app: AppId, to: AccountId) -> Result<AccountId, StoreError> {
     let mut found = db.prepare_cached("SELECT owner_id FROM app WHERE id = ?1 AND destroyed_at IS NULL")?;
@@ -143,7 +159,7 @@ fn owner_giving_to(db: &Connection, app: AppId, to: AccountId) -> Result<Account
 
 /// Makes somebody the owner of an app. Who owned it is a collaborator from then on; what they offered is not theirs any
 /// more.
-pub(crate) fn hand_over(
+fn hand_over(
     db: &Transaction<'_>,
     app: AppId,
     from: AccountId,
@@ -175,7 +191,7 @@ pub(crate) fn hand_over(
 }
 
 /// The app is no longer on offer.
-pub(crate) fn end_pending(db: &Connection, app: AppId) -> Result<(), StoreError> {
+fn end_pending(db: &Connection, app: AppId) -> Result<(), StoreError> {
     db.execute("DELETE FROM app_transfer WHERE app_id = ?1 AND state = 'pending'", [app.to_string()])?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use crate::acting::Acting;
-use crate::app_transfer::hand_over;
+use crate::app_transfer::{self, Giving};
 use crate::row::{Micros, collect, first, parsed, time};
 use crate::{Store, StoreError};
 
@@ -79,8 +79,14 @@ impl Store {
         .await
     }
 
-    /// Gives a pipeline, and the apps in it that its owner owns, to somebody else. Who owned them stays a collaborator.
-    pub async fn transfer_pipeline(&self, id: PipelineId, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
+    /// Gives a pipeline to somebody else at once, and the apps in it that its owner owns at once or if they accept.
+    pub async fn transfer_pipeline(
+        &self,
+        id: PipelineId,
+        to: AccountId,
+        apps: Giving,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.write(move |db| {
             let mut found = db.prepare_cached("SELECT * FROM pipeline WHERE id = ?1")?;
             let pipeline = first(found.query([id.to_string()])?, pipeline)?;
@@ -96,10 +102,16 @@ impl Store {
                 "SELECT app.id FROM app JOIN pipeline_coupling ON pipeline_coupling.app_id = app.id
                  WHERE pipeline_coupling.pipeline_id = ?1 AND app.owner_id = ?2 AND app.destroyed_at IS NULL",
             )?;
-            let apps = collect(owned.query(params![id.to_string(), from.to_string()])?, |row| {
+            let owned = collect(owned.query(params![id.to_string(), from.to_string()])?, |row| {
                 parsed(row, "id", AppId::parse)
             })?;
-            apps.into_iter().try_for_each(|app| hand_over(db, app, from, to, now))
+            for app in owned {
+                match apps {
+                    Giving::AtOnce => app_transfer::give(db, app, to, now)?,
+                    Giving::Offered => app_transfer::offer(db, app, from, to, now)?,
+                };
+            }
+            Ok(())
         })
         .await
     }

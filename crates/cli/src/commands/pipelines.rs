@@ -72,7 +72,8 @@ fn short(text: &str) -> String {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: berth pipelines:transfer ada@example.com -p shop --confirm shop\n\n\
-                  The apps in it that belong to the same person go with it; who owned them stays a collaborator.")]
+                  The apps in it that are yours are offered with it: their new owner accepts each with\n\
+                  `berth apps:transfers:accept`. An administrator of the server gives them away at once.")]
 pub struct Transfer {
     /// The e-mail address of the new owner
     owner: String,
@@ -108,7 +109,7 @@ pub(super) fn transfer(context: &Context, args: &Transfer) -> anyhow::Result<()>
     let confirmed = match &args.confirm {
         Some(confirm) => confirm.clone(),
         None if context.is_interactive() => {
-            context.out.warn(format_args!("This gives {name} and your apps in it to {}.", account.email));
+            context.out.warn(format_args!("This gives {name} to {}, and offers them your apps in it.", account.email));
             prompt::line(&format!(" !    Type {name} to go on: "))?
         }
         None => return Err(UsageError(format!("to transfer {name}, add --confirm {name}")).into()),

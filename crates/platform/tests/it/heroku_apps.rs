@@ -174,7 +174,7 @@ fn an_app_that_its_owner_gives_away_waits_for_whoever_gets_it() {
     assert_eq!(owner(), "ada@example.com");
     assert_eq!(platform.ask_as(&bob, "GET", "/apps/shop", &json!(null)).0, 404, "an offer is no access");
     let twice = heroku(&ada, "apps:transfer eve@example.com -a shop");
-    assert_ne!(twice.says("The app is offered to bob@example.com already").code, Some(0));
+    assert_ne!(twice.says("shop is offered to bob@example.com already").code, Some(0));
     berth(&ada, "apps:transfer ada@example.com -a shop").says("The app is theirs already");
 
     // Whom it is for hears of it; it is nobody else's business, and no administrator agrees for others.

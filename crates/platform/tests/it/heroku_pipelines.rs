@@ -106,7 +106,14 @@ fn heroku_and_berth_transfer_a_pipeline_with_its_apps() {
     let done = platform.berth_as(&ada, &["pipelines:transfer", "admin@localhost", "-p", "shop", "--confirm", "shop"]);
     assert_eq!(done.code, Some(0), "{}", done.both());
     done.shows("shop belongs to admin@localhost now.");
-    assert_eq!([owner("shop"), owner("adas")], ["admin@localhost", "admin@localhost"]);
+    // She is no administrator: the apps wait, each by itself.
+    done.says("tell admin@localhost to accept each of the 3 apps with `berth apps:transfers:accept`");
+    assert_eq!([owner("shop"), owner("shop-staging"), owner("adas")], ["ada@example.com"; 3]);
+    platform.heroku("apps").says("3 apps are offered to you: `berth apps:transfers` lists them.");
+    for app in ["shop", "shop-staging", "adas"] {
+        platform.must(&["apps:transfers:accept", app]);
+    }
+    assert_eq!([owner("shop"), owner("shop-staging"), owner("adas")], ["admin@localhost"; 3]);
     let (status, shop) = platform.ask_as(&ada, "GET", "/apps/shop", &json!(null));
     assert_eq!(status, 200, "{shop}: who owned it is a collaborator");
 }
