@@ -15,6 +15,7 @@
 mod channel;
 mod credentials;
 mod input_queue;
+mod place;
 mod ssh;
 pub(crate) mod visit;
 
@@ -27,7 +28,6 @@ use base64::engine::general_purpose::STANDARD;
 use domain::access::Permission;
 use domain::attach::TerminalSize;
 use domain::dyno::DynoState;
-use domain::id::DynoId;
 use domain::ssh_key::SshKey;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
@@ -172,14 +172,6 @@ fn find(state: &ApiState, app: &App, name: &str) -> ApiResult<Dyno> {
             format!("No dyno {name} of {} runs. `berth ps:exec --status` lists those that can be come to.", app.name);
         ApiError { message, ..ApiError::not_found("dyno") }
     })
-}
-
-/// Where the visits to a dyno go.
-fn place_of(state: &ApiState, dyno: DynoId) -> channel::Place {
-    channel::Place {
-        executable: state.config.berth_executable.clone(),
-        run_dir: state.config.data_dir.join("run").join(dyno.to_string()),
-    }
 }
 
 /// A line of the shell, or the shell itself.

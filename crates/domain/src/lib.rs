@@ -14,6 +14,7 @@ pub mod config;
 pub mod cron;
 pub mod database_file;
 pub mod delivery;
+pub mod departure;
 pub mod display_chain;
 pub mod dns;
 pub mod duration_text;

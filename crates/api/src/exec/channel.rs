@@ -1,7 +1,6 @@
 //! A visit to the dyno, and the bytes between it and the client: over a channel of SSH here, over anything else that is
 //! an [`Output`] and fills an [`InputQueue`](super::input_queue::InputQueue).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tracing::debug;
 use wire::shim::Visit;
 
 use super::input_queue::{Input, Inputs};
+use super::place::{End, Place, notice};
 
 /// Bytes on the way at once.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -59,22 +59,19 @@ impl Output for ChannelWriteHalf<Msg> {
     }
 }
 
-/// Where visits go.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) executable: PathBuf,
-    pub(super) run_dir: PathBuf,
-}
-
 /// Runs a visit that a client asked for in a channel of its own, and closes the channel.
 pub(super) async fn run(place: Place, visit: Visit, output: ChannelWriteHalf<Msg>, inputs: Inputs) {
     let is_command = matches!(visit, Visit::Command { .. });
-    match shim::client::visit(&place.executable, &place.run_dir, &visit).await {
+    let has_terminal = matches!(visit, Visit::Command { terminal: Some(_), .. });
+    match place.visit(&visit).await {
         Ok((visiting, streams)) => {
             let status = carry(visiting, streams, &output, inputs, is_command).await;
-            // Files are served until the client wants no more; `scp` asks how that ended, too.
-            let status = if is_command { status } else { Some(0) };
-            if let Some(status) = status {
+            if let Some((status, word)) = conclusion(&place, status, is_command).await {
+                if let Some(word) = word {
+                    // Compat: in a shell, the `heroku` client reads nothing else.
+                    let source = if has_terminal { Source::Output } else { Source::Errors };
+                    output.send(source, notice(&word).into()).await;
+                }
                 drop(output.exit_status(status).await);
             }
         }
@@ -89,6 +86,22 @@ pub(super) async fn run(place: Place, visit: Visit, output: ChannelWriteHalf<Msg
     drop(output.close().await);
 }
 
+/// The exit code that the client is told, and a word of ours before it; `None` for one that has gone.
+async fn conclusion(place: &Place, status: Option<u32>, is_command: bool) -> Option<(u32, Option<String>)> {
+    match (status, is_command) {
+        (Some(status), _) => Some(match place.end_of(status).await {
+            End::Own { status, note } => (status, note),
+            End::WithDyno { why } => (NO_STATUS, Some(why)),
+        }),
+        (None, true) => None,
+        // Files are served until the client wants no more; `scp` asks how that ended, too.
+        (None, false) => {
+            let why = place.departure(false).await;
+            Some((if why.is_some() { NO_STATUS } else { 0 }, why))
+        }
+    }
+}
+
 /// Connects from the dyno to where the client wants, and only then takes the channel.
 pub(super) async fn connect(
     place: Place,
@@ -99,7 +112,7 @@ pub(super) async fn connect(
     inputs: Inputs,
 ) {
     let visit = Visit::Connect { host, port };
-    match shim::client::visit(&place.executable, &place.run_dir, &visit).await {
+    match place.visit(&visit).await {
         Ok((visiting, streams)) => {
             reply.accept().await;
             carry(visiting, streams, &output, inputs, false).await;

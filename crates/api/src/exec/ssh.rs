@@ -23,9 +23,10 @@ use tracing::debug;
 use wire::shim::{Terminal, Visit};
 
 use super::channel;
-use super::credentials::{Credentials, Session, VISITS_MAX};
+use super::credentials::{Credentials, VISITS_MAX};
 use super::input_queue::{Input, InputQueue, input_queue};
-use super::{command, place_of, still_open, terminal};
+use super::place::Place;
+use super::{command, still_open, terminal};
 use crate::ground::{Ground, LOST};
 use crate::listen::stopped;
 use crate::peer::Peer;
@@ -89,7 +90,7 @@ pub(crate) async fn serve(
     let (entered, mut has_entered) = watch::channel(None);
     let client = Client {
         state: Arc::clone(state),
-        session: None,
+        place: None,
         entered,
         terminals: HashMap::new(),
         opened: HashMap::new(),
@@ -133,8 +134,8 @@ pub(crate) async fn serve(
 /// The other end of one connection.
 struct Client {
     state: Arc<ApiState>,
-    /// Once it has been let in.
-    session: Option<Session>,
+    /// Where it has been let in to.
+    place: Option<Place>,
     entered: watch::Sender<Option<Ground>>,
     /// What was asked for before the command.
     terminals: HashMap<ChannelId, (String, Terminal)>,
@@ -146,10 +147,11 @@ struct Client {
 }
 
 impl Client {
-    fn known(&self, user: &str, key: &PublicKey) -> Option<Session> {
+    /// What a session of this name and key is good for.
+    fn known(&self, user: &str, key: &PublicKey) -> Option<(Place, Ground)> {
         let session = self.state.exec.credentials.session(user, Some(&key.public_key_base64()), self.state.now())?;
         match still_open(&self.state, &session) {
-            Ok(_dyno) => Some(session),
+            Ok(dyno) => Some((Place { state: Arc::clone(&self.state), dyno }, session.ground)),
             Err(error) => {
                 debug!(error = error.message, "a session is not open any more");
                 None
@@ -158,9 +160,8 @@ impl Client {
     }
 
     /// Where the visits of this connection go.
-    fn place(&self) -> Result<channel::Place, russh::Error> {
-        let session = self.session.as_ref().ok_or(russh::Error::NotAuthenticated)?;
-        Ok(place_of(&self.state, session.dyno))
+    fn place(&self) -> Result<Place, russh::Error> {
+        self.place.clone().ok_or(russh::Error::NotAuthenticated)
     }
 
     /// Begins what a channel was opened for. A channel has one visit.
@@ -210,10 +211,10 @@ impl Handler for Client {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Self::Error> {
-        let Some(session) = self.known(user, key) else { return Ok(Auth::reject()) };
+        let Some((place, ground)) = self.known(user, key) else { return Ok(Auth::reject()) };
         self.state.exec.credentials.used(user, self.state.now());
-        self.entered.send_replace(Some(session.ground));
-        self.session = Some(session);
+        self.entered.send_replace(Some(ground));
+        self.place = Some(place);
         Ok(Auth::Accept)
     }
 

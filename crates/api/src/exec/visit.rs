@@ -12,7 +12,6 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use domain::access::Permission;
-use domain::id::DynoId;
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
@@ -27,6 +26,7 @@ use wire::visit::{MESSAGE_BYTES_MAX, Message, WINDOW_BYTES, Wish};
 use super::channel::{self, Output, Source};
 use super::credentials::VISITS_MAX;
 use super::input_queue::{Input, Inputs, input_queue};
+use super::place::{End, Place, notice};
 use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
@@ -73,14 +73,15 @@ pub(crate) async fn connect(
     }
     let dyno = super::still_open(&state, &session)?;
     let places = credentials.places(&id).ok_or_else(over)?;
-    let place = timeout(PLACE_TIMEOUT, places.acquire_owned()).await;
-    let place = place.ok().and_then(Result::ok).ok_or_else(|| {
+    let permit = timeout(PLACE_TIMEOUT, places.acquire_owned()).await;
+    let permit = permit.ok().and_then(Result::ok).ok_or_else(|| {
         ApiError::rate_limited(format!("A session has {VISITS_MAX} connections at most at the same time."))
     })?;
     credentials.used(&id, state.now());
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     let state = Arc::clone(&state);
-    Ok(upgrade.on_upgrade(move |socket| serve(state, dyno.id, ground, socket, place)))
+    let to = Place { state: Arc::clone(&state), dyno };
+    Ok(upgrade.on_upgrade(move |socket| serve(state, to, ground, socket, permit)))
 }
 
 /// What comes out of a visit, on its way to the client.
@@ -108,7 +109,7 @@ impl Output for ToClient {
 }
 
 /// Serves one WebSocket until the visit is over, the client has gone, or may no longer be here.
-async fn serve(state: Arc<ApiState>, dyno: DynoId, ground: Ground, socket: WebSocket, _place: OwnedSemaphorePermit) {
+async fn serve(state: Arc<ApiState>, to: Place, ground: Ground, socket: WebSocket, _permit: OwnedSemaphorePermit) {
     let (mut to_client, mut from_client) = socket.split();
     let Ok(Some(Message::Wish(wish))) = timeout(WORD_TIMEOUT, next(&mut from_client)).await else {
         return debug!("a visit's client did not say what it comes for");
@@ -116,7 +117,7 @@ async fn serve(state: Arc<ApiState>, dyno: DynoId, ground: Ground, socket: WebSo
     let (messages, mut outgoing) = mpsc::channel(MESSAGES_MAX);
     let window = Arc::new(Semaphore::new(WINDOW_BYTES));
     let (queue, inputs) = input_queue();
-    let visiting = visit(&state, dyno, wish, ToClient { messages, window: Arc::clone(&window) }, inputs);
+    let visiting = visit(&to, wish, ToClient { messages, window: Arc::clone(&window) }, inputs);
     let writing = async {
         let mut pings = tokio::time::interval(PING_PERIOD);
         loop {
@@ -178,15 +179,17 @@ async fn serve(state: Arc<ApiState>, dyno: DynoId, ground: Ground, socket: WebSo
 }
 
 /// Makes the visit, and says how it ended.
-async fn visit(state: &ApiState, dyno: DynoId, wish: Wish, to_client: ToClient, inputs: Inputs) {
+async fn visit(place: &Place, wish: Wish, to_client: ToClient, inputs: Inputs) {
     let is_command = matches!(wish, Wish::Command { .. });
-    let last = match come(state, dyno, wish).await {
+    let last = match come(place, wish).await {
         Ok((visiting, streams)) => {
             if to_client.messages.send(Message::Begun).await.is_err() {
                 return;
             }
-            let status = channel::carry(visiting, streams, &to_client, inputs, is_command).await;
-            Message::Ended { status: status.and_then(|status| i32::try_from(status).ok()) }
+            match channel::carry(visiting, streams, &to_client, inputs, is_command).await {
+                Some(status) => last_word(place.end_of(status).await, &to_client).await,
+                None => Message::Ended { status: None },
+            }
         }
         Err(message) => Message::Failed { message },
     };
@@ -194,21 +197,32 @@ async fn visit(state: &ApiState, dyno: DynoId, wish: Wish, to_client: ToClient, 
     drop(to_client.messages.send(last).await);
 }
 
+/// What the client hears last.
+async fn last_word(end: End, to_client: &ToClient) -> Message {
+    match end {
+        End::WithDyno { why } => Message::Failed { message: why },
+        End::Own { status, note } => {
+            if let Some(note) = note {
+                to_client.send(Source::Errors, notice(&note).into()).await;
+            }
+            Message::Ended { status: i32::try_from(status).ok() }
+        }
+    }
+}
+
 /// The error is for people.
-async fn come(state: &ApiState, dyno: DynoId, wish: Wish) -> Result<(Visiting, VisitStreams), String> {
+async fn come(place: &Place, wish: Wish) -> Result<(Visiting, VisitStreams), String> {
     let visit = match wish {
         Wish::Command { line, terminal, term } => {
             if [&line, &term].into_iter().flatten().any(|text| text.contains('\0')) {
                 return Err("a command holds no NUL".to_owned());
             }
             let size = terminal.map(|size| super::terminal(size.rows.into(), size.columns.into()));
-            super::command(state, line.as_deref(), term.filter(|_term| size.is_some()), size)
+            super::command(&place.state, line.as_deref(), term.filter(|_term| size.is_some()), size)
         }
         Wish::Connect { host, port } => Visit::Connect { host, port },
     };
-    let place = super::place_of(state, dyno);
-    let visited = shim::client::visit(&place.executable, &place.run_dir, &visit).await;
-    visited.map_err(|error| domain::display_chain::display_chain(&error))
+    place.visit(&visit).await.map_err(|error| domain::display_chain::display_chain(&error))
 }
 
 /// The next message of the client's; `None` when it has gone, or says what is none.

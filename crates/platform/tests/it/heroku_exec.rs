@@ -152,6 +152,17 @@ fn heroku_opens_a_shell_in_a_dyno_that_runs() {
 }
 
 #[test]
+fn heroku_shows_why_a_dyno_ends_under_it() {
+    let Some(platform) = TestPlatform::for_exec() else { return };
+    let mut terminal = Terminal::start(&mut platform.exec_command(&["ps:exec", "-a", "shop"]));
+    terminal.waits_long_for("$ ");
+    terminal.types("echo in $((40 + 2))\r");
+    terminal.waits_for("in 42");
+    platform.ask("DELETE", "/apps/shop/dynos/web.1", &Value::Null);
+    terminal.ends().shows("web.1 was restarted; run the command again for the new dyno");
+}
+
+#[test]
 fn heroku_copies_a_file_out_of_a_dyno() {
     let Some(platform) = TestPlatform::for_exec() else { return };
     Session::open(&platform).runs("seq 1 300000 > numbers");
@@ -291,6 +302,17 @@ fn a_session_ends_with_the_token_that_opened_it() {
     let sleeps = || crate::left_over::running(&platform.instance(), "sleep 6003");
     wait_until("what ran there is hung up", || sleeps().is_empty());
     session.runs("true").shows("Permission denied (publickey)");
+}
+
+#[test]
+fn a_session_ends_with_its_dyno_and_says_so() {
+    let Some(platform) = TestPlatform::for_ssh() else { return };
+    let running = Running::start(&mut Session::open(&platform).ssh("echo begun; sleep 6006"));
+    running.waits_for("begun");
+    platform.ask("DELETE", "/apps/shop/dynos/web.1", &Value::Null);
+    let ended = running.ends();
+    assert_eq!(ended.code, Some(255), "{}", ended.both());
+    ended.shows("web.1 was restarted; run the command again for the new dyno");
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! Sessions that go on for long end with what they rest on: a token, a place in the app, the account.
+//! Sessions that go on for long end with what they rest on: a token, a place in the app, the account, a dyno.
 
 use serde_json::{Value, json};
 
-use crate::heroku_cli::{Ran, Running};
+use crate::heroku_cli::{Ran, Running, Terminal};
 use crate::left_over;
 use crate::platform::TestPlatform;
+use crate::source::Source;
 use crate::wait::wait_until;
 
 const ADA: &str = "ada@example.com";
@@ -167,4 +168,67 @@ fn heroku_is_told_when_a_session_ends_with_its_token() {
     assert_ne!(tail.code, Some(0), "{}", tail.both());
     tail.shows("Log stream timed out");
     wait_until("what ran there is hung up", || platform.sleeps() == 0);
+}
+
+#[test]
+fn whoever_is_in_a_dyno_that_ends_is_told_why() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    // One that takes a moment to leave: with its last process everything ends that came from elsewhere.
+    let web = "web: python3 server.py & trap 'sleep 1' TERM; wait; wait";
+    platform.serve("shop", &Source::app("python-web").file("Procfile", web));
+    let enter = |dyno: &str, line: &str| {
+        let line = format!("echo in $((40 + 2)); {line}");
+        let running = platform.start_as(&platform.token, &["ps:exec", "-d", dyno, "--", &line]);
+        running.waits_for("in 42");
+        running
+    };
+    let new = "run the command again for the new dyno";
+
+    let running = enter("web.1", "sleep 6004");
+    platform.configure("shop", &json!({"GREETING": "new"}));
+    ended(running, 255, &format!("web.1 was replaced by release v3; {new}"));
+
+    let running = enter("web.1", "sleep 6004");
+    platform.must(&["ps:restart", "-a", "shop"]);
+    ended(running, 255, &format!("web.1 was restarted; {new}"));
+
+    // A program that ends as it was asked to has an exit code of its own.
+    let running = enter("web.1", "trap 'echo asked; exit 3' TERM; while :; do sleep 0.1; done");
+    platform.must(&["ps:restart", "-a", "shop"]);
+    ended(running, 3, "asked").shows(&format!("web.1 was restarted; {new}"));
+
+    // A shell ignores what it is asked to.
+    let mut command = platform.client(platform.scratch(), &["ps:exec", "-a", "shop"]);
+    let mut terminal = Terminal::start(command.env("TERM", "xterm"));
+    terminal.waits_for("$ ");
+    terminal.types("echo in $((40 + 2))\r");
+    terminal.waits_for("in 42");
+    platform.must(&["ps:stop", "web.1", "-a", "shop"]);
+    let told = terminal.ends();
+    assert_eq!(told.code, Some(255), "{}", told.both());
+    told.shows("web.1 was stopped; run the command again for the dyno that takes its place");
+
+    platform.scale_and_wait("shop", 2);
+    let running = enter("web.2", "sleep 6004");
+    let other = enter("web.1", "sleep 6004");
+    platform.scale("shop", "web", 1);
+    ended(running, 255, "web.2 was taken away: web was scaled to 1");
+
+    // Nobody announces a crash. Whoever brings it about is in there, too.
+    platform.berth(&["ps:exec", "-a", "shop", "--", "kill -9 $(pgrep -f server.py)"]);
+    ended(other, 255, "web.1 has crashed; run the command again once another one is up");
+    platform.scale_and_wait("shop", 1);
+
+    let one_off = platform.start_as(&platform.token, &["run", "--stdin", "--", "echo run $((40 + 2)); sleep 6005"]);
+    one_off.waits_for("run 42");
+    let dynos = platform.dynos("shop");
+    let name = dynos.iter().find(|dyno| dyno["type"] == "run").unwrap()["name"].as_str().unwrap();
+    let running = enter(name, "sleep 6004");
+    platform.must(&["ps:stop", name, "-a", "shop"]);
+    ended(running, 255, &format!("{name} has ended"));
+    one_off.ends();
+
+    // What is killed in a dyno that goes on was not ended with it.
+    assert_eq!(platform.berth_as(&platform.token, &["ps:exec", "-a", "shop", "--", "kill -9 $$"]).code, Some(137));
 }
