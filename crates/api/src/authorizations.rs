@@ -132,6 +132,12 @@ pub(crate) async fn regenerate(
     Path(id): Path<String>,
 ) -> ApiResult<Json<heroku::Authorization>> {
     let token = find(&state, &actor, &id)?;
+    if token.client.is_some() {
+        return Err(ApiError::invalid(
+            "A program has this token and renews it: nobody else can give it another. Revoke the authorization, and let \
+             the program ask again.",
+        ));
+    }
     let text = state.store.regenerate_token(actor.id(), token.id).await?;
     shown(&state, &actor, &token, Some(&text)).map(Json)
 }

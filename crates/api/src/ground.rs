@@ -1,8 +1,9 @@
 //! What sessions rest on that go on for long: attached one-offs, visits to dynos, log tails.
 //!
 //! A request is judged when it comes ([`auth`](crate::auth)). A session goes on for hours after that, and must not
-//! outlive what it was let in for: the token that spoke, its account, the account's permission with the app. This is the
-//! one place that looks, when a session begins and as long as it lasts.
+//! outlive what it was let in for: the token that spoke, its account, the account's permission with the app. Where a
+//! program renews its token meanwhile, that is the authorization behind it. This is the one place that looks, when a
+//! session begins and as long as it lasts.
 
 use std::fmt;
 use std::future::pending;

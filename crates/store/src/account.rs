@@ -69,6 +69,9 @@ impl NewToken {
 }
 
 /// A token as it is now: the beginning of the hash of its text. With another text it is another one.
+///
+/// One that a program renews has a new text every few hours and is the same all the time: it is known by what it is
+/// renewed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenPrint(u128);
 
@@ -211,7 +214,8 @@ impl Store {
         let hash = token_hash(token);
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT account.*, token.id AS token_id, token.scope AS scope, token.app_id AS app_id
+                "SELECT account.*, token.id AS token_id, token.scope AS scope, token.app_id AS app_id,
+                        COALESCE(token.refresh_hash, token.hash) AS known_by
                  FROM token JOIN account ON account.id = token.account_id
                  WHERE token.hash = ?1 AND token.revoked_at IS NULL AND account.removed_at IS NULL
                    AND (token.expires_at IS NULL OR token.expires_at > ?2)",
@@ -219,13 +223,14 @@ impl Store {
             first(statement.query(params![hash, Micros(now)])?, |row| {
                 let token = parsed(row, "token_id", TokenId::parse)?;
                 let (scopes, app) = scopes(row)?;
-                Ok(Authenticated { account: account(row)?, token, print: TokenPrint::of(&hash), scopes, app })
+                let print = TokenPrint::of(&row.get::<_, Vec<u8>>("known_by")?);
+                Ok(Authenticated { account: account(row)?, token, print, scopes, app })
             })
         })
     }
 
     /// The account, unless it has ended, or the token that spoke for it has: revoked, expired, or given another text.
-    /// Without a token it was root on the machine that spoke.
+    /// One that its program can renew does not expire. Without a token it was root on the machine that spoke.
     pub fn holder(
         &self,
         id: AccountId,
@@ -236,12 +241,12 @@ impl Store {
         let Some(print) = print else { return Ok(Some(Holder { account, expires_at: None })) };
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT expires_at FROM token
-                 WHERE account_id = ?1 AND substr(hash, 1, 16) = ?2 AND revoked_at IS NULL
-                   AND (expires_at IS NULL OR expires_at > ?3)",
+                "SELECT CASE WHEN refresh_hash IS NULL THEN expires_at END AS ends_at FROM token
+                 WHERE account_id = ?1 AND substr(COALESCE(refresh_hash, hash), 1, 16) = ?2 AND revoked_at IS NULL
+                   AND (ends_at IS NULL OR ends_at > ?3)",
             )?;
             let named = params![id.to_string(), print.0.to_be_bytes(), Micros(now)];
-            let expires_at = first(statement.query(named)?, |row| Ok(optional_time(row, "expires_at")?))?;
+            let expires_at = first(statement.query(named)?, |row| Ok(optional_time(row, "ends_at")?))?;
             Ok(expires_at.map(|expires_at| Holder { account, expires_at }))
         })
     }

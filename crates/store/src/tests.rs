@@ -3,14 +3,14 @@ use std::collections::BTreeMap;
 use domain::access::Scope;
 use domain::config::ConfigChanges;
 use domain::dyno::{DynoEvent, DynoKind, DynoName, DynoState};
-use domain::id::{AccountId, BuildId, SlugId, SourceId, WebhookId};
+use domain::id::{AccountId, BuildId, SlugId, SourceId, TokenId, WebhookId};
 use domain::name::{AppName, ConfigKey, ProcessType};
 use domain::release::{ReleaseEvent, ReleaseState};
 use domain::rollout::DynoRequest;
 use domain::routing::{DynoProtocol, Hsts, RoutingSettings};
 use domain::secret::Secret;
 use domain::webhook::{Entity, Level};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::account::{Account, NewToken, TokenPrint};
@@ -146,6 +146,34 @@ async fn revoked_and_expired_tokens_are_refused() {
     assert!(holder(&found.print, now()).is_none());
     fixture.store.regenerate_token(account, token.id).await.unwrap_err();
     assert!(fixture.store.authenticate(&Secret::new(String::new()), now()).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_token_that_is_renewed_is_the_same_until_its_authorization_ends() {
+    let fixture = fixture().await;
+    let (store, account) = (&fixture.store, fixture.account.id);
+    let later = |hours: i64| now() + SignedDuration::from_hours(hours);
+    let client =
+        store.create_oauth_client(account, "board".to_owned(), "https://x/cb".to_owned(), now()).await.unwrap();
+    let grant =
+        async || store.grant_token(client.id, TokenId::random(), token(account, Some(later(8))), now()).await.unwrap();
+    let granted = grant().await;
+    let print = store.authenticate(&granted.text, now()).unwrap().unwrap().print;
+    let holder = |print: &TokenPrint, at| store.holder(account, Some(print), at).unwrap();
+    let renewed = store.renew_token(client.id, &granted.refresh, later(12)).await.unwrap().unwrap();
+    assert!(store.authenticate(&granted.text, now()).unwrap().is_none());
+    assert_eq!(store.authenticate(&renewed.2, later(9)).unwrap().unwrap().print, print);
+    // Nobody has to renew it in time for what it began to go on.
+    assert_eq!(holder(&print, later(24)).unwrap().expires_at, None);
+    assert!(store.authenticate(&renewed.2, later(24)).unwrap().is_none());
+
+    let other = grant().await;
+    let other_print = store.authenticate(&other.text, now()).unwrap().unwrap().print;
+    assert_ne!(print, other_print);
+    assert!(store.revoke_token(account, granted.token.id, now()).await.unwrap());
+    assert!(holder(&print, now()).is_none() && holder(&other_print, now()).is_some());
+    store.remove_oauth_client(client.id).await.unwrap();
+    assert!(holder(&other_print, now()).is_none());
 }
 
 #[tokio::test]

@@ -149,6 +149,77 @@ fn sessions_end_with_their_users_place_in_the_app() {
     wait_until("what ran there is hung up", || platform.sleeps() == 0);
 }
 
+/// A program that somebody has agreed to.
+struct Program {
+    client: Value,
+    authorization: String,
+    token: String,
+    refresh: Value,
+}
+
+impl Program {
+    fn of(platform: &TestPlatform, token: &str) -> Self {
+        let body = json!({"name": "board", "redirect_uri": "https://board.example.com/callback"});
+        let client = platform.ask("POST", "/oauth/clients", &body);
+        let (_status, granted) =
+            platform.ask_as(token, "POST", "/oauth/authorizations", &json!({"client": client["id"]}));
+        let code = &granted["grant"]["code"];
+        let body =
+            json!({"client": {"secret": client["secret"]}, "grant": {"code": code, "type": "authorization_code"}});
+        let made = platform.ask("POST", "/oauth/tokens", &body);
+        Self {
+            client,
+            authorization: granted["id"].as_str().unwrap().to_owned(),
+            token: made["access_token"]["token"].as_str().unwrap().to_owned(),
+            refresh: made["refresh_token"]["token"].clone(),
+        }
+    }
+
+    fn renew(&self, platform: &TestPlatform) {
+        let body = json!({
+            "client": {"secret": self.client["secret"]}, "grant": {"type": "refresh_token"},
+            "refresh_token": {"token": self.refresh},
+        });
+        platform.ask("POST", "/oauth/tokens", &body);
+        assert_eq!(platform.ask_as(&self.token, "GET", "/account", &Value::Null).0, 401, "it has another text");
+    }
+}
+
+#[test]
+fn sessions_of_a_program_outlive_its_token_and_end_with_its_authorization() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    let ada = platform.join(ADA);
+    platform.must(&["access:add", ADA, "-p", "operate", "-a", "shop"]);
+    let program = Program::of(&platform, &ada);
+    let open = platform.open_as(&program.token);
+    program.renew(&platform);
+    // Everybody looks a second or two after a change: when two others have ended in turn, the program's have looked.
+    for _round in 0..2 {
+        let (id, token) = platform.another_token(&ada, &json!({}));
+        let other = platform.start_as(&token, &["ps:exec", "--", "echo other $((40 + 2)); sleep 6007"]);
+        other.waits_for("other 42");
+        platform.ask_as(&ada, "DELETE", &format!("/oauth/authorizations/{id}"), &Value::Null);
+        ended(other, 255, "This session is over");
+    }
+    assert_eq!(platform.sleeps(), 2);
+    platform.must(&["ps:exec", "-a", "shop", "--", "true"]);
+    open.tail.waits_for("Opening web.1 to a session of user admin@localhost");
+    let rotate = format!("/oauth/authorizations/{}/actions/regenerate-tokens", program.authorization);
+    assert_eq!(platform.ask_as(&ada, "POST", &rotate, &Value::Null).0, 422, "only the program can");
+
+    let revoked = format!("/oauth/authorizations/{}", program.authorization);
+    assert_eq!(platform.ask_as(&ada, "DELETE", &revoked, &Value::Null).0, 200);
+    open.ends("the server does not accept this token");
+    wait_until("what ran there is hung up", || platform.sleeps() == 0);
+
+    // And with the program.
+    let program = Program::of(&platform, &ada);
+    let open = platform.open_as(&program.token);
+    platform.ask("DELETE", &format!("/oauth/clients/{}", program.client["id"].as_str().unwrap()), &Value::Null);
+    open.ends("the server does not accept this token");
+}
+
 #[test]
 fn heroku_is_told_when_a_session_ends_with_its_token() {
     let Some(platform) = TestPlatform::for_heroku() else { return };
