@@ -12,6 +12,7 @@ use domain::add_on::attachment_name::{AttachmentName, Family};
 use domain::add_on::catalogue::{Plan, Provider, Provision, alternative, find_plan, provider};
 use domain::add_on::{AddOnName, AddOnState, Changes, Options, Values};
 use http::{HeaderMap, StatusCode};
+use store::StoreError;
 use store::add_on::{AddOn, Attaching, NewAddOn};
 use store::app::App;
 use store::release::Release;
@@ -262,9 +263,10 @@ async fn change_values(
         return Err(ApiError::invalid("Say which values change: `berth addons:update NAME --url …`."));
     }
     let provider = provider(&add_on.service).ok_or_else(|| ApiError::not_found("add_on service"))?;
-    let current = state.store.add_on_values(add_on.id)?;
-    let values = provider.update(&current, &changes).map_err(|error| ApiError::invalid(error.to_string()))?;
-    let (add_on, releases) = state.store.change_values(&add_on, values, actor.id(), state.now()).await?;
+    let change = move |current: &Values| {
+        provider.update(current, &changes).map_err(|error| StoreError::Refused(error.to_string()))
+    };
+    let (add_on, releases) = state.store.change_values(&add_on, change, actor.id(), state.now()).await?;
     log_releases(state, actor, &releases);
     Ok((add_on, releases))
 }

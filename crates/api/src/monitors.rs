@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use domain::autoscale::Bounds;
 use domain::name::ProcessType;
 use http::StatusCode;
+use store::StoreError;
 use store::app::App;
 use store::monitor::Monitor;
 use store::notification::SCALING_MAXIMUM;
@@ -44,7 +45,7 @@ pub(crate) async fn create(
     Path((_app, kind)): Path<(String, String)>,
     Body(body): Body<heroku::MonitorUpdate>,
 ) -> ApiResult<(StatusCode, Json<heroku::Monitor>)> {
-    let monitor = keep(&state, &actor, &app, &kind, None, &body).await?;
+    let monitor = keep(&state, &actor, &app, &kind, body, |_replaced| Ok(None)).await?;
     Ok((StatusCode::CREATED, Json(monitor)))
 }
 
@@ -55,18 +56,24 @@ pub(crate) async fn update(
     Path((_app, kind, id)): Path<(String, String, String)>,
     Body(body): Body<heroku::MonitorUpdate>,
 ) -> ApiResult<Json<heroku::Monitor>> {
-    let is_it = |monitor: &Monitor| monitor.process_type.as_str() == kind && monitor.id.to_string() == id;
-    let before = state.store.monitors(app.id)?.into_iter().find(is_it).ok_or_else(|| ApiError::not_found("monitor"))?;
-    keep(&state, &actor, &app, &kind, Some(&before), &body).await.map(Json)
+    let known = move |found: Option<&Monitor>| {
+        let found = found.filter(|monitor| monitor.id.to_string() == id);
+        found.map(|monitor| Some((monitor.active, monitor.bounds))).ok_or(StoreError::NotFound("monitor"))
+    };
+    keep(&state, &actor, &app, &kind, body, known).await.map(Json)
 }
 
+/// What stays as it is where nobody says anything else.
+type Known = Option<(bool, Bounds)>;
+
+/// `known` says what counts of a monitor that there is already.
 async fn keep(
     state: &ApiState,
     actor: &Actor,
     app: &App,
     kind: &str,
-    before: Option<&Monitor>,
-    body: &heroku::MonitorUpdate,
+    body: heroku::MonitorUpdate,
+    known: impl FnOnce(Option<&Monitor>) -> Result<Known, StoreError> + Send + 'static,
 ) -> ApiResult<heroku::Monitor> {
     if kind != "web" {
         return Err(ApiError::invalid("Only web dynos are scaled by the time of their answers."));
@@ -75,16 +82,6 @@ async fn keep(
         return Err(ApiError::invalid("action_type must be scale: alerts are messages, `berth notify:add`."));
     }
     let process_type = ProcessType::parse(kind).map_err(|error| ApiError::invalid(error.to_string()))?;
-    let known = before.map(|monitor| monitor.bounds);
-    let missing = |name: &str| ApiError::invalid(format!("{name} is missing: how many dynos there may be."));
-    let min = body.min_quantity.or(known.map(|bounds| bounds.min)).ok_or_else(|| missing("min_quantity"))?;
-    let max = body.max_quantity.or(known.map(|bounds| bounds.max)).ok_or_else(|| missing("max_quantity"))?;
-    let p95_ms = body.value.or(known.map(|bounds| bounds.p95_ms)).unwrap_or(P95_MS_DEFAULT);
-    if !(1..=QUANTITY_MAX).contains(&min) || !(min..=QUANTITY_MAX).contains(&max) || p95_ms == 0 {
-        return Err(ApiError::invalid(format!(
-            "There can be 1 to {QUANTITY_MAX} dynos, the maximum not below the minimum, and the time must not be 0 ms."
-        )));
-    }
     let is_told = is_told(state, app)?;
     if body.notification_channels.as_ref().is_some_and(|channels| !channels.is_empty()) && !is_told {
         return Err(ApiError::invalid(format!(
@@ -93,18 +90,31 @@ async fn keep(
             app.name
         )));
     }
-    let active = body.is_active.or(before.map(|monitor| monitor.active)).unwrap_or(true);
-    let bounds = Bounds { min, max, p95_ms };
-    state.store.keep_monitor(app.id, process_type, active, bounds, state.now()).await?;
-    let by = &actor.account.email;
-    let what = if active {
+    let change = move |found: Option<&Monitor>| changed(known(found)?, &body).map_err(StoreError::Refused);
+    let monitor = state.store.change_monitor(app.id, process_type, change, state.now()).await?;
+    let (Bounds { min, max, p95_ms }, by) = (monitor.bounds, &actor.account.email);
+    let what = if monitor.active {
         format!("Autoscaling of {kind} from {min} to {max} dynos at p95 {p95_ms} ms enabled by user {by}")
     } else {
         format!("Autoscaling of {kind} disabled by user {by}")
     };
     state.log_api(app.id, &what);
-    let kept = state.store.monitors(app.id)?.into_iter().find(|monitor| monitor.process_type.as_str() == kind);
-    kept.map(|monitor| shown(&monitor, is_told)).ok_or_else(|| ApiError::not_found("monitor"))
+    Ok(shown(&monitor, is_told))
+}
+
+/// What is asked for, and what was known where nothing is. The error is for people.
+fn changed(known: Known, body: &heroku::MonitorUpdate) -> Result<(bool, Bounds), String> {
+    let (active, bounds) = known.unzip();
+    let missing = |name: &str| format!("{name} is missing: how many dynos there may be.");
+    let min = body.min_quantity.or(bounds.map(|bounds| bounds.min)).ok_or_else(|| missing("min_quantity"))?;
+    let max = body.max_quantity.or(bounds.map(|bounds| bounds.max)).ok_or_else(|| missing("max_quantity"))?;
+    let p95_ms = body.value.or(bounds.map(|bounds| bounds.p95_ms)).unwrap_or(P95_MS_DEFAULT);
+    if !(1..=QUANTITY_MAX).contains(&min) || !(min..=QUANTITY_MAX).contains(&max) || p95_ms == 0 {
+        return Err(format!(
+            "There can be 1 to {QUANTITY_MAX} dynos, the maximum not below the minimum, and the time must not be 0 ms."
+        ));
+    }
+    Ok((body.is_active.or(active).unwrap_or(true), Bounds { min, max, p95_ms }))
 }
 
 /// Whether anybody is told that the maximum is reached. It is for the app's notifications to say, and not for a monitor.

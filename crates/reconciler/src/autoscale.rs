@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use domain::autoscale::{Minute, Reason, Step, decide};
 use domain::display_chain::display_chain;
-use domain::formation::Scaling;
 use jiff::Timestamp;
 use router::client::{ClientError, RouterClient};
-use store::formation::{Formation, FormationChange};
+use store::formation::Formation;
 use store::monitor::Monitor;
 use store::{Store, StoreError};
 use tokio::sync::watch;
@@ -109,18 +108,14 @@ impl Autoscaler {
         step: Step,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let change = FormationChange {
-            process_type: monitor.process_type.clone(),
-            quantity: Some(Scaling::To(step.to)),
-            size: None,
-            concurrency: None,
-        };
         let (kind, size) = (&monitor.process_type, &formation.entry.size);
         let why = reason_text(monitor, minute, step.reason);
         let maximum = step
             .reaches_maximum(monitor.bounds)
             .then(|| format!("{kind} has reached the maximum of its autoscaling, {} dynos: {why}", monitor.bounds.max));
-        self.store.autoscale(monitor.app, change, maximum, now).await?;
+        if !self.store.autoscale(formation.clone(), step.to, maximum, now).await? {
+            return Ok(());
+        }
         self.log.api(monitor.app, &format!("Scaled to {kind}@{}:{size} by autoscaling: {why}", step.to));
         info!(app.id = %monitor.app, from = formation.entry.quantity, to = step.to, why, "Scaled an app");
         Ok(())

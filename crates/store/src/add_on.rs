@@ -178,11 +178,12 @@ impl Store {
         .await
     }
 
-    /// Gives an add-on other values. Every app that has it gets a release; the same values make none.
+    /// Gives an add-on other values: of two who do so at once, nobody undoes what the other one did. Every app that has it
+    /// gets a release; the same values make none.
     pub async fn change_values(
         &self,
         add_on: &AddOn,
-        values: Values,
+        change: impl FnOnce(&Values) -> Result<Values, StoreError> + Send + 'static,
         account: AccountId,
         now: Timestamp,
     ) -> Result<(AddOn, Vec<Release>), StoreError> {
@@ -194,7 +195,9 @@ impl Store {
                 let state = add_on.state.as_str();
                 return Err(StoreError::Refused(format!("{} cannot be changed: it is {state}.", add_on.name)));
             }
-            if self::values(db, &key, id)? == values {
+            let current = self::values(db, &key, id)?;
+            let values = change(&current)?;
+            if values == current {
                 return Ok((add_on, Vec::new()));
             }
             let add_on = set_values(db, &key, add_on, &values, now)?;

@@ -56,27 +56,33 @@ impl Store {
         self.write(move |db| apply(db, app, &changes, now)).await
     }
 
-    /// The same by autoscaling. With `maximum`, that the maximum is reached becomes an event, unless it was one not long
-    /// ago.
+    /// Scales one process type from what it was seen to have; `false` where somebody else has scaled it meanwhile. With
+    /// `maximum`, that the maximum is reached becomes an event, unless it was one not long ago.
     pub async fn autoscale(
         &self,
-        app: AppId,
-        change: FormationChange,
+        seen: Formation,
+        quantity: u32,
         maximum: Option<String>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.write(move |db| {
-            let subject = change.process_type.to_string();
+            let Formation { app, entry, .. } = seen;
+            if !list(db, app)?.iter().any(|row| row.entry == entry) {
+                return Ok(false);
+            }
+            let subject = entry.process_type.to_string();
+            let quantity = Some(Scaling::To(quantity));
+            let change = FormationChange { process_type: entry.process_type, quantity, size: None, concurrency: None };
             apply(db, app, &[change], now)?;
-            let Some(text) = maximum else { return Ok(()) };
+            let Some(text) = maximum else { return Ok(true) };
             let mut told = db.prepare_cached(
                 "SELECT 1 FROM event WHERE app_id = ?1 AND kind = ?2 AND subject = ?3 AND at > ?4 LIMIT 1",
             )?;
             let since = now.checked_sub(MAXIMUM_TOLD_EVERY).unwrap_or(Timestamp::MIN);
-            if told.exists(params![app.to_string(), SCALING_MAXIMUM, subject, Micros(since)])? {
-                return Ok(());
+            if !told.exists(params![app.to_string(), SCALING_MAXIMUM, subject, Micros(since)])? {
+                event::insert(db, &NewEvent { app, kind: SCALING_MAXIMUM, subject, text }, now)?;
             }
-            event::insert(db, &NewEvent { app, kind: SCALING_MAXIMUM, subject, text }, now)
+            Ok(true)
         })
         .await
     }

@@ -4,9 +4,9 @@ use domain::autoscale::Bounds;
 use domain::id::{AppId, MonitorId};
 use domain::name::ProcessType;
 use jiff::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
-use crate::row::{Micros, collect, number, parsed, time, unsigned};
+use crate::row::{Micros, collect, first, number, parsed, time, unsigned};
 use crate::{Store, StoreError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +39,18 @@ impl Store {
         })
     }
 
-    /// Writes the monitor of a process type, in the place of an earlier one.
-    pub async fn keep_monitor(
+    /// Writes the monitor of a process type, in the place of an earlier one. `change` makes it of that one: of two who do
+    /// so at once, nobody undoes what the other one did.
+    pub async fn change_monitor(
         &self,
         app: AppId,
         process_type: ProcessType,
-        active: bool,
-        bounds: Bounds,
+        change: impl FnOnce(Option<&Monitor>) -> Result<(bool, Bounds), StoreError> + Send + 'static,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let p95_ms = number(bounds.p95_ms)?;
+    ) -> Result<Monitor, StoreError> {
         self.write(move |db| {
+            let before = find(db, app, &process_type)?;
+            let (active, bounds) = change(before.as_ref())?;
             db.execute(
                 "INSERT INTO monitor
                      (id, app_id, process_type, active, min_quantity, max_quantity, p95_ms, created_at, updated_at)
@@ -64,14 +65,19 @@ impl Store {
                     active,
                     bounds.min,
                     bounds.max,
-                    p95_ms,
+                    number(bounds.p95_ms)?,
                     Micros(now)
                 ],
             )?;
-            Ok(())
+            find(db, app, &process_type)?.ok_or(StoreError::NotFound("monitor"))
         })
         .await
     }
+}
+
+fn find(db: &Connection, app: AppId, process_type: &ProcessType) -> Result<Option<Monitor>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT * FROM monitor WHERE app_id = ?1 AND process_type = ?2")?;
+    first(statement.query(params![app.to_string(), process_type.as_str()])?, monitor)
 }
 
 fn monitor(row: &Row<'_>) -> Result<Monitor, StoreError> {

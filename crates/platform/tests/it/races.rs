@@ -189,6 +189,42 @@ fn a_webhook_that_is_changed_while_it_goes_stays_away() {
 }
 
 #[test]
+fn values_of_an_add_on_and_a_monitor_that_are_changed_at_once_are_all_changed() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let token = platform.token.as_str();
+    let body = json!({"plan": "berth-custom", "name": "pg", "config": {"url": "a://b"}});
+    platform.ask("POST", "/apps/shop/addons", &body);
+    for round in 0..10 {
+        let set = |path: &str, part: &str| {
+            let value = json!({"config": [{"name": format!("{part}_{round}"), "value": part}]});
+            (token, "PATCH", format!("{path}/pg/config"), value)
+        };
+        let answers = platform.at_once(&[set("/berth/addons", "A"), set("/addons", "B"), set("/addons", "C")]);
+        assert!(answers.iter().all(|(status, _answer)| *status == 200), "{answers:?}");
+    }
+    let values = platform.get("/addons/pg/config");
+    assert_eq!(values.as_array().unwrap().len(), 31, "{values}");
+    assert_eq!(platform.get("/apps/shop/config-vars").as_object().unwrap().len(), 31);
+
+    let path = "/apps/shop/formation/web/monitors";
+    let made = platform.ask("POST", path, &json!({"min_quantity": 1, "max_quantity": 1, "is_active": false}));
+    let path = format!("{path}/{}", made["id"].as_str().unwrap());
+    for round in 2..12 {
+        let set = |body: Value| (token, "PATCH", path.clone(), body);
+        let answers = platform.at_once(&[
+            set(json!({"max_quantity": 2 * round})),
+            set(json!({"value": 100 * round})),
+            set(json!({"is_active": round % 2 == 0})),
+        ]);
+        assert!(answers.iter().all(|(status, _answer)| *status == 200), "{answers:?}");
+        let monitor = platform.get("/apps/shop/formation/web/monitors")[0].clone();
+        let fields = json!([monitor["max_quantity"], monitor["value"], monitor["is_active"]]);
+        assert_eq!(fields, json!([2 * round, 100 * round, round % 2 == 0]), "{monitor}");
+    }
+}
+
+#[test]
 fn of_two_who_push_at_once_the_second_is_told_before_anything_is_built() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("shop");

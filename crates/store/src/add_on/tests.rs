@@ -68,6 +68,13 @@ impl Fixture {
         Ok(self.store.change_config(app, self.account, changes, now()).await?.0)
     }
 
+    /// Adds values to those that an add-on has.
+    async fn change(&self, add_on: &AddOn, pairs: &[(&str, &str)]) -> Result<(AddOn, Vec<Release>), StoreError> {
+        let new = values(pairs);
+        let change = |current: &Values| Ok(current.clone().into_iter().chain(new).collect());
+        self.store.change_values(add_on, change, self.account, now()).await
+    }
+
     fn environment(&self, app: AppId) -> Vec<String> {
         shown(&self.store.environment(app).unwrap())
     }
@@ -110,15 +117,14 @@ async fn a_changed_value_reaches_every_app_and_every_release() {
     let made = fixture.database("postgres://old").await;
     fixture.attach(&made.add_on, fixture.worker, attaching(None, false)).await.unwrap();
     let before = fixture.store.releases(fixture.worker).unwrap().last().unwrap().id;
-    let change = |url: &str| fixture.store.change_values(&made.add_on, values(&[("URL", url)]), fixture.account, now());
+    let change = async |url: &str| fixture.change(&made.add_on, &[("URL", url)]).await;
     let (_add_on, releases) = change("postgres://new").await.unwrap();
     assert_eq!(releases.len(), 2);
     assert!(change("postgres://new").await.unwrap().1.is_empty(), "the same again is no change");
     assert_eq!(shown(&fixture.store.release_environment(before).unwrap()), ["DATABASE_URL=postgres://new"]);
     // Another value, whose config var one of the apps has itself.
     fixture.set(fixture.worker, &[("DATABASE_CA", "own")]).await.unwrap();
-    let more = values(&[("URL", "postgres://new"), ("CA", "pem")]);
-    let refused = fixture.store.change_values(&made.add_on, more, fixture.account, now()).await.unwrap_err();
+    let refused = fixture.change(&made.add_on, &[("CA", "pem")]).await.unwrap_err();
     assert!(refused.to_string().contains("worker has another config var DATABASE_CA"), "{refused}");
     assert_eq!(fixture.environment(fixture.shop), ["DATABASE_URL=postgres://new"], "nothing half-done");
 }

@@ -63,18 +63,19 @@ async fn an_event_becomes_a_message_for_whoever_wants_its_kind() {
 async fn that_the_maximum_is_reached_is_told_once_a_day() {
     let (_dir, store, app) = store().await;
     store.add_notification(notification(app, &[SCALING_MAXIMUM])).await.unwrap();
+    scale(&store, app, 1).await;
+    let web = || store.formation(app).unwrap().remove(0);
     let day = 24 * 60 * 60;
     for (second, quantity, maximum) in
         [(1, 2, None), (2, 3, Some("first")), (3, 2, None), (day, 3, Some("second")), (day + 2, 3, Some("third"))]
     {
-        let change = FormationChange {
-            process_type: ProcessType::web(),
-            quantity: Some(Scaling::To(quantity)),
-            size: None,
-            concurrency: None,
-        };
-        store.autoscale(app, change, maximum.map(str::to_owned), at(second)).await.unwrap();
+        assert!(store.autoscale(web(), quantity, maximum.map(str::to_owned), at(second)).await.unwrap());
     }
+    // Somebody has scaled it by hand since it was looked at.
+    let seen = web();
+    scale(&store, app, 5).await;
+    assert!(!store.autoscale(seen, 3, Some("never".to_owned()), at(3 * day)).await.unwrap());
+    assert_eq!(web().entry.quantity, 5);
     let told: Vec<_> =
         store.due_deliveries(at(2 * day), 10).unwrap().into_iter().map(|one| (one.subject, one.text)).collect();
     assert_eq!(told, [("web", "first"), ("web", "third")].map(|(subject, text)| (subject.to_owned(), text.to_owned())));
