@@ -11,7 +11,7 @@ const GITHUB: &str =
 
 /// Commands of the client's that cannot work, and what is said behind the client's own words when one has failed. A topic
 /// stands for all of its commands that have no line of their own.
-pub(super) const ADVICE: [(&str, &str); 13] = [
+pub(super) const ADVICE: [(&str, &str); 14] = [
     (
         "access:update",
         "This server has no teams, and everybody's permissions can be changed: \
@@ -26,6 +26,12 @@ pub(super) const ADVICE: [(&str, &str); 13] = [
         "pipelines:diff",
         "It asks GitHub, to which nothing here is connected. `berth pipelines:compare PIPELINE` shows what differs \
          between the stages.",
+    ),
+    (
+        "pg:extensions",
+        "It asks for a list that only Heroku's databases keep, of what may be installed there. What a database of your \
+         own has: `berth heroku -- pg:psql -a APP -c 'SELECT name, default_version, installed_version, comment FROM \
+         pg_available_extensions ORDER BY name'`.",
     ),
     ("pg:psql", PSQL),
     ("psql", PSQL),
