@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -39,12 +40,17 @@ pub struct Env {
 }
 
 pub(super) fn heroku(context: &Context, args: &Heroku) -> anyhow::Result<ExitCode> {
-    let (listener, forwarder) = Forwarder::listen(context.login()?, context.proxy().map(str::to_owned))?;
+    // Said before anything is fetched.
+    let login = context.login()?;
+    let client = client()?;
+    let (listener, forwarder) = Forwarder::listen(login, context.proxy().map(str::to_owned))?;
     let variables = forwarder.environment();
     thread::spawn(move || forwarder.serve(&listener));
-    let status = client().args(&args.arguments).envs(variables).status().context(
-        "cannot start the `heroku` client: it is neither in PATH, nor is `npx` there to fetch it (install Node.js)",
-    )?;
+    let status = Command::new(&client)
+        .args(&args.arguments)
+        .envs(variables)
+        .status()
+        .with_context(|| format!("cannot start the `heroku` client {}", client.display()))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
@@ -86,14 +92,30 @@ fn is_alive(session: Pid) -> bool {
     !matches!(test_kill_process(session), Err(rustix::io::Errno::SRCH))
 }
 
-/// The client itself.
-fn client() -> Command {
+/// The client itself: from PATH, or from npm, which keeps it for the next time.
+fn client() -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = std::env::split_paths(&path).any(|dir| dir.join("heroku").is_file());
-    if installed {
-        return Command::new("heroku");
-    }
-    let mut npx = Command::new("npx");
-    npx.args(["--yes", PACKAGE]);
-    npx
+    let installed = std::env::split_paths(&path).map(|dir| dir.join("heroku")).find(|file| file.is_file());
+    installed.map_or_else(fetched, Ok)
+}
+
+/// Has `npx` fetch the client, and gives the path of its executable. It runs in the caller's own environment, which knows
+/// the way to a registry: what the client gets leads here, with the authorities of this server alone.
+fn fetched() -> anyhow::Result<PathBuf> {
+    let output = Command::new("npx")
+        .args(["--yes", "--loglevel=error", "--no-update-notifier", "--no-audit", "--no-fund", "--ignore-scripts"])
+        .args(["--package", PACKAGE, "--call", "command -v heroku"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context(
+            "the `heroku` client is not in PATH, and neither is `npx`, which would fetch it: install the client \
+             (https://devcenter.heroku.com/articles/heroku-cli) or Node.js",
+        )?;
+    let path = String::from_utf8(output.stdout).ok().map(|path| PathBuf::from(path.trim()));
+    path.filter(|path| output.status.success() && path.is_absolute()).with_context(|| {
+        format!(
+            "the `heroku` client is not in PATH, and `npx` could not fetch it: try `npm install --global {PACKAGE}`"
+        )
+    })
 }

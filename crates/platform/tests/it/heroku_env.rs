@@ -1,5 +1,6 @@
 //! `berth heroku -- …`: the client led here, and nothing of ours led anywhere else.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -218,6 +219,50 @@ fn what_the_client_cannot_do_here_ends_with_what_to_do_instead() {
     assert!(!seen.is_empty() && elsewhere.is_empty(), "{elsewhere:?}");
     let asked = outside.asked.lock().unwrap().clone();
     assert!(!asked.iter().any(|line| line.contains("heroku") || line.contains("github")), "{asked:?}");
+}
+
+/// `berth heroku --` with a PATH of its own.
+fn with_path(platform: &TestPlatform, path: &OsStr) -> Command {
+    // npm keeps what it has fetched where later tests find it.
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
+    let mut command = platform.client(platform.scratch(), &["heroku", "--"]);
+    command.env("PATH", path).env("npm_config_cache", cache).env("HOME", platform.scratch()).env("TERM", "dumb");
+    command
+}
+
+#[test]
+fn the_client_comes_from_npm_where_it_is_not_installed() {
+    if crate::heroku_cli::no_heroku_cli() {
+        return;
+    }
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.create("shop");
+    let path = std::env::var_os("PATH").unwrap();
+    let without = std::env::split_paths(&path).filter(|dir| !dir.join("heroku").exists());
+    let path = std::env::join_paths(without).unwrap();
+    let heroku = |arguments: &[&str]| {
+        let ran = ran(with_path(&platform, &path).args(arguments));
+        assert!(!ran.both().contains("npm"), "a word that is not the client's: {}", ran.both());
+        ran
+    };
+    let version = heroku(&["--version"]);
+    assert_eq!(version.code, Some(0), "{}", version.both());
+    assert!(version.out.starts_with("heroku/11."), "{}", version.out);
+    assert_eq!(heroku(&["apps", "--json"]).json()[0]["name"], "shop");
+    let missing = heroku(&["config:get", "A", "-a", "nothing"]);
+    assert_ne!(missing.code, Some(0), "{}", missing.both());
+    missing.says("Couldn't find that app");
+
+    // A registry that is not there.
+    let mut unreachable = with_path(&platform, &path);
+    unreachable.env("npm_config_cache", platform.scratch().join("empty")).env("npm_config_fetch_retries", "0");
+    let unreachable = ran(unreachable.env("npm_config_registry", "http://127.0.0.1:9/").arg("apps"));
+    assert_eq!(unreachable.code, Some(1), "{}", unreachable.both());
+    unreachable.says("`npx` could not fetch it: try `npm install --global heroku@11`");
+
+    let nowhere = ran(with_path(&platform, OsStr::new("/nowhere")).arg("apps"));
+    assert_eq!(nowhere.code, Some(1), "{}", nowhere.both());
+    nowhere.says("the `heroku` client is not in PATH, and neither is `npx`").says("install the client").says("Node.js");
 }
 
 #[test]
