@@ -49,6 +49,7 @@ mod features;
 mod formation;
 mod ground;
 mod health;
+mod idle;
 mod keys;
 mod log_drains;
 mod log_sessions;

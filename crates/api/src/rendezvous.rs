@@ -19,11 +19,12 @@ use domain::id::DynoId;
 use store::dyno::Dyno;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::error::ApiResult;
 use crate::ground::{Ground, Holder, LOST};
+use crate::idle::Idle;
 use crate::marker_guard::{MARKER, MarkerGuard};
 use crate::one_off;
 use crate::origin::Origin;
@@ -42,9 +43,6 @@ const SECRET_BYTES_MAX: usize = 512;
 
 /// What stands for an exit status that was not recorded in time.
 const UNKNOWN_STATUS: i32 = 255;
-
-/// A session without a byte in either direction ends after this time (Heroku's).
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// Bytes on the way at once, in each direction. Less than a TLS record: what is written at once arrives at once.
 const CHUNK_BYTES: usize = 8 * 1024;
@@ -147,8 +145,14 @@ async fn exchange(
     ground: &Ground,
 ) -> io::Result<()> {
     greet(&mut stream).await?;
-    let lost = ground.lost(state);
-    tokio::pin!(lost);
+    let idle = Idle::begin(state.config.session_idle);
+    let over = async {
+        tokio::select! {
+            () = ground.lost(state) => LOST.to_owned(),
+            () = idle.passed() => idle.words(),
+        }
+    };
+    tokio::pin!(over);
     let (mut from_client, mut to_client) = tokio::io::split(stream);
     let (mut from_process, mut to_process) = process.into_split();
     let mut guard = MarkerGuard::default();
@@ -156,11 +160,11 @@ async fn exchange(
     let (mut client_bytes, mut process_bytes) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let mut input_ended = false;
     loop {
-        let pause = if input.held { END_OF_INPUT_PAUSE } else { IDLE_TIMEOUT };
         tokio::select! {
             read = from_process.read(&mut process_bytes) => {
                 // A process that left some of its input unread resets the stream at its end.
                 let count = read.unwrap_or(0);
+                idle.end();
                 let pieces = if count == 0 { guard.finish() } else { guard.push(&process_bytes[..count]) };
                 for piece in pieces {
                     to_client.write_all(&piece).await?;
@@ -182,6 +186,7 @@ async fn exchange(
                 if count == 0 {
                     return Ok(());
                 }
+                idle.end();
                 input_ended |= client_bytes[..count].last() == Some(&END_OF_INPUT);
                 let bytes = input.take(&client_bytes[..count]);
                 // A process that reads no more goes on all the same: its output is what counts.
@@ -189,8 +194,8 @@ async fn exchange(
                     debug!(%error, "a process has closed its input");
                 }
             }
-            () = &mut lost => {
-                let mut last = format!("\r\n !    {LOST}\r\n").into_bytes();
+            why = &mut over => {
+                let mut last = format!("\r\n !    {why}\r\n").into_bytes();
                 if asks_for_marker(dyno) {
                     last.extend(marker(UNKNOWN_STATUS));
                 }
@@ -200,10 +205,7 @@ async fn exchange(
                 };
                 return timeout(FAREWELL, told).await?;
             }
-            () = tokio::time::sleep(pause) => {
-                if !input.held {
-                    return Ok(());
-                }
+            () = sleep(END_OF_INPUT_PAUSE), if input.held => {
                 input.held = false;
                 to_process.shutdown().await?;
             }

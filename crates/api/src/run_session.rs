@@ -36,6 +36,7 @@ use crate::auth::Actor;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::TheApp;
 use crate::ground::{Ground, LOST};
+use crate::idle::Idle;
 use crate::one_off;
 use crate::state::ApiState;
 
@@ -238,6 +239,7 @@ struct Session {
     exit_sent: bool,
     /// Until when a client may come back.
     until: Instant,
+    idle: Idle,
 }
 
 /// Whether a session goes on.
@@ -249,10 +251,12 @@ enum Next {
 
 impl Session {
     fn new(state: Arc<ApiState>, dyno: Dyno, process: UnixStream) -> Self {
+        let idle = Idle::begin(state.config.session_idle);
         Self {
             state,
             dyno,
             process,
+            idle,
             output: Replay::new(OUTPUT_BYTES_MAX),
             output_ended: false,
             exit: None,
@@ -292,7 +296,10 @@ impl Session {
                     // A process that left some of its input unread resets the stream at its end.
                     match read.unwrap_or(0) {
                         0 => self.output_ended = true,
-                        count => self.output.push(&bytes[..count]),
+                        count => {
+                            self.idle.end();
+                            self.output.push(&bytes[..count]);
+                        }
                     }
                     Next::GoOn
                 }
@@ -302,6 +309,7 @@ impl Session {
                 }
                 exit = &mut exited, if self.output_ended && self.exit.is_none() => { self.exit = Some(exit); Next::GoOn }
                 () = sleep_until(self.until), if self.incoming.is_none() => Next::End,
+                () = self.idle.passed() => self.end(self.idle.words()).await,
             };
             if next == Next::End {
                 return;
@@ -339,13 +347,7 @@ impl Session {
                 Ok(())
             }
             Some(Event::Closed) => return Next::End,
-            Some(Event::Lost) => {
-                if let Some(outgoing) = &self.outgoing {
-                    let last = FromServer::Failed { message: LOST.to_owned() };
-                    drop(timeout(FAREWELL, outgoing.send(last)).await);
-                }
-                return Next::End;
-            }
+            Some(Event::Lost) => return self.end(LOST.to_owned()).await,
             Some(Event::Message(message)) => self.obey(message).await,
         };
         match heard {
@@ -357,6 +359,14 @@ impl Session {
         }
     }
 
+    /// Ends the session with a word for whoever is there.
+    async fn end(&self, message: String) -> Next {
+        if let Some(outgoing) = &self.outgoing {
+            drop(timeout(FAREWELL, outgoing.send(FromServer::Failed { message })).await);
+        }
+        Next::End
+    }
+
     async fn obey(&mut self, message: FromClient) -> Result<(), OutOfStep> {
         match message {
             FromClient::Received { offset } => self.output.acknowledge(offset)?,
@@ -365,6 +375,7 @@ impl Session {
                 if self.input_ended || self.input.len() + new.len() > INPUT_BYTES_MAX {
                     return Err(OutOfStep { offset });
                 }
+                self.idle.end();
                 self.arrived += new.len() as u64;
                 self.input.extend(new);
             }

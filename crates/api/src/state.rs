@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::dyno_size::DynoSize;
 use domain::id::{AccountId, AppId};
@@ -41,6 +42,8 @@ pub struct ApiConfig {
     pub full_isolation: bool,
     /// Largest pack of a `git push`, in bytes.
     pub push_bytes_max: u64,
+    /// How long a session in a dyno may be silent.
+    pub session_idle: Duration,
     /// Where certificates are ordered, by the URL of its directory.
     pub acme_directory: String,
     /// Whether the operator has agreed to its terms.

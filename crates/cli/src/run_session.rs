@@ -21,6 +21,7 @@ use wire::run_session::{DATA_BYTES_MAX, FromClient, FromServer, INPUT_BYTES_MAX,
 use crate::context::Login;
 use crate::output::Output;
 use crate::terminal::{self, Event, RawTerminal};
+use crate::visit::Unfinished;
 use crate::web_socket::{ConnectError, Socket};
 
 /// How long the network may be away. The server waits as long.
@@ -71,7 +72,8 @@ pub(crate) fn serve(login: &Login, out: Output, path: &str, terminal: bool) -> a
             Instant::now()
         });
         if since.elapsed() > AWAY_MAX {
-            bail!("the server could not be reached for {} minutes: {cut}", AWAY_MAX.as_secs() / 60);
+            let minutes = AWAY_MAX.as_secs() / 60;
+            bail!(Unfinished::Ended(format!("the server could not be reached for {minutes} minutes: {cut}")));
         }
         session.rest(pause)?;
         pause = (pause * 2).min(PAUSE_MAX);
@@ -163,7 +165,7 @@ impl Session {
                 }
                 FromServer::Output { offset, bytes } => self.write(offset, &bytes)?,
                 FromServer::Exited { status, reason } => return Ok(Some(Exited { status, reason })),
-                FromServer::Failed { message } => return Err(StepError::Fatal(anyhow::anyhow!(message))),
+                FromServer::Failed { message } => return Err(StepError::Fatal(Unfinished::Ended(message).into())),
             }
             // Others have a turn, too: a process that writes for ever must hear Ctrl-C.
             if self.received - before > RECEIVED_BYTES_MAX {

@@ -99,7 +99,8 @@ fn begin(socket: &mut Socket, wish: Wish) -> anyhow::Result<()> {
     }
 }
 
-/// A visit is over before it has ended, and nobody here knows how it would have. Its exit code is like that of `ssh`.
+/// A visit, or a session in a one-off, is over before its program has ended, and nobody here knows how that would have.
+/// Its exit code is like that of `ssh`.
 #[derive(Debug, Error)]
 pub(crate) enum Unfinished {
     /// Not with its cause as a source: a broken pipe would be taken for that of our own output.

@@ -1,4 +1,4 @@
-//! Time limits of a dyno's life. All are settings; the defaults are Heroku's.
+//! Time limits of a dyno's life, and of the sessions in it. All are settings; the defaults are Heroku's.
 
 use std::time::Duration;
 
@@ -11,6 +11,10 @@ pub struct TimeLimits {
     pub exit: Duration,
     /// From leaving the route table to SIGTERM, while requests are in flight.
     pub drain: Duration,
+    /// How long a one-off waits for the client that was told where to attach, else `R13`.
+    pub attach: Duration,
+    /// How long a session in a dyno may be silent.
+    pub session_idle: Duration,
     /// How long one release phase may run.
     pub release_phase: Duration,
     /// How long one build may run.
@@ -29,6 +33,8 @@ impl Default for TimeLimits {
             boot: Duration::from_secs(60),
             exit: Duration::from_secs(30),
             drain: Duration::from_secs(30),
+            attach: Duration::from_secs(60),
+            session_idle: Duration::from_secs(60 * 60),
             release_phase: Duration::from_secs(60 * 60),
             build: Duration::from_secs(15 * 60),
             memory_report: Duration::from_secs(20),
@@ -49,6 +55,8 @@ mod tests {
         assert_eq!(limits.boot, Duration::from_secs(60));
         assert_eq!(limits.exit, Duration::from_secs(30));
         assert_eq!(limits.drain, Duration::from_secs(30));
+        assert_eq!(limits.attach, Duration::from_secs(60));
+        assert_eq!(limits.session_idle, Duration::from_secs(3600));
         assert_eq!(limits.release_phase, Duration::from_secs(3600));
         assert_eq!(limits.build, Duration::from_secs(900));
         assert_eq!(limits.memory_report, Duration::from_secs(20));

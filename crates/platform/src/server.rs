@@ -139,6 +139,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             reduced: prepared.reduced,
             full_isolation: prepared.full,
             push_bytes_max: effective.push_bytes_max,
+            session_idle: effective.limits.session_idle,
             acme_directory: acme.directory,
             acme_terms_agreed: terms_agreed,
         },

@@ -79,6 +79,8 @@ fn effective(settings: Settings) -> Result<Effective> {
         (&mut limits.boot, given.boot_seconds, "boot_seconds"),
         (&mut limits.exit, given.exit_seconds, "exit_seconds"),
         (&mut limits.drain, given.drain_seconds, "drain_seconds"),
+        (&mut limits.attach, given.attach_seconds, "attach_seconds"),
+        (&mut limits.session_idle, given.session_idle_seconds, "session_idle_seconds"),
         (&mut limits.release_phase, given.release_phase_seconds, "release_phase_seconds"),
         (&mut limits.build, given.build_seconds, "build_seconds"),
         (&mut limits.memory_report, given.memory_report_seconds, "memory_report_seconds"),

@@ -38,9 +38,6 @@ pub(crate) struct DynoPlan<'a> {
     pub(crate) time_to_live_s: Option<u32>,
 }
 
-/// How long a one-off waits for the client that was told where to attach.
-const ATTACH_WAIT: Duration = Duration::from_secs(60);
-
 /// How long a one-off may run that was given no time of its own (Heroku's).
 const ONE_OFF_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -100,7 +97,7 @@ pub(crate) fn launch(plan: &DynoPlan<'_>, config: &ReconcilerConfig) -> (Spec, S
                 domain::attach::Attach::Terminal(size) => Some(Terminal { rows: size.rows, columns: size.columns }),
                 domain::attach::Attach::Pipes => None,
             },
-            wait_ms: millis(ATTACH_WAIT),
+            wait_ms: millis(config.limits.attach),
         }),
     };
     (spec, Secret::new(environment))

@@ -25,6 +25,8 @@ pub struct LimitSettings {
     pub boot_seconds: Option<f64>,
     pub exit_seconds: Option<f64>,
     pub drain_seconds: Option<f64>,
+    pub attach_seconds: Option<f64>,
+    pub session_idle_seconds: Option<f64>,
     pub release_phase_seconds: Option<f64>,
     pub build_seconds: Option<f64>,
     pub memory_report_seconds: Option<f64>,

@@ -1,6 +1,7 @@
 //! A visit to the dyno, and the bytes between it and the client: over a channel of SSH here, over anything else that is
 //! an [`Output`] and fills an [`InputQueue`](super::input_queue::InputQueue).
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use bytes::Bytes;
 use russh::server::{ChannelOpenHandle, Msg};
 use russh::{ChannelOpenFailure, ChannelWriteHalf, Sig};
 use shim::client::{VisitStream, VisitStreams, Visiting};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::debug;
 use wire::shim::Visit;
 
 use super::input_queue::{Input, Inputs};
 use super::place::{End, Place, notice};
+use crate::idle::Idle;
 
 /// Bytes on the way at once.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -59,14 +61,28 @@ impl Output for ChannelWriteHalf<Msg> {
     }
 }
 
-/// Runs a visit that a client asked for in a channel of its own, and closes the channel.
-pub(super) async fn run(place: Place, visit: Visit, output: ChannelWriteHalf<Msg>, inputs: Inputs) {
+/// Runs a visit that a client asked for in a channel of its own, and closes the channel. `cut` says why its connection is
+/// about to end.
+pub(super) async fn run(
+    place: Place,
+    visit: Visit,
+    output: ChannelWriteHalf<Msg>,
+    inputs: Inputs,
+    cut: watch::Receiver<Option<String>>,
+) {
     let is_command = matches!(visit, Visit::Command { .. });
     let has_terminal = matches!(visit, Visit::Command { terminal: Some(_), .. });
     match place.visit(&visit).await {
         Ok((visiting, streams)) => {
-            let status = carry(visiting, streams, &output, inputs, is_command).await;
-            if let Some((status, word)) = conclusion(&place, status, is_command).await {
+            let ended = async {
+                let status = carry(visiting, streams, &output, inputs, &place.idle, is_command).await;
+                conclusion(&place, status, is_command).await
+            };
+            let ended = tokio::select! {
+                ended = ended => ended,
+                why = word(cut) => Some((NO_STATUS, Some(why))),
+            };
+            if let Some((status, word)) = ended {
                 if let Some(word) = word {
                     // Compat: in a shell, the `heroku` client reads nothing else.
                     let source = if has_terminal { Source::Output } else { Source::Errors };
@@ -84,6 +100,16 @@ pub(super) async fn run(place: Place, visit: Visit, output: ChannelWriteHalf<Msg
     // The client may have gone, and the channel with it.
     drop(output.eof().await);
     drop(output.close().await);
+}
+
+/// Over when a connection is about to end.
+async fn word(mut cut: watch::Receiver<Option<String>>) -> String {
+    let why = cut.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+    match why {
+        Some(why) => why,
+        // It has ended.
+        None => pending().await,
+    }
 }
 
 /// The exit code that the client is told, and a word of ours before it; `None` for one that has gone.
@@ -115,7 +141,7 @@ pub(super) async fn connect(
     match place.visit(&visit).await {
         Ok((visiting, streams)) => {
             reply.accept().await;
-            carry(visiting, streams, &output, inputs, false).await;
+            carry(visiting, streams, &output, inputs, &place.idle, false).await;
             drop(output.eof().await);
             drop(output.close().await);
         }
@@ -132,6 +158,7 @@ pub(super) async fn carry<O: Output>(
     streams: VisitStreams,
     output: &O,
     inputs: Inputs,
+    idle: &Idle,
     is_command: bool,
 ) -> Option<u32> {
     let (source, errors, sink) = match streams {
@@ -143,14 +170,15 @@ pub(super) async fn carry<O: Output>(
     };
     let has_terminal = is_command && errors.is_none();
     let (progress, input_ended) = (Notify::new(), Notify::new());
-    let feeding = feed(&inputs, sink, has_terminal, &input_ended);
+    let progress = Progress { notify: &progress, idle };
+    let feeding = feed(&inputs, sink, has_terminal, &input_ended, idle);
     let draining = async {
         let errors = async {
             if let Some(errors) = &errors {
-                drain(errors, output, Source::Errors, &progress).await;
+                drain(errors, output, Source::Errors, progress).await;
             }
         };
-        tokio::join!(drain(&source, output, Source::Output, &progress), errors);
+        tokio::join!(drain(&source, output, Source::Output, progress), errors);
     };
     tokio::pin!(feeding, draining);
     let (mut status, mut drained) = (None, false);
@@ -165,7 +193,7 @@ pub(super) async fn carry<O: Output>(
             ended = visiting.ended(), if is_command && status.is_none() => {
                 status = Some(ended.ok().and_then(|status| u32::try_from(status).ok()).unwrap_or(NO_STATUS));
             }
-            () = silence(&progress), if status.is_some() => drained = true,
+            () = silence(progress.notify), if status.is_some() => drained = true,
         }
     }
     if has_terminal {
@@ -179,28 +207,37 @@ pub(super) async fn carry<O: Output>(
     status
 }
 
+/// Who is told that something has come.
+#[derive(Clone, Copy)]
+struct Progress<'a> {
+    notify: &'a Notify,
+    idle: &'a Idle,
+}
+
 /// Over when nothing has come for a while.
 async fn silence(progress: &Notify) {
     while timeout(LAST_OUTPUT_PAUSE, progress.notified()).await.is_ok() {}
 }
 
-async fn drain(stream: &VisitStream, output: &impl Output, source: Source, progress: &Notify) {
+async fn drain(stream: &VisitStream, output: &impl Output, source: Source, progress: Progress<'_>) {
     let mut bytes = vec![0; CHUNK_BYTES];
     while let Ok(count @ 1..) = stream.read(&mut bytes).await {
         if !output.send(source, Bytes::copy_from_slice(&bytes[..count])).await {
             return;
         }
-        progress.notify_one();
+        progress.notify.notify_one();
+        progress.idle.end();
     }
 }
 
 /// Hands over what the client sends. Over when the client has gone, and only then.
-async fn feed(inputs: &Inputs, sink: Arc<VisitStream>, has_terminal: bool, ended: &Notify) {
+async fn feed(inputs: &Inputs, sink: Arc<VisitStream>, has_terminal: bool, ended: &Notify, idle: &Idle) {
     let mut sink = Some(sink);
     while let Some(input) = inputs.next().await {
         let data_bytes = if let Input::Bytes(bytes) = &input { Some(bytes.len()) } else { None };
         match (input, &sink) {
             (Input::Bytes(bytes), to) => {
+                idle.end();
                 let written = match to {
                     Some(to) => to.write_all(&bytes).await.is_ok(),
                     None => true,

@@ -12,6 +12,7 @@ use store::dyno::Dyno;
 use tokio::time::timeout;
 use wire::shim::Visit;
 
+use crate::idle::Idle;
 use crate::one_off;
 use crate::state::ApiState;
 
@@ -24,7 +25,9 @@ const RECORD_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Place {
     pub(super) state: Arc<ApiState>,
     /// As it was when the visits began.
-    pub(super) dyno: Dyno,
+    dyno: Dyno,
+    /// Of all visits over one connection.
+    pub(super) idle: Arc<Idle>,
 }
 
 /// How a program in a dyno ended.
@@ -37,6 +40,10 @@ pub(super) enum End {
 }
 
 impl Place {
+    pub(super) fn new(state: &Arc<ApiState>, dyno: Dyno) -> Self {
+        Self { state: Arc::clone(state), dyno, idle: Arc::new(Idle::begin(state.config.session_idle)) }
+    }
+
     pub(super) async fn visit(&self, visit: &Visit) -> Result<(Visiting, VisitStreams), VisitError> {
         let run_dir = self.state.config.data_dir.join("run").join(self.dyno.id.to_string());
         shim::client::visit(&self.state.config.berth_executable, &run_dir, visit).await

@@ -28,6 +28,7 @@ use super::input_queue::{Input, InputQueue, input_queue};
 use super::place::Place;
 use super::{command, still_open, terminal};
 use crate::ground::{Ground, LOST};
+use crate::idle::Idle;
 use crate::listen::stopped;
 use crate::peer::Peer;
 use crate::state::ApiState;
@@ -38,8 +39,8 @@ pub(crate) const FIRST_BYTE: u8 = b'S';
 /// How long a client may take until it is let in.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const LOGIN_ATTEMPTS_MAX: usize = 4;
-/// A connection without a byte in either direction ends after this time, as an attached one-off does.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// How long what runs has to say why the connection ends.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Bytes that a client may send ahead, for each channel.
 const WINDOW_BYTES: u32 = 1024 * 1024;
@@ -67,7 +68,8 @@ impl Exec {
             keys: vec![PrivateKey::from(Ed25519Keypair::from_seed(host_key))],
             window_size: WINDOW_BYTES,
             max_auth_attempts: LOGIN_ATTEMPTS_MAX,
-            inactivity_timeout: Some(IDLE_TIMEOUT),
+            // Sessions have a bound of their own, with a word for whoever is there.
+            inactivity_timeout: None,
             ..Config::default()
         };
         Self { config: Arc::new(config), credentials: Credentials::default() }
@@ -88,6 +90,7 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let (entered, mut has_entered) = watch::channel(None);
+    let (cut, is_cut) = watch::channel(None);
     let client = Client {
         state: Arc::clone(state),
         place: None,
@@ -96,6 +99,7 @@ pub(crate) async fn serve(
         opened: HashMap::new(),
         queues: HashMap::new(),
         visits: JoinSet::new(),
+        cut: is_cut,
     };
     let running = match timeout(LOGIN_TIMEOUT, run_stream(Arc::clone(&state.exec.config), stream, client)).await {
         Ok(Ok(running)) => running,
@@ -107,13 +111,11 @@ pub(crate) async fn serve(
     let refused = async {
         // The sender lives as long as the connection.
         let entered = timeout(LOGIN_TIMEOUT, has_entered.wait_for(Option::is_some));
-        let ground: Option<Ground> = entered.await.ok().and_then(|entered| *entered.ok()?);
-        match ground {
-            None => "You did not log in in time.",
-            Some(ground) => {
-                ground.lost(state).await;
-                LOST
-            }
+        let entered: Option<Entered> = entered.await.ok().and_then(|entered| entered.ok()?.clone());
+        let Some(Entered { ground, idle }) = entered else { return "You did not log in in time.".to_owned() };
+        tokio::select! {
+            () = ground.lost(state) => LOST.to_owned(),
+            () = idle.passed() => idle.words(),
         }
     };
     let reason = tokio::select! {
@@ -124,11 +126,23 @@ pub(crate) async fn serve(
             return;
         }
         reason = refused => reason,
-        () = stopped(&mut stop) => "The server restarts; try again in a moment.",
+        () = stopped(&mut stop) => "The server restarts; try again in a moment.".to_owned(),
     };
+    // Not every client shows why it is disconnected: what it runs says so, too.
+    cut.send_replace(Some(reason.clone()));
+    if timeout(FAREWELL, &mut running).await.is_ok() {
+        return;
+    }
     // It may be gone by now.
-    drop(handle.disconnect(Disconnect::ByApplication, reason.to_owned(), "en".to_owned()).await);
+    drop(handle.disconnect(Disconnect::ByApplication, reason, "en".to_owned()).await);
     drop(timeout(Duration::from_secs(2), running).await);
+}
+
+/// What a connection rests on that was let in.
+#[derive(Debug, Clone)]
+struct Entered {
+    ground: Ground,
+    idle: Arc<Idle>,
 }
 
 /// The other end of one connection.
@@ -136,7 +150,7 @@ struct Client {
     state: Arc<ApiState>,
     /// Where it has been let in to.
     place: Option<Place>,
-    entered: watch::Sender<Option<Ground>>,
+    entered: watch::Sender<Option<Entered>>,
     /// What was asked for before the command.
     terminals: HashMap<ChannelId, (String, Terminal)>,
     /// Channels in which nothing runs yet.
@@ -144,6 +158,8 @@ struct Client {
     /// What clients send goes here.
     queues: HashMap<ChannelId, InputQueue>,
     visits: JoinSet<()>,
+    /// Why the connection is about to end, once it is.
+    cut: watch::Receiver<Option<String>>,
 }
 
 impl Client {
@@ -151,7 +167,7 @@ impl Client {
     fn known(&self, user: &str, key: &PublicKey) -> Option<(Place, Ground)> {
         let session = self.state.exec.credentials.session(user, Some(&key.public_key_base64()), self.state.now())?;
         match still_open(&self.state, &session) {
-            Ok(dyno) => Some((Place { state: Arc::clone(&self.state), dyno }, session.ground)),
+            Ok(dyno) => Some((Place::new(&self.state, dyno), session.ground)),
             Err(error) => {
                 debug!(error = error.message, "a session is not open any more");
                 None
@@ -177,7 +193,7 @@ impl Client {
         let place = self.place()?;
         let (queue, inputs) = input_queue();
         self.queues.insert(id, queue);
-        self.visits.spawn(channel::run(place, visit, output, inputs));
+        self.visits.spawn(channel::run(place, visit, output, inputs, self.cut.clone()));
         session.channel_success(id)
     }
 
@@ -213,7 +229,7 @@ impl Handler for Client {
     async fn auth_publickey(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Self::Error> {
         let Some((place, ground)) = self.known(user, key) else { return Ok(Auth::reject()) };
         self.state.exec.credentials.used(user, self.state.now());
-        self.entered.send_replace(Some(ground));
+        self.entered.send_replace(Some(Entered { ground, idle: Arc::clone(&place.idle) }));
         self.place = Some(place);
         Ok(Auth::Accept)
     }

@@ -80,7 +80,7 @@ pub(crate) async fn connect(
     credentials.used(&id, state.now());
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     let state = Arc::clone(&state);
-    let to = Place { state: Arc::clone(&state), dyno };
+    let to = Place::new(&state, dyno);
     Ok(upgrade.on_upgrade(move |socket| serve(state, to, ground, socket, permit)))
 }
 
@@ -163,17 +163,18 @@ async fn serve(state: Arc<ApiState>, to: Place, ground: Ground, socket: WebSocke
         }
     };
     tokio::pin!(reading);
-    let is_lost = tokio::select! {
+    let cut = tokio::select! {
         // What was sent last arrives for certain only if all that comes is read until the client closes.
         _over = async { tokio::join!(visiting, writing) } => {
             drop(timeout(WORD_TIMEOUT, reading).await);
-            false
+            None
         }
-        () = &mut reading => false,
-        () = ground.lost(&state) => true,
+        () = &mut reading => None,
+        () = ground.lost(&state) => Some(LOST.to_owned()),
+        () = to.idle.passed() => Some(to.idle.words()),
     };
-    if is_lost {
-        let last = binary(&Message::Failed { message: LOST.to_owned() });
+    if let Some(message) = cut {
+        let last = binary(&Message::Failed { message });
         drop(timeout(WORD_TIMEOUT, async { to_client.send(last).await.and(to_client.close().await) }).await);
     }
 }
@@ -186,7 +187,7 @@ async fn visit(place: &Place, wish: Wish, to_client: ToClient, inputs: Inputs) {
             if to_client.messages.send(Message::Begun).await.is_err() {
                 return;
             }
-            match channel::carry(visiting, streams, &to_client, inputs, is_command).await {
+            match channel::carry(visiting, streams, &to_client, inputs, &place.idle, is_command).await {
                 Some(status) => last_word(place.end_of(status).await, &to_client).await,
                 None => Message::Ended { status: None },
             }

@@ -71,7 +71,12 @@ pub(crate) fn no_heroku_cli() -> bool {
 impl TestPlatform {
     /// A platform for the client; `None` skips the test.
     pub(crate) fn for_heroku() -> Option<Self> {
-        if no_heroku_cli() { None } else { Self::start() }
+        Self::for_heroku_with("")
+    }
+
+    /// The same with these lines in the section `[limits]` of its settings.
+    pub(crate) fn for_heroku_with(limits: &str) -> Option<Self> {
+        if no_heroku_cli() { None } else { Self::with_limits(limits) }
     }
 
     /// The client, ready to run with these arguments, its environment as our own command would set it.

@@ -25,11 +25,15 @@ impl TestPlatform {
     }
 
     fn for_ssh() -> Option<Self> {
+        Self::for_ssh_with("")
+    }
+
+    fn for_ssh_with(limits: &str) -> Option<Self> {
         let has = |program: &str| Command::new(program).arg("-V").output().is_ok();
         if skipped((!has("ssh")).then_some("needs OpenSSH's client")) {
             return None;
         }
-        let platform = Self::start()?;
+        let platform = Self::with_limits(limits)?;
         platform.python_web("shop");
         Some(platform)
     }
@@ -313,6 +317,17 @@ fn a_session_ends_with_its_dyno_and_says_so() {
     let ended = running.ends();
     assert_eq!(ended.code, Some(255), "{}", ended.both());
     ended.shows("web.1 was restarted; run the command again for the new dyno");
+}
+
+#[test]
+fn a_silent_session_ends_and_says_so() {
+    let Some(platform) = TestPlatform::for_ssh_with("session_idle_seconds = 3") else { return };
+    let session = Session::open(&platform);
+    let talking = Running::start(&mut session.ssh("for n in 1 2 3 4 5 6; do echo $n; sleep 1; done; exit 7"));
+    let silent = Running::start(&mut session.ssh("echo begun; sleep 6010")).ends();
+    assert_eq!(silent.code, Some(255), "{}", silent.both());
+    silent.shows("begun").shows("nothing was written in it, by you or to you, for 3s");
+    assert_eq!(talking.ends().code, Some(7));
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod cloudflare;
 mod conformance;
 mod heroku_cli;
 mod http;
+mod idle_sessions;
 mod left_over;
 mod load;
 mod pebble;

@@ -26,7 +26,7 @@ impl TestPlatform {
         (text(&made["id"]), text(&made["access_token"]["token"]))
     }
 
-    fn start_as(&self, token: &str, arguments: &[&str]) -> Running {
+    pub(crate) fn start_as(&self, token: &str, arguments: &[&str]) -> Running {
         let mut command = self.client(self.scratch(), arguments);
         Running::start(command.env("BERTH_API_KEY", token).env("BERTH_APP", "shop"))
     }
@@ -55,7 +55,7 @@ impl TestPlatform {
     }
 }
 
-fn ended(running: Running, code: i32, words: &str) -> Ran {
+pub(crate) fn ended(running: Running, code: i32, words: &str) -> Ran {
     let ended = running.ends();
     assert_eq!(ended.code, Some(code), "{}", ended.both());
     ended.shows(words);
@@ -65,7 +65,7 @@ fn ended(running: Running, code: i32, words: &str) -> Ran {
 impl Open {
     fn end_in_dynos(exec: Running, run: Running) {
         ended(exec, 255, "This session is over: the token that it was opened with has ended, or you may no longer");
-        ended(run, 1, "This session is over: the token");
+        ended(run, 255, "This session is over: the token");
     }
 
     fn ends(self, refusal: &str) {
