@@ -203,7 +203,11 @@ async fn one_of_too_many(clock: Option<HeadClock>) {
 /// Sends the alert that a failed handshake ends with, as far as the client takes it at once.
 async fn say_why(mut socket: JoinedWrites) {
     socket.end_handshake();
-    poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut socket).poll_flush(cx)))).await;
+    poll_fn(|cx| {
+        drop(Pin::new(&mut socket).poll_flush(cx));
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Closing before everything was read would be a reset, which can overtake the answer.
