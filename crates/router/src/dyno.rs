@@ -50,7 +50,10 @@ pub(crate) struct Dyno {
     full_us: AtomicU64,
     /// Requests that ended while the dyno was full.
     completions: AtomicU64,
-    /// Requests that ended.
+    /// How long these had been here, all together, and the sum of the squares, which wraps around.
+    held_us: AtomicU64,
+    held_squares_us: AtomicU64,
+    /// Requests that ended, those apart that had become conversations.
     answers: AtomicU64,
     /// In microseconds; 0 is never.
     quarantined_until_us: AtomicU64,
@@ -80,6 +83,8 @@ impl Dyno {
             full_since_us: AtomicU64::new(0),
             full_us: AtomicU64::new(0),
             completions: AtomicU64::new(0),
+            held_us: AtomicU64::new(0),
+            held_squares_us: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             quarantined_until_us: AtomicU64::new(0),
             failures: AtomicU32::new(0),
@@ -106,7 +111,7 @@ impl Dyno {
         if self.limit.swap(limit, Ordering::SeqCst) == limit {
             return;
         }
-        self.end_full(false);
+        self.end_full(None);
         if self.in_flight() == self.limit() {
             self.begin_full();
         }
@@ -117,7 +122,7 @@ impl Dyno {
         if self.elsewhere.swap(count, Ordering::SeqCst) == count {
             return false;
         }
-        self.end_full(false);
+        self.end_full(None);
         if self.in_flight() == self.limit() {
             self.begin_full();
         }
@@ -137,6 +142,8 @@ impl Dyno {
             serial: self.serial,
             full,
             completions: self.completions.load(Ordering::Relaxed),
+            held: Duration::from_micros(self.held_us.load(Ordering::Relaxed)),
+            held_squares_us: self.held_squares_us.load(Ordering::Relaxed),
             answers: self.answers.load(Ordering::Relaxed),
             in_flight: self.in_flight().saturating_sub(self.conversations.load(Ordering::Relaxed)),
         }
@@ -162,11 +169,19 @@ impl Dyno {
         }
     }
 
-    fn end_full(&self, completed: bool) {
+    /// The answer that ends it, if one does, is to a request that had been here since `taken_us`.
+    fn end_full(&self, taken_us: Option<u64>) {
         let since = self.full_since_us.swap(0, Ordering::Relaxed);
-        if since != 0 {
-            self.full_us.fetch_add(clock::now_us().saturating_sub(since), Ordering::Relaxed);
-            self.completions.fetch_add(u64::from(completed), Ordering::Relaxed);
+        if since == 0 {
+            return;
+        }
+        let now = clock::now_us();
+        self.full_us.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+        if let Some(taken_us) = taken_us {
+            let held = now.saturating_sub(taken_us);
+            self.completions.fetch_add(1, Ordering::Relaxed);
+            self.held_us.fetch_add(held, Ordering::Relaxed);
+            self.held_squares_us.fetch_add(held.wrapping_mul(held), Ordering::Relaxed);
         }
     }
 
@@ -221,7 +236,12 @@ impl Dyno {
             self.begin_full();
             app.note_full();
         }
-        Some(Slot { app: app.clone(), dyno: self.clone(), conversation: AtomicBool::new(false) })
+        Some(Slot {
+            app: app.clone(),
+            dyno: self.clone(),
+            taken_us: clock::now_us(),
+            conversation: AtomicBool::new(false),
+        })
     }
 
     /// Leaves the dyno alone, longer each time in a row.
@@ -250,6 +270,7 @@ impl Dyno {
 pub(crate) struct Slot {
     app: Arc<App>,
     pub(crate) dyno: Arc<Dyno>,
+    taken_us: u64,
     conversation: AtomicBool,
 }
 
@@ -269,14 +290,16 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.conversation.load(Ordering::Relaxed) {
+        let conversation = self.conversation.load(Ordering::Relaxed);
+        if conversation {
             self.dyno.conversations.fetch_sub(1, Ordering::SeqCst);
+        } else {
+            self.dyno.answers.fetch_add(1, Ordering::Relaxed);
         }
-        self.dyno.answers.fetch_add(1, Ordering::Relaxed);
         let limit = self.dyno.limit();
         let before = self.dyno.state.fetch_sub(1, Ordering::SeqCst) & !REMOVED;
         if before == limit {
-            self.dyno.end_full(true);
+            self.dyno.end_full((!conversation).then_some(self.taken_us));
         } else if before == limit.saturating_add(1) {
             self.dyno.begin_full();
         }

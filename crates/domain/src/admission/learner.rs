@@ -15,6 +15,10 @@
 //! or a frozen machine slow both sides alike and decide nothing. That is why only latency *as a function of
 //! concurrency* ever lowers the limit.
 //!
+//! In a cold start it is more urgent to come near the limit than to be right about it. Where answers take about the same
+//! time each, a trial is over there once nearly every slot has brought one in that time; where they do not, that could be
+//! chance, and it takes as many answers as it takes.
+//!
 //! A limit without evidence is a guess, and nobody is refused for it ([`Learner::sheds`]): only rejected trials upwards
 //! are evidence, several of them. Where nothing is answered there is nothing to compare; then dynos are lent more than
 //! their limit, unless answers used to come so regularly that their absence is a stall.
@@ -523,7 +527,7 @@ impl Learner {
             }
             (false, false) => Certainty { to_adopt: 3.0, to_reject: 2.0, completions_max: 400.0, error_max: 0.3 },
         };
-        self.trial = Some(Trial { level, base, started: now, settled, probes, others, certainty });
+        self.trial = Some(Trial { level, base, at_once, started: now, settled, probes, others, certainty });
     }
 
     /// As long as nothing is proved, fine differences do not matter.
@@ -705,6 +709,8 @@ mod tests {
     fn saturate(learner: &mut Learner, workers: f64, service: f64, from: f64, seconds: f64) {
         let mut full = [Duration::from_secs_f64(from); 4];
         let mut done = [0.0_f64; 4];
+        let mut held = [Duration::ZERO; 4];
+        let mut held_squares_us = [0; 4];
         let ticks = rounded(seconds * 100.0);
         for tick in 0..ticks {
             let now = from + f64::from(tick) * 0.01;
@@ -712,10 +718,23 @@ mod tests {
                 .map(|serial| {
                     let index = usize::try_from(serial).unwrap_or_default();
                     full[index] += Duration::from_millis(10);
-                    done[index] += 0.01 * f64::from(learner.limit(serial)).min(workers) / service;
-                    let completions = (from * 1_000_000.0 + done[index]).floor();
-                    let completions = u64::from(rounded_up(completions));
-                    DynoCount { serial, full: full[index], completions, answers: completions, in_flight: 1 }
+                    let limit = f64::from(learner.limit(serial));
+                    let before = done[index].floor();
+                    done[index] += 0.01 * limit.min(workers) / service;
+                    let seconds = service * (limit / workers).max(1.0);
+                    held[index] += Duration::from_secs_f64((done[index].floor() - before) * seconds);
+                    held_squares_us[index] += whole((done[index].floor() - before) * (seconds * 1e6).powi(2));
+                    let completions = whole(from * 1_000_000.0 + done[index]);
+                    let (held, held_squares_us) = (held[index], held_squares_us[index]);
+                    DynoCount {
+                        serial,
+                        full: full[index],
+                        completions,
+                        held,
+                        held_squares_us,
+                        answers: completions,
+                        in_flight: 1,
+                    }
                 })
                 .collect();
             learner.step(Duration::from_secs_f64(now), &counts, Some(Duration::ZERO));
@@ -723,8 +742,8 @@ mod tests {
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a test's small numbers")]
-    fn rounded_up(number: f64) -> u32 {
-        number as u32
+    fn whole(number: f64) -> u64 {
+        number as u64
     }
 
     proptest! {
@@ -744,7 +763,7 @@ mod tests {
                 full += Duration::from_millis(more_full);
                 completions += more;
                 let now = Duration::from_millis(10) * index;
-                let count = DynoCount { serial: 0, full, completions, answers: completions, in_flight: 1 };
+                let count = DynoCount { serial: 0, full, completions, answers: completions, in_flight: 1, ..DynoCount::default() };
                 learner.step(now, &[count], Some(Duration::ZERO));
                 prop_assert!((1..=2 * WORKERS_MAX).contains(&learner.limit(0)));
             }
@@ -755,7 +774,7 @@ mod tests {
     fn a_limit_that_is_never_reached_stays() {
         let mut learner = Learner::new(Some(12));
         for tick in 0..10_000 {
-            let count = DynoCount { serial: 0, full: Duration::ZERO, completions: 0, answers: 0, in_flight: 0 };
+            let count = DynoCount { serial: 0, full: Duration::ZERO, ..DynoCount::default() };
             learner.step(Duration::from_millis(10) * tick, &[count], None);
         }
         assert_eq!((learner.workers(), learner.limit(0)), (12, 12));

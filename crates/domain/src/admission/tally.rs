@@ -17,6 +17,9 @@ pub(crate) struct Tally {
     pub(crate) completions: f64,
     /// The squares of the times between completions.
     pub(crate) gap_squares: f64,
+    /// How long the requests that ended so had been with the dyno, and the squares of that.
+    pub(crate) held_seconds: f64,
+    pub(crate) held_squares: f64,
 }
 
 /// The same since the dyno was first seen, as whoever runs the dyno counts it.
@@ -27,6 +30,10 @@ pub struct DynoCount {
     pub full: Duration,
     /// Answers that ended a time of being full.
     pub completions: u64,
+    /// How long these requests had been with the dyno, all together; and the sum of the squares, in square microseconds,
+    /// which wraps around.
+    pub held: Duration,
+    pub held_squares_us: u64,
     /// All answers.
     pub answers: u64,
     /// Requests that it has now.
@@ -34,6 +41,20 @@ pub struct DynoCount {
 }
 
 impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.full_seconds += other.full_seconds;
+        self.completions += other.completions;
+        self.gap_squares += other.gap_squares;
+        self.held_seconds += other.held_seconds;
+        self.held_squares += other.held_squares;
+    }
+
+    /// Squared coefficient of variation of how long requests were held; 0 of none.
+    pub(crate) fn unevenness(self) -> f64 {
+        let squared_mean = self.held_seconds * self.held_seconds / self.completions;
+        if squared_mean > 0.0 { (self.held_squares / squared_mean - 1.0).max(0.0) } else { 0.0 }
+    }
+
     /// Completions per second while full; `None` before the first.
     pub(crate) fn rate(self) -> Option<f64> {
         (self.completions > 0.0 && self.full_seconds > 0.0).then(|| self.completions / self.full_seconds)
@@ -76,6 +97,8 @@ impl Span {
             self.tally.full_seconds += self.silent_seconds;
             self.tally.gap_squares += self.silent_seconds * self.silent_seconds / new.completions;
             self.tally.completions += new.completions;
+            self.tally.held_seconds += new.held_seconds;
+            self.tally.held_squares += new.held_squares;
             self.silent_seconds = 0.0;
         }
     }
@@ -88,12 +111,19 @@ impl Span {
         self.silent_seconds
     }
 
+    /// With what has been worked on since the last completion.
+    pub(crate) fn full_seconds(&self) -> f64 {
+        self.tally.full_seconds + self.silent_seconds
+    }
+
     /// Forgets half once there is more than `completions_max`: what is long ago says little about now.
     pub(crate) fn fade(&mut self, completions_max: f64) {
         if self.tally.completions > completions_max {
             self.tally.full_seconds /= 2.0;
             self.tally.completions /= 2.0;
             self.tally.gap_squares /= 2.0;
+            self.tally.held_seconds /= 2.0;
+            self.tally.held_squares /= 2.0;
         }
     }
 }
@@ -102,9 +132,7 @@ impl Span {
 pub(crate) fn sum<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Tally {
     let mut all = Tally::default();
     for span in spans {
-        all.full_seconds += span.tally.full_seconds;
-        all.completions += span.tally.completions;
-        all.gap_squares += span.tally.gap_squares;
+        all.add(span.tally);
     }
     all
 }
@@ -142,11 +170,14 @@ impl Meter {
     pub(crate) fn read(&mut self, count: DynoCount, silence_max: f64) -> Tally {
         let full = count.full.saturating_sub(self.seen.full).as_secs_f64();
         let completions = count.completions.saturating_sub(self.seen.completions);
+        let held_seconds = count.held.saturating_sub(self.seen.held).as_secs_f64();
+        let held_squares = to_f64(count.held_squares_us.wrapping_sub(self.seen.held_squares_us)) / 1e12;
         self.seen = count;
         if completions > 0 {
             let heard = full.min((silence_max - self.silent_seconds).max(0.0));
             self.silent_seconds = 0.0;
-            return Tally { full_seconds: heard, completions: to_f64(completions), gap_squares: 0.0 };
+            let completions = to_f64(completions);
+            return Tally { full_seconds: heard, completions, gap_squares: 0.0, held_seconds, held_squares };
         }
         let heard = full.min((silence_max - self.silent_seconds).max(0.0));
         self.silent_seconds += full;
@@ -173,11 +204,12 @@ mod tests {
             completions,
             answers: completions,
             in_flight: 1,
+            ..DynoCount::default()
         };
-        assert_eq!(meter.read(at(100, 2), 0.5), Tally { full_seconds: 0.1, completions: 2.0, gap_squares: 0.0 });
-        assert_eq!(meter.read(at(500, 2), 0.5), Tally { full_seconds: 0.4, completions: 0.0, gap_squares: 0.0 });
+        assert_eq!(meter.read(at(100, 2), 0.5), Tally { full_seconds: 0.1, completions: 2.0, ..Tally::default() });
+        assert_eq!(meter.read(at(500, 2), 0.5), Tally { full_seconds: 0.4, ..Tally::default() });
         let heard = meter.read(at(9_500, 2), 0.5);
         assert!((heard.full_seconds - 0.1).abs() < 1e-9, "{heard:?}");
-        assert_eq!(meter.read(at(9_600, 3), 0.5), Tally { full_seconds: 0.0, completions: 1.0, gap_squares: 0.0 });
+        assert_eq!(meter.read(at(9_600, 3), 0.5), Tally { completions: 1.0, ..Tally::default() });
     }
 }

@@ -21,11 +21,25 @@ const CYCLES_MIN: f64 = 0.75;
 /// Answers that come with a larger dispersion say too little to refuse anybody for it.
 const UNEVEN: f64 = 4.0;
 
+/// A wave is whole once so many of the slots have brought an answer, within so many times the time of one: uniform service
+/// times between half and one and a half times their mean need the longest.
+const WAVE_SHARE: f64 = 0.9;
+const WAVE_SECONDS: f64 = 1.5;
+
+/// The squared coefficient of variation of times of answers up to which they are even: that of uniform ones is 0.08, that
+/// of exponential ones 1.
+const EVEN: f64 = 0.12;
+
+/// Fewer answers of those that are not probed do not tell how long one takes.
+const WAVE_ANSWERS_MIN: f64 = 2.0;
+
 #[derive(Debug)]
 pub(crate) struct Trial {
     /// The limit of the probes; the others stay at `base`.
     pub(crate) level: u32,
     pub(crate) base: u32,
+    /// Everything counts from the beginning, and slots that are new begin empty.
+    pub(crate) at_once: bool,
     pub(crate) started: Duration,
     /// Until then dynos get used to their limits, and nothing counts.
     pub(crate) settled: Duration,
@@ -78,12 +92,12 @@ impl Trial {
     /// Each probe is compared with its own past, so that a slow dyno among the probes does not look like a bad limit;
     /// that past is corrected by how the others fare now, so that a slow database does not either.
     pub(crate) fn judge(&self, known: &BTreeMap<u64, Span>, now: Duration) -> Verdict {
+        if self.at_once && self.level > self.base && self.is_whole_wave() {
+            return Verdict::Adopt { gain: f64::from(self.level) / f64::from(self.base) };
+        }
         let (all, others) = (sum(known.values()), sum(self.others.values()));
-        let reference = Tally {
-            full_seconds: all.full_seconds + others.full_seconds,
-            completions: all.completions + others.completions,
-            gap_squares: all.gap_squares + others.gap_squares,
-        };
+        let mut reference = all;
+        reference.add(others);
         let Some(typical) = reference.rate() else { return Verdict::Open };
         let mean_latency = f64::from(self.base) / typical;
         if now.saturating_sub(self.settled).as_secs_f64() < 1.25 * mean_latency {
@@ -136,6 +150,24 @@ impl Trial {
 }
 
 impl Trial {
+    /// Whether nearly every slot of the probes has brought an answer in about the time that one takes, so that there is a
+    /// worker for each. Answers that take about the same time come in waves, and then one wave says as much as many.
+    ///
+    /// It only ever says yes: that there are fewer workers shows in what they do afterwards, and whether answers are even
+    /// is known only as far as some have come.
+    fn is_whole_wave(&self) -> bool {
+        let (probes, others) = (sum(self.probes.values()), sum(self.others.values()));
+        let mut all = probes;
+        all.add(others);
+        let slots = to_f64(self.probes.len()) * f64::from(self.level);
+        if others.completions < WAVE_ANSWERS_MIN || all.unevenness() > EVEN || probes.completions < WAVE_SHARE * slots {
+            return false;
+        }
+        let full_seconds: f64 = self.probes.values().map(Span::full_seconds).sum();
+        let seconds = others.held_seconds / others.completions;
+        full_seconds <= WAVE_SECONDS * seconds * to_f64(self.probes.len())
+    }
+
     /// Whether the probes did no better than the others at the same time, whatever was known before, and answers came
     /// evenly: where few requests hold their slots for most of the time, it is chance which side they are on.
     pub(crate) fn confirms_rejection(&self) -> bool {
@@ -151,4 +183,49 @@ impl Trial {
 #[expect(clippy::cast_precision_loss, reason = "numbers of dynos are small")]
 fn to_f64(count: usize) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A trial of four slots against one, two dynos each, from the beginning; what each has answered after so many
+    /// milliseconds, given how long each answer took.
+    fn verdict(after_ms: u32, probe_ms: &[u32], other_ms: &[u32]) -> Verdict {
+        let span = |answers_ms: &[u32]| {
+            let seconds = |ms: &u32| f64::from(*ms) / 1000.0;
+            let mut span = Span::begun(0.0);
+            span.add(Tally {
+                full_seconds: f64::from(after_ms) / 1000.0,
+                completions: to_f64(answers_ms.len()),
+                held_seconds: answers_ms.iter().map(seconds).sum(),
+                held_squares: answers_ms.iter().map(|ms| seconds(ms) * seconds(ms)).sum(),
+                ..Tally::default()
+            });
+            span
+        };
+        let trial = Trial {
+            level: 4,
+            base: 1,
+            at_once: true,
+            started: Duration::ZERO,
+            settled: Duration::ZERO,
+            probes: [0, 1].map(|serial| (serial, span(probe_ms))).into(),
+            others: [2, 3].map(|serial| (serial, span(other_ms))).into(),
+            certainty: Certainty { to_adopt: 1.1, to_reject: 2.0, completions_max: 60.0, error_max: 0.4 },
+        };
+        trial.judge(&BTreeMap::new(), Duration::from_millis(u64::from(after_ms)))
+    }
+
+    #[test]
+    fn a_whole_wave_of_even_answers_is_enough() {
+        assert_eq!(verdict(310, &[300, 301, 303, 302], &[300]), Verdict::Adopt { gain: 4.0 });
+    }
+
+    #[test]
+    fn a_part_of_a_wave_or_a_late_one_or_an_uneven_one_is_not() {
+        assert_eq!(verdict(310, &[300, 301, 303], &[300]), Verdict::Open, "one slot has brought none");
+        assert_ne!(verdict(610, &[300, 300, 600, 600], &[300, 300]), Verdict::Adopt { gain: 4.0 }, "two workers");
+        assert_eq!(verdict(310, &[50, 100, 300, 300], &[300]), Verdict::Open, "chance");
+    }
 }

@@ -75,6 +75,18 @@ fn lanes_of_unknown_workers_and_service_times_reach_what_a_told_router_does() {
     assert!(sums.iter().all(|share| *share > least), "{sums:?}");
 }
 
+/// Where answers take about the same time each, a trial needs one of every slot and no more.
+#[test]
+fn a_cold_start_with_even_answers_takes_about_one_of_them_at_each_limit() {
+    let share = |seed: u64| {
+        let mut lane = Lane::new(10, 0.300, Service::Constant, 5.0, seed);
+        lane.duration = 3.0;
+        against_told(&lane).0
+    };
+    let shares: Vec<f64> = (1..=10).map(share).collect();
+    assert!(shares.iter().all(|share| *share > 0.86), "{shares:.2?}");
+}
+
 #[test]
 fn a_change_of_the_number_of_workers_is_found_out() {
     for (before, after) in [(8, 2), (2, 8)] {

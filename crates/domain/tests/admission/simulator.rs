@@ -115,6 +115,8 @@ pub(crate) struct Outcome {
     /// A multiple of the lane's service time, or seconds where it is a poll.
     work: f64,
     is_poll: bool,
+    /// When it got a slot.
+    sent: f64,
     /// When it was answered or refused, if it was.
     pub(crate) answered: Option<f64>,
     pub(crate) refused: Option<f64>,
@@ -157,6 +159,7 @@ enum Event {
     },
     Free {
         dyno: usize,
+        request: usize,
     },
     Reach {
         dyno: usize,
@@ -204,6 +207,8 @@ struct Dyno {
     full_since: Option<f64>,
     full: f64,
     completions: u64,
+    held: f64,
+    held_squares: f64,
     answers: u64,
 }
 
@@ -225,6 +230,8 @@ impl Dyno {
             full_since: None,
             full: 0.0,
             completions: 0,
+            held: 0.0,
+            held_squares: 0.0,
             answers: 0,
         }
     }
@@ -253,13 +260,15 @@ impl Dyno {
         }
     }
 
-    fn free(&mut self, now: f64) {
+    fn free(&mut self, now: f64, sent: f64) {
         self.answers += 1;
         if self.in_flight == self.limit
             && let Some(since) = self.full_since.take()
         {
             self.full += now - since;
             self.completions += 1;
+            self.held += now - sent;
+            self.held_squares += (now - sent) * (now - sent);
         }
         self.in_flight -= 1;
         if self.in_flight == self.limit {
@@ -286,6 +295,8 @@ impl Dyno {
             serial: self.serial,
             full: Duration::from_secs_f64(full),
             completions: self.completions,
+            held: Duration::from_secs_f64(self.held),
+            held_squares_us: (self.held_squares * 1e12) as u64,
             answers: self.answers,
             in_flight: self.in_flight,
         }
@@ -410,14 +421,14 @@ impl Simulation {
                 self.dynos[dyno].active = left;
                 for (request, _left) in done {
                     self.outcomes[request].answered = Some(self.now + HOP);
-                    self.at(self.now + HOP, Event::Free { dyno });
+                    self.at(self.now + HOP, Event::Free { dyno, request });
                 }
                 self.dynos[dyno].start();
                 self.plan(dyno);
             }
             Event::Finish { .. } => {}
-            Event::Free { dyno } => {
-                self.dynos[dyno].free(self.now);
+            Event::Free { dyno, request } => {
+                self.dynos[dyno].free(self.now, self.outcomes[request].sent);
                 self.dispatch();
             }
             Event::Change(workers) => {
@@ -498,7 +509,7 @@ impl Simulation {
 
     fn enter(&mut self, work: f64, is_poll: bool) {
         let request = self.outcomes.len();
-        self.outcomes.push(Outcome { arrived: self.now, work, is_poll, answered: None, refused: None });
+        self.outcomes.push(Outcome { arrived: self.now, work, is_poll, sent: 0.0, answered: None, refused: None });
         if self.queue.is_empty()
             && let Some(dyno) = self.choose()
         {
@@ -536,6 +547,7 @@ impl Simulation {
     }
 
     fn send(&mut self, dyno: usize, request: usize) {
+        self.outcomes[request].sent = self.now;
         self.dynos[dyno].take(self.now);
         self.at(self.now + HOP, Event::Reach { dyno, request });
     }
