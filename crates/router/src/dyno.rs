@@ -162,7 +162,8 @@ impl Dyno {
     }
 
     fn begin_full(&self) {
-        self.full_since_us.store(clock::now_us(), Ordering::SeqCst);
+        // It may have been full all along: a conversation that ends takes its place with it.
+        self.full_since_us.compare_exchange(0, clock::now_us(), Ordering::SeqCst, Ordering::SeqCst).unwrap_or_default();
         // Another thread may have ended a request in between, and found nothing to end.
         if self.in_flight() != self.limit() {
             self.full_since_us.store(0, Ordering::SeqCst);
@@ -283,6 +284,9 @@ impl Slot {
     pub(crate) fn begin_conversation(&self) {
         if !self.conversation.swap(true, Ordering::Relaxed) {
             self.dyno.conversations.fetch_add(1, Ordering::SeqCst);
+            if self.dyno.in_flight() != self.dyno.limit() {
+                self.dyno.end_full(None);
+            }
             self.app.slot_freed();
         }
     }
@@ -304,5 +308,47 @@ impl Drop for Slot {
             self.dyno.begin_full();
         }
         self.app.slot_freed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::routes::{AdmissionSettings, EdgeSettings, RequestLimits};
+
+    use super::*;
+    use crate::app::AppView;
+
+    #[test]
+    fn a_conversation_neither_fills_a_dyno_nor_ends_its_being_full() {
+        let route = DynoRoute {
+            dyno: Uuid::nil(),
+            name: "web.1".to_owned(),
+            address: "127.0.0.1:5000".parse().unwrap(),
+            concurrency: None,
+            weight: 1,
+        };
+        let dyno = Arc::new(Dyno::new(&route));
+        dyno.enter(&route);
+        let view = AppView {
+            availability: None,
+            dynos: Vec::new(),
+            limits: RequestLimits::default(),
+            edge: EdgeSettings::default(),
+            admission: AdmissionSettings::default(),
+        };
+        let app = Arc::new(App::new(Uuid::nil(), Uuid::nil(), view, Arc::default()));
+        let full_since = || dyno.full_since_us.load(Ordering::SeqCst);
+        let conversation = dyno.try_take(&app, 0).unwrap();
+        assert_ne!(full_since(), 0);
+        conversation.begin_conversation();
+        assert_eq!(full_since(), 0, "there is room for a request again");
+        let request = dyno.try_take(&app, 1).unwrap();
+        dyno.full_since_us.fetch_sub(1, Ordering::SeqCst);
+        let since = full_since();
+        drop(conversation);
+        assert_eq!(full_since(), since, "it has been full since then");
+        drop(request);
+        let count = dyno.count();
+        assert_eq!((full_since(), count.completions, count.answers), (0, 1, 1));
     }
 }
