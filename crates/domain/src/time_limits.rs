@@ -1,4 +1,5 @@
-//! Time limits of a dyno's life, and of the sessions in it. All are settings; the defaults are Heroku's.
+//! Time limits of a dyno's life, and of the sessions in it. All are settings; the defaults are Heroku's where
+//! it names one.
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! The client's socket under hyper's HTTP/1 server: notices a client that stops reading, and guards the framing.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -230,15 +229,6 @@ impl Drop for ClientIo {
 /// Closes a connection so that its client reads everything that was written to it.
 pub(crate) fn see_off(stream: ClientStream) {
     drop(spawn_local(timeout(LINGER, linger(stream))));
-}
-
-/// The same, with what can be done at once done when this returns: saying so, if the client takes that.
-pub(crate) async fn see_off_now(stream: ClientStream) {
-    let mut lingering = Box::pin(timeout(LINGER, linger(stream)));
-    let over = poll_fn(|cx| Poll::Ready(lingering.as_mut().poll(cx).is_ready())).await;
-    if !over {
-        drop(spawn_local(lingering));
-    }
 }
 
 /// Reads what the client was still sending when its connection was ended. Closing a socket with unread bytes in it is

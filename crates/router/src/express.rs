@@ -38,7 +38,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use wire::routes::EdgeSettings;
 
-use crate::client_io::{ClientStream, see_off, see_off_now};
+use crate::client_io::{ClientStream, see_off};
 use crate::head_clock::HeadClock;
 use crate::log_thread::unix_us;
 use crate::places::LITTLE_BYTES;
@@ -87,7 +87,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Or
                 let keep = lane.exchange(&outgoing).await;
                 worker.buffers.put(outgoing.bytes);
                 if !keep {
-                    see_off_now(lane.client.stream).await;
+                    see_off(lane.client.stream);
                     return None;
                 }
             }

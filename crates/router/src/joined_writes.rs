@@ -27,8 +27,8 @@ enum Keeps {
     Nothing,
     /// Each write waits for the next read: a handshake answers whole flights.
     UntilRead,
-    /// Each write waits for the end.
-    UntilShutdown,
+    /// Each write waits for the flush behind it.
+    UntilFlush,
 }
 
 impl JoinedWrites {
@@ -42,9 +42,10 @@ impl JoinedWrites {
         self.keeps = Keeps::Nothing;
     }
 
-    /// What is written from now on is followed by the end at once.
-    pub(crate) fn expect_end(&mut self) {
-        self.keeps = Keeps::UntilShutdown;
+    /// What is written until the next flush goes out together. As with any other write, the flush is over when the client
+    /// has taken it.
+    pub(crate) fn keep_until_flush(&mut self) {
+        self.keeps = Keeps::UntilFlush;
     }
 
     pub(crate) fn into_socket(self) -> TcpStream {
@@ -121,7 +122,12 @@ impl AsyncWrite for JoinedWrites {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.keeps == Keeps::Nothing { self.poll_send_kept(cx) } else { Poll::Ready(Ok(())) }
+        match self.keeps {
+            // A handshake flushes where it has nothing to wait for.
+            Keeps::UntilRead => return Poll::Ready(Ok(())),
+            Keeps::Nothing | Keeps::UntilFlush => self.keeps = Keeps::Nothing,
+        }
+        self.poll_send_kept(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -132,6 +138,8 @@ impl AsyncWrite for JoinedWrites {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -189,25 +197,46 @@ mod tests {
     async fn a_last_answer_goes_with_the_end() {
         let (mut server, mut client) = pair().await;
         server.end_handshake();
-        server.expect_end();
+        server.keep_until_flush();
         server.write_all(b"answer ").await.unwrap();
-        server.flush().await.unwrap();
         server.write_all(b"close").await.unwrap();
+        server.flush().await.unwrap();
         server.shutdown().await.unwrap();
         assert_eq!(packet(&mut client).await, "answer close");
         assert_eq!(packet(&mut client).await, "");
+    }
+
+    /// Whoever closes after the flush may close for good: a client that reads slowly loses nothing by it.
+    #[tokio::test]
+    async fn a_flush_waits_for_a_client_that_takes_nothing() {
+        let (mut server, mut client) = pair().await;
+        server.end_handshake();
+        let mut sent = 0;
+        let fill = [b'x'; KEPT_BYTES_MAX];
+        while let Poll::Ready(count) = poll_fn(|cx| Poll::Ready(Pin::new(&mut server).poll_write(cx, &fill))).await {
+            sent += count.unwrap();
+        }
+        server.keep_until_flush();
+        server.write_all(b"end").await.unwrap();
+        let flushed = poll_fn(|cx| Poll::Ready(Pin::new(&mut server).poll_flush(cx))).await;
+        assert!(flushed.is_pending());
+        let mut received = vec![0; sent + 3];
+        let (read, flushed) = tokio::join!(client.read_exact(&mut received), server.flush());
+        flushed.unwrap();
+        read.unwrap();
+        assert!(received.ends_with(b"xend"));
     }
 
     #[tokio::test]
     async fn what_is_large_is_not_kept_and_nothing_is_lost_or_reordered() {
         let (mut server, mut client) = pair().await;
         server.end_handshake();
-        server.expect_end();
         let mut expected = String::new();
         let write = async {
             for number in 0..2_000_u32 {
                 let text = format!("{number}:{}", "x".repeat(number as usize % 700 * 11));
                 expected.push_str(&text);
+                server.keep_until_flush();
                 let (first, second) = text.as_bytes().split_at(text.len() / 3);
                 let mut slices = &mut [IoSlice::new(first), IoSlice::new(second)][..];
                 while !slices.is_empty() {

@@ -160,7 +160,7 @@ impl Recipient for ClientSide {
             && self.close
             && let ClientStream::Tls(stream) = &mut self.stream
         {
-            stream.get_mut().0.expect_end();
+            stream.get_mut().0.keep_until_flush();
         }
         self.pass_on(cx, [bytes, &[], &[]])
     }
@@ -206,7 +206,13 @@ impl Recipient for ClientSide {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
         match &mut self.stream {
             ClientStream::Plain(_) => Poll::Ready(Ok(())),
-            ClientStream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx).map_err(|_error| Left),
+            ClientStream::Tls(stream) => {
+                if self.close {
+                    // Said once, however often.
+                    stream.get_mut().1.send_close_notify();
+                }
+                Pin::new(&mut **stream).poll_flush(cx).map_err(|_error| Left)
+            }
         }
     }
 }
