@@ -15,10 +15,17 @@ const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct JoinedWrites {
-    socket: TcpStream,
+    socket: Socket,
     /// Taken from the writer and not sent yet.
     kept: Vec<u8>,
     keeps: Keeps,
+}
+
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    /// Bytes that it has taken.
+    written_total: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +38,24 @@ enum Keeps {
     UntilFlush,
 }
 
+impl Socket {
+    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        self.written_total += count as u64;
+        Poll::Ready(Ok(count))
+    }
+}
+
 impl JoinedWrites {
     /// For a handshake.
-    pub(crate) fn new(socket: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let socket = Socket { stream, written_total: 0 };
         Self { socket, kept: Vec::new(), keeps: Keeps::UntilRead }
+    }
+
+    /// Bytes that the socket has taken.
+    pub(crate) const fn written_total(&self) -> u64 {
+        self.socket.written_total
     }
 
     /// The handshake is over, and what it wrote last can wait: reads do not need it.
@@ -49,7 +70,7 @@ impl JoinedWrites {
     }
 
     pub(crate) fn into_socket(self) -> TcpStream {
-        self.socket
+        self.socket.stream
     }
 
     fn keep(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
@@ -64,7 +85,7 @@ impl JoinedWrites {
 
     fn poll_send_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.kept.is_empty() {
-            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.kept))? {
+            match ready!(self.socket.poll_write(cx, &[IoSlice::new(&self.kept)]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => drop(self.kept.drain(..count)),
             }
@@ -79,7 +100,7 @@ impl AsyncRead for JoinedWrites {
         if self.keeps == Keeps::UntilRead && !self.kept.is_empty() {
             ready!(self.poll_send_kept(cx))?;
         }
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        Pin::new(&mut self.socket.stream).poll_read(cx, buf)
     }
 }
 
@@ -98,23 +119,23 @@ impl AsyncWrite for JoinedWrites {
         }
         let this = &mut *self;
         if this.kept.is_empty() {
-            return Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
+            return this.socket.poll_write(cx, slices);
         }
         let all: Vec<IoSlice<'_>> =
             std::iter::once(&this.kept[..]).chain(slices.iter().map(|slice| &**slice)).map(IoSlice::new).collect();
-        let sent = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, &all))?;
+        let sent = ready!(this.socket.poll_write(cx, &all))?;
         let of_kept = sent.min(this.kept.len());
         drop(this.kept.drain(..of_kept));
         if !this.kept.is_empty() {
             // Nothing of what the writer has now: it has to wait for the rest.
             ready!(this.poll_send_kept(cx))?;
-            return Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
+            return this.socket.poll_write(cx, slices);
         }
         this.kept = Vec::new();
         if sent > of_kept || slices.iter().all(|slice| slice.is_empty()) {
             return Poll::Ready(Ok(sent - of_kept));
         }
-        Pin::new(&mut this.socket).poll_write_vectored(cx, slices)
+        this.socket.poll_write(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -132,7 +153,7 @@ impl AsyncWrite for JoinedWrites {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send_kept(cx))?;
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.socket.stream).poll_shutdown(cx)
     }
 }
 

@@ -21,9 +21,9 @@ pub(crate) struct Pace {
 pub(crate) struct TooSlow;
 
 impl Pace {
-    /// Everything waits for the client now.
-    pub(crate) fn wait(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
+    /// Everything waits for the client now. Gives since when it has moved nothing.
+    pub(crate) fn wait(&mut self, now: Instant) -> Instant {
+        *self.since.get_or_insert(now)
     }
 
     /// The client has moved so many bytes.

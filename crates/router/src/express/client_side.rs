@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::recipient::{Left, Recipient};
 use super::response_head::{self, ResponseHead};
 use crate::client_io::ClientStream;
-use crate::pace::Pace;
+use crate::pace::{Pace, TooSlow};
 use crate::timer::Timer;
 use crate::worker::Worker;
 
@@ -35,8 +35,6 @@ pub(super) struct ClientSide {
     head: Vec<u8>,
     /// What the client has not taken.
     unsent: Vec<u8>,
-    /// When it took something last.
-    moved_at: Instant,
     /// Of taking the present answer.
     pace: Pace,
 }
@@ -52,7 +50,6 @@ impl ClientSide {
             close: false,
             head: Vec::new(),
             unsent: Vec::new(),
-            moved_at: Instant::now(),
             pace: Pace::default(),
         }
     }
@@ -110,13 +107,22 @@ impl ClientSide {
             self.unsent.extend_from_slice(piece.get(skip..).unwrap_or_default());
             skip = skip.saturating_sub(piece.len());
         }
-        if !self.unsent.is_empty() {
-            self.moved_at = Instant::now();
-        }
         if head.capacity() > 0 {
             self.worker.buffers.put(head);
         }
         Ok(())
+    }
+
+    /// The client has taken so many bytes.
+    fn note_taken(&mut self, count: u64) -> Result<(), ErrorCode> {
+        let least = self.worker.shared.bounds.client_pace;
+        self.pace.moved(count, Instant::now(), least).map_err(|TooSlow| ErrorCode::H28)
+    }
+
+    /// Everything waits for the client: ready once it has taken nothing for `idle`.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>> {
+        let since = self.pace.wait(Instant::now());
+        self.timer.poll(cx, since + idle).map(|()| Err(ErrorCode::H28))
     }
 }
 
@@ -186,11 +192,7 @@ impl Recipient for ClientSide {
         let unsent = std::mem::take(&mut self.unsent);
         let written = self.write_now(cx, &[&unsent]).map_err(|Left| ErrorCode::H27)?;
         if written > 0 {
-            self.moved_at = Instant::now();
-            let least = self.worker.shared.bounds.client_pace;
-            if self.pace.moved(written as u64, self.moved_at, least).is_err() {
-                return Poll::Ready(Err(ErrorCode::H28));
-            }
+            self.note_taken(written as u64)?;
         }
         if written == unsent.len() {
             // A client that was slow once has a large buffer now; the next answer may be small.
@@ -198,21 +200,25 @@ impl Recipient for ClientSide {
         }
         self.unsent = unsent;
         self.unsent.drain(..written);
-        self.pace.wait(Instant::now());
-        self.timer.poll(cx, self.moved_at + idle).map(|()| Err(ErrorCode::H28))
+        self.poll_stalled(cx, idle)
     }
 
     /// Under TLS, records that were taken may still wait for the client; over plain TCP there is nothing to do.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
-        match &mut self.stream {
-            ClientStream::Plain(_) => Poll::Ready(Ok(())),
-            ClientStream::Tls(stream) => {
-                if self.close {
-                    // Said once, however often.
-                    stream.get_mut().1.send_close_notify();
-                }
-                Pin::new(&mut **stream).poll_flush(cx).map_err(|_error| Left)
-            }
+    fn poll_flush(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>> {
+        let ClientStream::Tls(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        if self.close {
+            // Said once, however often.
+            stream.get_mut().1.send_close_notify();
         }
+        let before = stream.get_ref().0.written_total();
+        let flushed = Pin::new(&mut **stream).poll_flush(cx);
+        let written = stream.get_ref().0.written_total() - before;
+        if flushed.is_ready() {
+            return flushed.map_err(|_error| ErrorCode::H27);
+        }
+        if written > 0 {
+            self.note_taken(written)?;
+        }
+        self.poll_stalled(cx, idle)
     }
 }

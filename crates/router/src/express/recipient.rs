@@ -50,6 +50,6 @@ pub(super) trait Recipient {
     /// Ready once the client has taken everything, or has taken nothing for `idle`, or has left.
     fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>>;
 
-    /// Makes the end of an answer leave.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Left>>;
+    /// Makes the end of an answer leave, with the same limits.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>>;
 }

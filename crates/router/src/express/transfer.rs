@@ -103,9 +103,7 @@ impl<'a, R: Recipient> Transfer<'a, R> {
             match self.stage {
                 Stage::Sending { sent } => ready!(self.poll_send(cx, sent))?,
                 Stage::Head | Stage::Body(_) => ready!(self.poll_receive(cx))?,
-                Stage::Done => {
-                    return self.client.poll_flush(cx).map_err(|Left| Fault::BrokenOff(ErrorCode::H27));
-                }
+                Stage::Done => return self.client.poll_flush(cx, idle).map_err(Fault::BrokenOff),
             }
         }
     }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use router::client::TableUpdate;
 use router::{Bounds, ClientPace};
-use wire::routes::{FrontPolicy, FrontRoute};
+use wire::routes::{AppRoute, FrontPolicy, FrontRoute, RequestLimits};
 
-use crate::harness::{Client, HOST, PATIENCE, TestDyno, TestRouter, app, bounds, ok, read_request, wait_until};
+use crate::harness::{Client, HOST, PATIENCE, TestDyno, TestRouter, app, bounds, limits, ok, read_request, wait_until};
 use crate::http2_peer::{plain, request, send, whole};
+use crate::tls_client::{Authority, open_over};
 
 /// What both ways through the router get: the lane's own requests, and those that it hands over.
 const EXPRESS: &str = "";
@@ -250,5 +251,34 @@ fn a_client_that_listens_to_events_is_never_slow() {
         client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
         assert_eq!(client.response().body, "data: x\n\n".repeat(10));
     }
+    router.drain();
+}
+
+#[test]
+fn the_end_of_an_answer_over_tls_is_waited_for_no_longer_than_the_rest() {
+    const STEP: usize = 16 * 1024;
+    let dyno = TestDyno::http(|request| ok(&"x".repeat(request.path()[1..].parse().unwrap())));
+    let mut router = TestRouter::start();
+    let authority = Authority::new();
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    router.route(AppRoute { limits: RequestLimits { idle_ms: 300, ..limits() }, ..app(&[&dyno]) });
+    let config = authority.client(&[&rustls::version::TLS13]);
+    let (address, line_of_h28) = (router.https_address, "sock=client at=warning code=H28 ");
+    let ask = |bytes: usize| {
+        let mut client = open_over(slow_reader(address).stream, HOST, &config).unwrap();
+        client.send(&format!("GET /{bytes} HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+        client
+    };
+    // How much kernel and router take for a client that takes nothing.
+    let _first = ask(32 << 20);
+    let line = router.next_log_line();
+    assert!(line.starts_with(line_of_h28), "{line}");
+    let all: usize = line.split_once(" bytes=").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+    // Of some of these the last bytes wait in the router's records, which hold 64 KiB, behind a kernel that is full.
+    let _clients: Vec<_> = (1..=16).map(|step| ask(all - step * STEP)).collect();
+    let lines = router.next_log_lines(16);
+    let ended = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    let (whole, given_up) = (ended("at=info "), ended(line_of_h28));
+    assert!(whole > 0 && given_up > 0 && whole + given_up == 16, "{lines:?}");
     router.drain();
 }

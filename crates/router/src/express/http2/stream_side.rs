@@ -32,8 +32,6 @@ pub(super) struct StreamSide<'a> {
     ends: bool,
     /// Behind that.
     trailers: Vec<u8>,
-    /// When the client took something last.
-    moved_at: Instant,
     pace: Pace,
 }
 
@@ -48,7 +46,6 @@ impl<'a> StreamSide<'a> {
             unsent: Vec::new(),
             ends: false,
             trailers: Vec::new(),
-            moved_at: Instant::now(),
             pace: Pace::default(),
         }
     }
@@ -89,7 +86,6 @@ impl<'a> StreamSide<'a> {
         if taken < bytes.len() {
             self.unsent.extend_from_slice(&bytes[taken..]);
             self.ends |= ends;
-            self.moved_at = Instant::now();
         }
         Ok(())
     }
@@ -187,9 +183,8 @@ impl Recipient for StreamSide<'_> {
             let ends = self.ends && self.trailers.is_empty();
             let taken = session.send_data(self.id, &self.unsent, ends);
             if taken > 0 {
-                self.moved_at = Instant::now();
                 let least = self.worker.shared.bounds.client_pace;
-                if self.pace.moved(taken as u64, self.moved_at, least).is_err() {
+                if self.pace.moved(taken as u64, Instant::now(), least).is_err() {
                     return Poll::Ready(Err(ErrorCode::H28));
                 }
             }
@@ -199,8 +194,8 @@ impl Recipient for StreamSide<'_> {
                     return Poll::Ready(Err(ErrorCode::H27));
                 }
                 session.stand_in_line(self.id);
-                self.pace.wait(Instant::now());
-                ready!(session.poll_deadline(self.id, self.moved_at + idle));
+                let since = self.pace.wait(Instant::now());
+                ready!(session.poll_deadline(self.id, since + idle));
                 return Poll::Ready(Err(ErrorCode::H28));
             }
             self.unsent = Vec::new();
@@ -211,7 +206,7 @@ impl Recipient for StreamSide<'_> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
+    fn poll_flush(&mut self, _cx: &mut Context<'_>, _idle: Duration) -> Poll<Result<(), ErrorCode>> {
         // The connection's task sends what waits.
         Poll::Ready(Ok(()))
     }
