@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{HOST, TestDyno, TestRouter, app, header, ok, read_chunked, read_head, wait_until};
+use crate::harness::{
+    HOST, PATIENCE, TestDyno, TestRouter, app, header, ok, read_chunked, read_head, read_request, wait_until,
+};
 
 const LARGE_BYTES: usize = 96 << 20;
 /// What router and kernel may hold of a transfer whose receiver has stopped: socket buffers and two of the router's.
@@ -112,6 +114,42 @@ fn chunks_and_trailers_pass_both_ways() {
     client.head();
     let (body, trailers) = read_chunked(&mut client.stream);
     assert_eq!((body.as_slice(), trailers.as_str()), (&b"bye"[..], "x-end: yes\r\n\r\n"));
+    router.drain();
+}
+
+#[test]
+fn a_head_waits_for_a_body_of_known_length_and_for_no_other() {
+    const KNOWN: &str = "content-length: 4";
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let dyno = TestDyno::start(move |mut stream| {
+        while let Some(request) = read_request(&mut stream) {
+            let (framing, body) =
+                if request.path() == "/known" { (KNOWN, "body") } else { ("transfer-encoding: chunked", "0\r\n\r\n") };
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+            stream.write_all(body.as_bytes()).unwrap();
+        }
+    });
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut client = router.connect();
+    client.send(&format!("GET /unknown HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    assert_eq!(header(&client.head(), "transfer-encoding"), Some("chunked"));
+    go.send(()).unwrap();
+    assert_eq!(read_chunked(&mut client.stream).0, b"");
+
+    client.send(&format!("GET /known HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    client.stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut bytes = [0; 1024];
+    let early = client.stream.read(&mut bytes).map_err(|error| error.kind());
+    assert_eq!(early, Err(std::io::ErrorKind::WouldBlock));
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    go.send(()).unwrap();
+    // Both in one packet.
+    let count = client.stream.read(&mut bytes).unwrap();
+    let answer = String::from_utf8_lossy(&bytes[..count]);
+    assert!(answer.contains(KNOWN) && answer.ends_with("\r\n\r\nbody"), "{answer}");
     router.drain();
 }
 

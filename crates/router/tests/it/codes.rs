@@ -175,6 +175,22 @@ fn h15_when_the_dyno_stalls_in_the_middle_of_its_answer() {
     router.drain();
 }
 
+#[test]
+fn a_dyno_that_says_nothing_behind_its_head_gets_a_page_for_its_client() {
+    let head_only = |stays: bool| {
+        TestDyno::start(move |mut stream| {
+            read_head(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").unwrap();
+            if stays {
+                drop(read_head(&mut stream));
+            }
+        })
+    };
+    let (dies, stalls) = (head_only(false), head_only(true));
+    check(app(&[&dies]), "H18", "sock=backend at=error code=H18 desc=\"Server Request Interrupted\"").0.drain();
+    check(short(&[&stalls]), "H15", "at=error code=H15 desc=\"Idle connection\"").0.drain();
+}
+
 /// A listening socket whose backlog is full: connections to it neither succeed nor fail.
 fn full_backlog() -> (TcpListener, Vec<TcpStream>, TestDyno) {
     let mut dyno = TestDyno::refusing();

@@ -177,16 +177,22 @@ fn a_problem_is_told_in_the_form_that_the_client_wants() {
 }
 
 #[test]
-fn a_broken_chunk_is_told_if_nothing_of_the_answer_has_left() {
-    let dyno = raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nz\r\n");
-    let mut router = TestRouter::start();
-    router.route(app(&[&dyno]));
-    router.runtime.block_on(async {
-        let answer = ask(&plain(router.address).await, request("GET", "/"), None).await;
-        assert_eq!(answer.status, 503);
-    });
-    assert!(router.next_log_line().starts_with("at=error code=H17 "));
-    router.drain();
+fn a_broken_answer_is_told_if_nothing_of_it_has_left() {
+    for (answer, line_start) in [
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nz\r\n", "at=error code=H17 "),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n", "sock=backend at=error code=H18 "),
+    ] {
+        let dyno = raw(answer);
+        let mut router = TestRouter::start();
+        router.route(app(&[&dyno]));
+        router.runtime.block_on(async {
+            let answer = ask(&plain(router.address).await, request("GET", "/"), None).await;
+            assert_eq!(answer.status, 503);
+        });
+        let line = router.next_log_line();
+        assert!(line.starts_with(line_start), "{line}");
+        router.drain();
+    }
 }
 
 /// Answers when it is told to.
