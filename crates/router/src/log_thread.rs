@@ -11,16 +11,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 use wire::routes::ROUTER_LOGS;
 use wire::segment::SegmentWriter;
 
-/// 64 MB: what a server that is away may miss before lines are lost.
-const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-const SEGMENTS_MAX: u32 = 8;
+/// 64 MB: what a server that is away may miss before lines are lost. In small files, because the kernel deletes one in one
+/// piece (8 MB take a millisecond), in which the core serves no requests.
+const SEGMENT_BYTES: u64 = 1024 * 1024;
+const SEGMENTS_MAX: u32 = 64;
 /// Batches that wait, and that are written with one system call.
 const BATCHES_MAX: usize = 1_024;
+/// On a core that both want, this thread has a tenth of it and is interrupted by requests: without, each batch holds up
+/// those that come meanwhile. On Linux a thread has a niceness of its own.
+const NICE: i32 = 10;
 /// How long a ring is waited for, and how often looked for.
 const RING_WAIT: Duration = Duration::from_secs(60);
 const RING_PAUSE: Duration = Duration::from_millis(50);
@@ -118,6 +122,9 @@ pub(crate) fn start(data_dir: &Path) -> io::Result<(LogSender, JoinHandle<()>)> 
     let counts = Arc::new(Counts::default());
     let sender = LogSender { batches, counts: counts.clone() };
     let thread = thread::Builder::new().name("request-log".to_owned()).spawn(move || {
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            debug!(%error, "The request log is written with the priority of requests");
+        }
         write(writer, &receiver, &counts);
         drop(lock);
     })?;

@@ -23,6 +23,9 @@ pub const RECORD_TEXT_BYTES_MAX: usize = 10_000;
 /// Most bytes that one call of [`SegmentReader::read`] takes from disk.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// A buffer that has grown beyond this is given up after it was written.
+const BUFFER_BYTES_KEPT: usize = 128 * 1024;
+
 /// How near to the first record that a reader wants it begins to read, in bytes; and how much is read to find out where a
 /// record begins: more than the longest one.
 const NEAR_BYTES: u64 = 64 * 1024;
@@ -89,7 +92,8 @@ impl SegmentWriter {
         if self.buffer.is_empty() {
             self.buffer_start = self.next_sequence;
         }
-        self.buffer.extend_from_slice(format!("{} {unix_us} {tag} ", self.next_sequence).as_bytes());
+        // Writing to memory does not fail.
+        write!(self.buffer, "{} {unix_us} {tag} ", self.next_sequence).unwrap_or_default();
         self.buffer.extend_from_slice(text);
         self.buffer.push(b'\n');
         self.next_sequence += 1;
@@ -133,7 +137,9 @@ impl SegmentWriter {
         let written = self.file.write_all(&self.buffer);
         let size_bytes = self.buffer.len() as u64;
         self.buffer.clear();
-        self.buffer.shrink_to(64 * 1024);
+        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
+            self.buffer = Vec::new();
+        }
         if let Err(error) = written {
             self.file.set_len(self.file_bytes)?;
             self.file.seek(SeekFrom::End(0))?;
