@@ -20,7 +20,7 @@ struct Measured {
 }
 
 pub(super) fn run() -> Result<()> {
-    let bench = Bench::start()?;
+    let bench = Bench::start(&std::env::temp_dir())?;
     let few = measure(&bench, "changes-few", FEW_APPS)?;
     let many = measure(&bench, "changes-many", MANY_APPS)?;
     for (what, few, many) in

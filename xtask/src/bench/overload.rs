@@ -1,6 +1,6 @@
 //! More requests than the dynos can serve: how many are answered while somebody still waits for them.
 //!
-//! Dynos and clients are `crates/router/examples/overload.rs`: workers that take one request at a time behind a backlog
+//! Dynos and clients are `crates/router/examples/overload`: workers that take one request at a time behind a backlog
 //! of 2,048 connections, and requests at random times that do not wait for each other and give up after 5 s. A good
 //! answer is a 200 within 1 s. Berth is not told how many workers a dyno has, and starts cold in every row.
 

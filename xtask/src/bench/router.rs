@@ -86,7 +86,7 @@ pub(super) fn run() -> Result<()> {
     let some = std::env::var("BERTH_BENCH_CELLS").ok();
     let is_wanted =
         |cell: &&Cell| some.as_ref().is_none_or(|some| some.split(',').any(|part| cell.name.contains(part)));
-    let bench = Bench::start()?;
+    let bench = Bench::start(&std::env::temp_dir())?;
     let mut geometric = [Vec::new(), Vec::new()];
     for cell in CELLS.iter().filter(is_wanted) {
         let mut rounds: [Vec<f64>; NAMES.len()] = Default::default();
@@ -136,7 +136,7 @@ pub(super) fn run() -> Result<()> {
 
 /// Memory of idle connections alone.
 pub(super) fn idle() -> Result<()> {
-    Bench::start()?.idle_memory()
+    Bench::start(&std::env::temp_dir())?.idle_memory()
 }
 
 pub(super) struct Bench {
@@ -181,15 +181,16 @@ impl Drop for Bench {
 }
 
 fn end(process: &mut Child) {
-    signal(process.id(), "KILL");
+    // A master that is killed leaves its workers behind.
+    tree(process.id()).into_iter().for_each(|pid| signal(pid, "KILL"));
     // It was ours, so it can be waited for.
     process.wait().ok();
 }
 
 impl Bench {
-    pub(super) fn start() -> Result<Self> {
+    pub(super) fn start(parent: &Path) -> Result<Self> {
         let berth = release_build()?;
-        let dir = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
+        let dir = tempfile::Builder::new().prefix("berth-bench-").tempdir_in(parent)?;
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         fs::write(dir.path().join("200"), "x".repeat(200))?;
         fs::write(dir.path().join("10k"), "x".repeat(10 * 1024))?;
@@ -213,6 +214,11 @@ impl Bench {
             bench.proxies.push(bench.proxy(name, "one")?);
         }
         Ok(bench)
+    }
+
+    /// Leaves its port to another one.
+    pub(super) fn end_origin(&mut self) {
+        end(&mut self.origin);
     }
 
     pub(super) fn plain_port(&self, proxy: usize) -> u16 {
@@ -435,7 +441,8 @@ fn configuration(dir: &Path, name: &str, origin: u16, plain: u16, tls: u16) -> R
     Ok(path)
 }
 
-fn compare(what: &str, measured: &[f64], floor: &[f64], goal: f64) {
+/// Prints the mean ratio of what is measured round by round, in seconds.
+pub(super) fn compare(what: &str, measured: &[f64], floor: &[f64], goal: f64) {
     let ratio = Interval::of_ratios(measured, floor);
     let verdict = if ratio.mean <= goal { "met" } else { "MISSED" };
     println!(
