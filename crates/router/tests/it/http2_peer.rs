@@ -35,8 +35,10 @@ pub(crate) async fn secure(address: SocketAddr, host: &str, config: &Arc<ClientC
 
 async fn handshake(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    builder: h2::client::Builder,
+    mut builder: h2::client::Builder,
 ) -> SendRequest<Bytes> {
+    // Until the router's settings have come, as every client that keeps to what all servers allow (RFC 9113, 6.5.2).
+    builder.initial_max_send_streams(100);
     let (client, connection) = builder.handshake(stream).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
     client.ready().await.unwrap()
