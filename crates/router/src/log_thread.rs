@@ -201,6 +201,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_thread_gives_way_to_requests_and_no_other_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, thread) = start(dir.path()).unwrap();
+        // The 19th field of `stat`, counted from behind the name (proc_pid_stat(5)).
+        let niceness = |task: &str| -> i32 {
+            let stat = fs::read_to_string(format!("/proc/self/task/{task}/stat")).unwrap();
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap()
+        };
+        let names = || fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().file_name());
+        let tasks: Vec<String> = names().map(|name| name.into_string().unwrap()).collect();
+        let is_log = |task: &&String| {
+            fs::read_to_string(format!("/proc/self/task/{task}/comm")).is_ok_and(|name| name == "request-log\n")
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // It is named, and made nice, a moment after it was started.
+        while tasks.iter().find(is_log).is_none_or(|task| niceness(task) != NICE) {
+            assert!(Instant::now() < deadline, "the thread has the priority of all others");
+            thread::yield_now();
+        }
+        assert_eq!(niceness(&rustix::thread::gettid().as_raw_nonzero().to_string()), 0);
+        sender.end();
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn what_does_not_fit_is_dropped_and_the_gap_is_its_exact_count() {
         let dir = tempfile::tempdir().unwrap();
         let (batches, receiver) = sync_channel(100);
