@@ -4,10 +4,9 @@
 //! and writes down each one's time. The origin alone is measured with the same rate; what is above its time is the
 //! proxy's.
 //!
-//! A virtual machine stands still for some milliseconds several times a second, and these stalls are most of the slowest
-//! per cent of all answers, whoever gives them. So the p99 is taken of every twentieth of a second, and the median of
-//! these is judged: what a proxy itself makes slow more often than that is in it. What it does more seldom is in the
-//! share of such times that had a stall, which stands beside it, as does the p99 of everything.
+//! A virtual machine stands still for some milliseconds several times a second, and the slowest per cent of all answers
+//! are mostly those that were under way then: their p99 says how well a proxy recovers from that. What it does to all
+//! others is in the p99 of every twentieth of a second, of which the median counts. Both are judged.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -26,6 +25,8 @@ const SHARE: f64 = 0.5;
 const FLAT_OUT: f64 = 1e9;
 /// Of a slice of time, of which each has a p99.
 const SLICE_US: u64 = 50_000;
+/// Before it, connections are opened on both sides.
+const WARM_UP_US: u64 = 150_000;
 /// A slice whose p99 is above this had a stall.
 const STALL_US: f64 = 1_000.0;
 /// In memory, so that what one proxy logs is not written to disk in another one's turn.
@@ -81,17 +82,20 @@ pub(super) fn run() -> Result<()> {
     );
     for (added, name) in all.iter().zip(NAMES) {
         println!(
-            "  {name:<8} adds {:>4.0} us at the median, {:>4.0} us at p99 (of all answers {:>4.0} us; stalls in {:.1} %)",
+            "  {name:<8} adds {:>4.0} us at the median, {:>4.0} us at p99 of all, {:>4.0} us between stalls ({:.1} % of the time)",
             median(&added.median),
-            median(&added.p99),
             median(&added.whole_p99),
+            median(&added.p99),
             added.stalled_percent(),
         );
     }
     let [own, peers @ ..] = &all;
     let seconds = |added: &Added| added.p99.iter().map(|us| us / 1e6).collect::<Vec<f64>>();
     for (peer, name) in peers.iter().zip(&NAMES[1..]) {
-        compare(&format!("added at p99, to {name}"), &seconds(own), &seconds(peer), 1.0);
+        let ratio = median(&own.whole_p99) / median(&peer.whole_p99);
+        let verdict = if ratio <= 1.0 { "met" } else { "MISSED" };
+        println!("added at p99 of all answers, to {name}: ratio {ratio:.2}  goal <= 1: {verdict}");
+        compare(&format!("added at p99 between stalls, to {name}"), &seconds(own), &seconds(peer), 1.0);
     }
     Ok(())
 }
@@ -112,10 +116,11 @@ impl Added {
 }
 
 fn times(generator: &Path, bench: &Bench, port: u16, rate: f64) -> Result<Times> {
-    let answers = answers(generator, bench, port, rate)?;
+    let mut answers = answers(generator, bench, port, rate)?;
+    answers.retain(|&(at, _)| at >= WARM_UP_US);
     let mut slices: Vec<Vec<f64>> = Vec::new();
     for &(at, took) in &answers {
-        let slice = usize::try_from(at / SLICE_US)?;
+        let slice = usize::try_from((at - WARM_UP_US) / SLICE_US)?;
         slices.resize(slices.len().max(slice + 1), Vec::new());
         slices[slice].push(took);
     }
