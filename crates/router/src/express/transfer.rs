@@ -192,7 +192,6 @@ impl<'a, R: Recipient> Transfer<'a, R> {
         if self.client.poll_left(cx, &mut scratch).is_ready() {
             return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H27)));
         }
-        drop(scratch);
         let deadline = self.moved_at + Duration::from_millis(self.limits.idle_ms);
         self.client.poll_deadline(cx, deadline).map(|()| Err(self.broken(ErrorCode::H15)))
     }
