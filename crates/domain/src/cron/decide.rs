@@ -134,8 +134,11 @@ impl Work<'_> {
             };
         }
         let latest_late = self.now.checked_sub(LATE_AFTER).unwrap_or(Timestamp::MIN);
-        let on_time = ticks.partition_point(|tick| *tick < latest_late);
-        let (late, due) = ticks.split_at(on_time);
+        let (late, due) = ticks.split_at(ticks.partition_point(|tick| *tick < latest_late));
+        // Where a time off is made up for, a tick that is due at its end is a part of it. On its own it would come
+        // behind the runs that are made up for, and `overlap` could skip it: the one that is wanted most.
+        let is_made_up_for = !late.is_empty() && self.job.policy.catch_up != CatchUp::None;
+        let (late, due) = if is_made_up_for { (ticks.as_slice(), [].as_slice()) } else { (late, due) };
         self.catch_up(late);
         for &tick in due {
             self.take_due(tick);
@@ -153,6 +156,9 @@ impl Work<'_> {
         if let (Some(&first), Some(&last)) = (missed.first(), missed.last()) {
             let key = RunKey { tick: last, attempt: 1 };
             self.actions.push(Action::Miss { key, first, count: missed.len() });
+        }
+        if !wanted.is_empty() {
+            self.drop_retries();
         }
         for &tick in wanted {
             self.add(RunKey { tick, attempt: 1 }, tick);

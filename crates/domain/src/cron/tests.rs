@@ -303,6 +303,29 @@ fn ticks_of_a_time_in_which_nothing_could_start_are_missed_or_made_up_for() {
 }
 
 #[test]
+fn a_tick_that_is_due_at_the_end_of_a_time_off_is_a_part_of_it() {
+    let (now, due) = (at("2026-11-27T15:00:20Z"), "2026-11-27T15:00:00Z");
+    for overlap in Overlap::ALL {
+        let actions = |catch_up, open: &[RunView]| {
+            let policy = Policy { catch_up, overlap: *overlap, ..Policy::default() };
+            decide(&job("@hourly", policy, NOON), open, now).actions
+        };
+        let missed = |last: &str, count| Action::Miss { key: key(last), first: at(NOON), count };
+        let before_due = missed("2026-11-27T14:00:00Z", 3);
+        let start = Action::Start { key: key(due) };
+        assert_eq!(actions(CatchUp::None, &[]), [before_due.clone(), add(due), start.clone()], "it came in time");
+        assert_eq!(actions(CatchUp::Last, &[]), [before_due, add(due), start]);
+        let all = actions(CatchUp::All, &[]);
+        assert_eq!((all.len(), &all[3], &all[4]), (5, &add(due), &Action::Start { key: key(NOON) }));
+        // What failed before is not tried again as well.
+        let retry = RunKey { tick: at("2026-11-27T11:00:00Z"), attempt: 2 };
+        let waiting = RunView { key: retry, trigger: Trigger::Schedule, progress: Progress::Waiting(now) };
+        let dropped = Action::Finish { key: retry, state: RunState::Skipped, is_final: true };
+        assert!(actions(CatchUp::All, &[waiting]).contains(&dropped));
+    }
+}
+
+#[test]
 fn a_long_time_off_is_bounded() {
     let policy = Policy { catch_up: CatchUp::All, ..Policy::default() };
     let job = job("* * * * * *", policy, "2026-11-01T00:00:00Z");
