@@ -63,6 +63,11 @@ pub(crate) fn admit(
     }
 }
 
+/// Whether all of an app's requests wait, and not for a slot of a dyno.
+pub(crate) fn rests(availability: Option<Availability>, held: bool, dynos: usize) -> bool {
+    matches!(admit(availability, held, std::iter::empty(), 0), Admission::Wait(_) if held || dynos == 0)
+}
+
 fn without_dynos(availability: Availability) -> Admission {
     match availability {
         // `Serving` without a dyno is the moment between two updates: the next one is on its way.
@@ -108,6 +113,15 @@ mod tests {
         assert_eq!(admit(Some(Availability::Maintenance), false, dynos.into_iter(), 0), expect);
         let held = admit(Some(Availability::Serving), true, dynos.into_iter(), 0);
         assert_eq!(held, Admission::Wait(WaitFor::Resume));
+    }
+
+    #[test]
+    fn an_app_rests_while_it_is_held_or_its_first_dyno_is_on_its_way() {
+        assert!(rests(Some(Availability::Serving), true, 2));
+        assert!(rests(Some(Availability::Starting), false, 0));
+        assert!(!rests(Some(Availability::Starting), false, 1), "it has one");
+        assert!(!rests(Some(Availability::Maintenance), true, 2), "these are refused");
+        assert!(!rests(Some(Availability::Crashed), false, 0) && !rests(None, true, 0));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! An app as all threads share it: what the table says about it now, and the requests that wait for one of its dynos.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,12 +10,12 @@ use domain::admission::queue::{Offer, Queue, QueueRules, Shed};
 use domain::admission::retry_budget::RetryBudget;
 use domain::error_code::ErrorCode;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use uuid::Uuid;
 use wire::routes::{AdmissionSettings, AppAdmission, Availability, EdgeSettings, RequestLimits, StuckDyno};
 
 use crate::active_apps::ActiveApps;
-use crate::admission::{Admission, Refusal, WaitFor, admit};
+use crate::admission::{Admission, Refusal, WaitFor, admit, rests};
 use crate::clock;
 use crate::config::Bounds;
 use crate::dyno::{Dyno, Slot};
@@ -49,10 +48,8 @@ pub(crate) struct App {
 /// What only one thread at a time decides about.
 #[derive(Debug, Default)]
 struct State {
-    /// Those that wait for a slot of a busy dyno.
+    /// Those that wait: for a slot of a busy dyno, for a dyno to start, or for the app to be resumed.
     queue: Queue<Waiter>,
-    /// Those that wait for a dyno to start or for the app to be resumed, oldest first.
-    patient: VecDeque<Waiter>,
     /// `None` where the formation declares how many requests a dyno may have.
     learner: Option<Learner>,
     budget: RetryBudget,
@@ -145,54 +142,64 @@ impl App {
             Entry::Picked(picked) if is_first => Ok(picked),
             Entry::Picked(picked) => {
                 drop(picked);
-                self.wait(WaitFor::Slot, tried, wanted, bounds).await
+                self.wait(tried, wanted, bounds).await
             }
             Entry::Refused(refusal) => Err(refusal),
-            Entry::Wait(reason) => self.wait(reason, tried, wanted, bounds).await,
+            Entry::Wait(_reason) => self.wait(tried, wanted, bounds).await,
         }
     }
 
-    async fn wait(self: &Arc<Self>, reason: WaitFor, tried: &[u64], wanted: Option<Uuid>, bounds: &Bounds) -> Answer {
-        let boot_wait = Duration::from_millis(self.view.load().limits.boot_wait_ms);
-        let longest = match reason {
-            // The queue itself refuses earlier, if it does.
-            WaitFor::Slot => self.patience(bounds).max(bounds.queue_wait),
-            WaitFor::Boot => boot_wait.max(bounds.queue_wait),
-            // Then a slot is waited for as ever.
-            WaitFor::Resume => self.held_for() + self.patience(bounds).max(bounds.queue_wait),
-        };
-        let deadline = Instant::now() + longest;
-        let (sender, receiver) = oneshot::channel();
+    async fn wait(self: &Arc<Self>, tried: &[u64], wanted: Option<Uuid>, bounds: &Bounds) -> Answer {
+        let began = clock::now();
+        let (sender, mut receiver) = oneshot::channel();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let waiter = Waiter { ticket, tried: tried.to_vec(), wanted, answer: sender };
-        let mut shed = None;
-        {
+        let entered = {
             let mut state = self.lock();
-            if reason == WaitFor::Slot {
-                let rules = self.rules(&state, bounds);
-                match state.queue.enter(waiter, clock::now(), &rules) {
-                    Ok(oldest) => shed = oldest,
-                    Err(Shed { retry_after, .. }) => return Err(Refusal::Shed { retry_after }),
-                }
-            } else if state.patient.len() >= bounds.queue_requests_max {
-                let resume = if reason == WaitFor::Resume { self.held_for() } else { Duration::ZERO };
-                return Err(Refusal::Shed { retry_after: resume.max(Duration::from_secs(1)) });
-            } else {
-                state.patient.push_back(waiter);
-            }
+            let rules = self.rules(&state, bounds);
+            let entered = state.queue.enter(waiter, clock::now(), &rules);
             self.note_waiting(&state);
+            entered
+        };
+        match entered {
+            Ok(oldest) => refuse(oldest),
+            Err(Shed { retry_after, .. }) => {
+                return Err(Refusal::Shed { retry_after: retry_after.max(self.held_for()) });
+            }
         }
-        let _place = Place { app: self, ticket };
-        refuse(shed);
+        let mut place = Place { app: self, ticket, is_taken: true };
         self.activate();
         // A slot may have become free before this request stood in the queue.
         self.dispatch(bounds);
-        match timeout_at(deadline, receiver).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_closed)) => Err(Refusal::Code(ErrorCode::H99)),
-            Err(_elapsed) if self.view.load().dynos.is_empty() => Err(Refusal::Code(ErrorCode::H20)),
-            Err(_elapsed) => Err(Refusal::Shed { retry_after: Duration::from_secs(1) }),
+        loop {
+            let deadline = self.deadline(began, bounds);
+            match timeout(deadline.saturating_sub(clock::now()), &mut receiver).await {
+                Ok(answer) => {
+                    place.is_taken = false;
+                    return answer.unwrap_or(Err(Refusal::Code(ErrorCode::H99)));
+                }
+                // The app was paused meanwhile, or for longer, or its dynos are there now.
+                Err(_elapsed) if self.deadline(began, bounds) > deadline => {}
+                Err(_elapsed) if self.view.load().dynos.is_empty() => return Err(Refusal::Code(ErrorCode::H20)),
+                Err(_elapsed) => return Err(Refusal::Shed { retry_after: Duration::from_secs(1) }),
+            }
         }
+    }
+
+    /// When a request that began to wait at `began` has waited for too long, as things are now. Where it waits for a dyno
+    /// that is busy, the queue refuses it earlier.
+    fn deadline(&self, began: Duration, bounds: &Bounds) -> Duration {
+        let view = self.view.load();
+        let first_byte = Duration::from_millis(view.limits.first_byte_ms).max(bounds.queue_wait);
+        let held_for = self.held_for();
+        if !held_for.is_zero() {
+            // Then it is served in its turn.
+            return clock::now() + held_for + first_byte;
+        }
+        if view.dynos.is_empty() {
+            return began + Duration::from_millis(view.limits.boot_wait_ms).max(bounds.queue_wait);
+        }
+        began.max(self.lock().queue.rested_until()) + first_byte
     }
 
     /// For how long its requests will be held from now on.
@@ -217,7 +224,6 @@ impl App {
         let mut answers = Vec::new();
         {
             let mut state = self.lock();
-            self.look_at_patient(&mut state, bounds, &mut answers);
             let rules = self.rules(&state, bounds);
             let mut given = Vec::new();
             let gone = state.queue.serve(clock::now(), &rules, |waiter| {
@@ -241,36 +247,6 @@ impl App {
         for (waiter, answer) in answers {
             if let Some(answer) = answer {
                 drop(waiter.answer.send(answer));
-            }
-        }
-    }
-
-    fn look_at_patient(
-        self: &Arc<Self>,
-        state: &mut State,
-        bounds: &Bounds,
-        answers: &mut Vec<(Waiter, Option<Answer>)>,
-    ) {
-        while let Some(waiter) = state.patient.front() {
-            let entry = if waiter.answer.is_closed() { None } else { Some(self.enter(&waiter.tried, waiter.wanted)) };
-            if matches!(entry, Some(Entry::Wait(WaitFor::Boot | WaitFor::Resume))) {
-                return;
-            }
-            let Some(waiter) = state.patient.pop_front() else { return };
-            match entry {
-                None | Some(Entry::Wait(WaitFor::Boot | WaitFor::Resume)) => {}
-                Some(Entry::Picked(picked)) => answers.push((waiter, Some(Ok(picked)))),
-                Some(Entry::Refused(refusal)) => answers.push((waiter, Some(Err(refusal)))),
-                Some(Entry::Wait(WaitFor::Slot)) => {
-                    let rules = self.rules(state, bounds);
-                    let shed = match state.queue.enter(waiter, clock::now(), &rules) {
-                        Ok(shed) => shed,
-                        Err(shed) => Some(shed),
-                    };
-                    answers.extend(
-                        shed.map(|Shed { value, retry_after }| (value, Some(Err(Refusal::Shed { retry_after })))),
-                    );
-                }
             }
         }
     }
@@ -348,7 +324,7 @@ impl App {
         let in_flight = self.view.load().dynos.iter().map(|dyno| dyno.in_flight()).sum();
         let state = self.lock();
         let latency = state.learner.as_ref().and_then(Learner::latency);
-        let waiting = state.queue.len() + state.patient.len();
+        let waiting = state.queue.len();
         if waiting == 0 && latency.is_none() && in_flight == 0 {
             return None;
         }
@@ -386,15 +362,22 @@ impl App {
     }
 
     fn rules(&self, state: &State, bounds: &Bounds) -> QueueRules {
-        let target = Duration::from_millis(self.view.load().admission.queue_target_ms);
-        let sheds = state.learner.as_ref().is_none_or(Learner::sheds);
+        let view = self.view.load();
+        let target = Duration::from_millis(view.admission.queue_target_ms);
+        let at_rest = rests(view.availability, self.is_held(), view.dynos.len());
+        let (sheds, patience) = if state.queue.is_working_off() {
+            (false, Duration::from_millis(view.limits.first_byte_ms))
+        } else {
+            (state.learner.as_ref().is_none_or(Learner::sheds), self.patience(bounds))
+        };
         QueueRules {
             target: target.max(Duration::from_millis(1)),
-            patience: if sheds { bounds.queue_wait.max(target) } else { self.patience(bounds).max(target) },
-            length_max: if sheds { bounds.queue_requests_max } else { bounds.app_requests_max },
+            patience: if sheds { bounds.queue_wait } else { patience }.max(target),
+            length_max: if sheds || at_rest { bounds.queue_requests_max } else { bounds.app_requests_max },
             service: state.learner.as_ref().and_then(Learner::latency),
             sheds,
             after_stall: state.learner.as_ref().is_some_and(Learner::is_after_stall),
+            at_rest,
         }
     }
 
@@ -432,7 +415,7 @@ impl App {
     }
 
     fn note_waiting(&self, state: &State) {
-        self.waiting.store(state.queue.len() + state.patient.len(), Ordering::SeqCst);
+        self.waiting.store(state.queue.len(), Ordering::SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -451,16 +434,16 @@ fn refuse(shed: impl IntoIterator<Item = Shed<Waiter>>) {
 struct Place<'a> {
     app: &'a Arc<App>,
     ticket: u64,
+    /// Whoever has been called stands in the queue no longer: nothing needs to be looked for.
+    is_taken: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut state = self.app.lock();
-        if state.queue.leave(|waiter| waiter.ticket == self.ticket).is_none()
-            && let Some(index) = state.patient.iter().position(|waiter| waiter.ticket == self.ticket)
-        {
-            state.patient.remove(index);
+        if self.is_taken {
+            let mut state = self.app.lock();
+            state.queue.leave(|waiter| waiter.ticket == self.ticket);
+            self.app.note_waiting(&state);
         }
-        self.app.note_waiting(&state);
     }
 }

@@ -7,6 +7,9 @@
 //!
 //! What piled up while nothing moved is served behind whoever comes from then on, at once: it has waited for longer than
 //! is known here, if the router itself stood still.
+//!
+//! What piled up while the app was *at rest*, because somebody paused it or its first dyno is on its way, was told to wait
+//! and is not overload. It is served oldest first, and whoever comes meanwhile behind it, for as long as that gets shorter.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,6 +30,8 @@ pub struct QueueRules {
     pub sheds: bool,
     /// What piled up in a stall still waits.
     pub after_stall: bool,
+    /// Nobody is served, and nobody is refused for having waited.
+    pub at_rest: bool,
 }
 
 /// So many of the newest are kept whatever the rate: it may be unknown, or zero because the dynos are frozen.
@@ -44,6 +49,17 @@ pub struct Queue<T> {
     served: u32,
     /// The same per second, smoothed over the intervals since then.
     rate: Option<f64>,
+    pace: Pace,
+    /// Until then waiting did not count.
+    rested_until: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    Usual,
+    AtRest,
+    /// With what happened since.
+    WorkingOff(Interval),
 }
 
 #[derive(Debug)]
@@ -78,6 +94,8 @@ impl<T> Default for Queue<T> {
             previous: Interval::default(),
             served: 0,
             rate: None,
+            pace: Pace::Usual,
+            rested_until: Duration::ZERO,
         }
     }
 }
@@ -91,9 +109,24 @@ impl<T> Queue<T> {
         self.entries.is_empty()
     }
 
-    /// How long the one that has waited longest has waited.
+    /// How long the one that has waited longest has waited for a dyno: `None` if nobody does.
     pub fn oldest(&self, now: Duration) -> Option<Duration> {
-        self.entries.front().map(|entry| now.saturating_sub(entry.since))
+        let oldest = self.entries.front().filter(|_entry| !matches!(self.pace, Pace::AtRest));
+        oldest.map(|entry| self.waited(entry, now))
+    }
+
+    /// Whether what piled up at rest is being served. The rules should refuse nobody meanwhile.
+    pub fn is_working_off(&self) -> bool {
+        matches!(self.pace, Pace::WorkingOff(_))
+    }
+
+    /// Until when waiting last did not count.
+    pub fn rested_until(&self) -> Duration {
+        self.rested_until
+    }
+
+    fn waited(&self, entry: &Entry<T>, now: Duration) -> Duration {
+        now.saturating_sub(entry.since.max(self.rested_until))
     }
 
     /// Whether the newest are served first.
@@ -109,8 +142,11 @@ impl<T> Queue<T> {
         self.turn(now, rules);
         let stood = self.standing_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         self.current.arrived += u32::from(stood * 2 >= rules.target);
+        if let Pace::WorkingOff(progress) = &mut self.pace {
+            progress.arrived += 1;
+        }
         let mut shed = None;
-        let hopeless = rules.sheds && !self.overloaded && self.wait(now) > rules.patience;
+        let hopeless = rules.sheds && !rules.at_rest && !self.overloaded && self.wait(now) > rules.patience;
         if self.entries.len() >= rules.length_max.max(1) || hopeless {
             if !self.overloaded {
                 return Err(Shed { value, retry_after: self.retry_after(now) });
@@ -127,7 +163,10 @@ impl<T> Queue<T> {
     pub fn serve(&mut self, now: Duration, rules: &QueueRules, mut place: impl FnMut(&T) -> Offer) -> Vec<T> {
         self.turn(now, rules);
         let mut taken = Vec::new();
-        let newest_first = self.overloaded || rules.after_stall;
+        if rules.at_rest {
+            return taken;
+        }
+        let newest_first = self.overloaded || rules.after_stall && !self.is_working_off();
         let mut passed = 0;
         while passed < self.entries.len() {
             let index = if newest_first { self.entries.len() - 1 - passed } else { passed };
@@ -138,6 +177,9 @@ impl<T> Queue<T> {
                 Offer::Taken => {
                     self.current.served += 1;
                     self.served += 1;
+                    if let Pace::WorkingOff(progress) = &mut self.pace {
+                        progress.served += 1;
+                    }
                     taken.extend(self.entries.remove(index).map(|entry| entry.value));
                 }
                 Offer::Gone => taken.extend(self.entries.remove(index).map(|entry| entry.value)),
@@ -154,8 +196,8 @@ impl<T> Queue<T> {
         let mut shed = Vec::new();
         let wait_max = self.wait_max(rules);
         let kept = self.kept(wait_max, now);
-        while let Some(entry) = self.entries.front() {
-            let over = now.saturating_sub(entry.since) >= wait_max;
+        while let Some(entry) = self.entries.front().filter(|_entry| !rules.at_rest) {
+            let over = self.waited(entry, now) >= wait_max;
             let hopeless = rules.sheds && self.overloaded && self.entries.len() > kept;
             if !over && !hopeless {
                 break;
@@ -221,11 +263,35 @@ impl<T> Queue<T> {
             self.overloaded = false;
             self.served = 0;
             self.rate = None;
+            self.pace = if matches!(self.pace, Pace::AtRest) { Pace::AtRest } else { Pace::Usual };
         }
+    }
+
+    /// Follows the app into its rest and out of it, and ends working off where there is not less and less to do: that is
+    /// overload, whatever came before it.
+    fn change_pace(&mut self, now: Duration, rules: &QueueRules) {
+        self.pace = match self.pace {
+            Pace::Usual | Pace::WorkingOff(_) if rules.at_rest => Pace::AtRest,
+            Pace::AtRest if !rules.at_rest => {
+                self.rested_until = now;
+                self.standing_since = (!self.entries.is_empty()).then_some(now);
+                (self.served, self.rate) = (0, None);
+                let progress = Interval { began: now, ..Interval::default() };
+                if self.entries.is_empty() { Pace::Usual } else { Pace::WorkingOff(progress) }
+            }
+            Pace::WorkingOff(Interval { began, arrived, served }) => {
+                let age = now.saturating_sub(began);
+                // A few long requests say nothing about how many are served.
+                let tells = f64::from(served) >= to_f64(KEPT_MIN) || age >= rules.patience;
+                if age >= rules.target * 4 && tells && arrived >= served { Pace::Usual } else { self.pace }
+            }
+            Pace::Usual | Pace::AtRest => self.pace,
+        };
     }
 
     /// Begins a new interval where the present one is over, and judges by the one that ended.
     fn turn(&mut self, now: Duration, rules: &QueueRules) {
+        self.change_pace(now, rules);
         let age = now.saturating_sub(self.current.began);
         if age >= rules.target {
             let standing = self.standing_since.is_some_and(|since| since <= self.current.began);
@@ -240,7 +306,8 @@ impl<T> Queue<T> {
         // One burst, however long it takes, is not overload: nobody is served better by refusing a part of it.
         let arrived = self.previous.arrived + self.current.arrived;
         let served = self.previous.served + self.current.served;
-        self.overloaded = stands && arrived > 0 && arrived.saturating_mul(2) >= served;
+        let is_usual = matches!(self.pace, Pace::Usual);
+        self.overloaded = is_usual && stands && arrived > 0 && arrived.saturating_mul(2) >= served;
     }
 }
 
@@ -280,6 +347,7 @@ mod tests {
             service: None,
             sheds: true,
             after_stall: false,
+            at_rest: false,
         }
     }
 
@@ -337,6 +405,54 @@ mod tests {
         assert!(queue.is_overloaded());
         assert!(refused.len() > 50, "{refused:?}");
         assert!(refused.iter().all(|(number, at)| *at <= ms(number * 10) + ms(510)), "{refused:?}");
+    }
+
+    /// A queue that held so many through a pause of a minute, and then gets so many a second more while 100 are served:
+    /// who was refused, and whether it was still working off after five seconds.
+    fn after_a_pause(held: u64, per_second: u64) -> (Vec<u64>, bool) {
+        let at_rest = QueueRules { at_rest: true, length_max: 10_000, ..rules() };
+        let mut queue = Queue::default();
+        for number in 0..held {
+            queue.enter(number, ms(number), &at_rest).unwrap();
+            assert_eq!(queue.expire(ms(number), &at_rest), []);
+            assert_eq!((serve_at(&mut queue, ms(number), &at_rest), queue.oldest(ms(number))), (None, None));
+        }
+        let (mut refused, mut served, mut number) = (Vec::new(), Vec::new(), held);
+        for tick in 0..500_u64 {
+            let now = ms(60_000 + tick * 10);
+            let is_kind = queue.is_working_off();
+            let patience = if is_kind { ms(30_000) } else { ms(5_000) };
+            let rules = QueueRules { sheds: !is_kind, patience, length_max: 10_000, ..rules() };
+            refused.extend(queue.expire(now, &rules).into_iter().map(|shed| shed.value));
+            for _arrival in tick * per_second / 100..(tick + 1) * per_second / 100 {
+                queue.enter(number, now, &rules).unwrap();
+                number += 1;
+            }
+            served.extend(serve_at(&mut queue, now, &rules));
+        }
+        let is_working_off = queue.is_working_off();
+        assert!(!is_working_off || served.is_sorted(), "oldest first: {served:?}");
+        (refused, is_working_off)
+    }
+
+    fn serve_at(queue: &mut Queue<u64>, now: Duration, rules: &QueueRules) -> Option<u64> {
+        let mut offers = [Offer::Stop, Offer::Taken].into_iter().rev();
+        queue.serve(now, rules, |_value| offers.next().unwrap_or(Offer::Stop)).first().copied()
+    }
+
+    #[test]
+    fn what_was_held_is_served_first_and_nobody_is_refused_for_it() {
+        for (held, per_second) in [(400, 50), (900, 10), (900, 90)] {
+            assert_eq!(after_a_pause(held, per_second).0, [0; 0], "{held} held, {per_second}/s");
+        }
+        assert!(after_a_pause(900, 90).1, "there is less and less to do");
+        assert!(!after_a_pause(200, 10).1, "all are served");
+    }
+
+    #[test]
+    fn overload_after_a_pause_is_overload() {
+        let (refused, is_working_off) = after_a_pause(400, 300);
+        assert!(!is_working_off && refused.len() > 500, "{}", refused.len());
     }
 
     #[test]

@@ -150,6 +150,30 @@ fn after_a_freeze_everything_new_is_answered_and_nothing_waited_for_long() {
     assert!(shares.iter().all(|(share, longest)| *share > 0.99 && *longest < 1.0), "{shares:.3?}");
 }
 
+/// Whoever was told to wait gets an answer, and so does everybody who comes while they get theirs.
+#[test]
+fn a_pause_loses_nobody() {
+    for seed in 1..=10 {
+        for (load, seconds) in [(0.3, 10.0), (0.5, 10.0), (0.8, 5.0)] {
+            for declared in [Some(2), None] {
+                let lane = Lane::new(2, 0.050, Service::Uniform, load, seed);
+                let lane = Lane { declared, pause: Some((5.0, 5.0 + seconds)), duration: 40.0, ..lane };
+                let report = run(&lane);
+                // Until about then the last of them wait; later a chance burst may have to.
+                let of_pause = report.outcomes.iter().filter(|outcome| outcome.arrived < 25.0);
+                let lost = of_pause.filter(|outcome| outcome.answered.is_none());
+                let lost: Vec<(f64, Option<f64>)> = lost.map(|outcome| (outcome.arrived, outcome.refused)).collect();
+                assert!(
+                    lost.is_empty(),
+                    "seed {seed}, {load}x, {declared:?}: {:.2?} of {}",
+                    lost,
+                    report.outcomes.len()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn dynos_that_share_their_processor_are_learned_like_workers() {
     let mut lane = Lane::new(4, 0.050, Service::Uniform, 4.0, 3);

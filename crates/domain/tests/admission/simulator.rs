@@ -55,6 +55,8 @@ pub(crate) struct Lane {
     pub(crate) duration: f64,
     /// From, to: no dyno works.
     pub(crate) freeze: Option<(f64, f64)>,
+    /// From, to: the app is paused.
+    pub(crate) pause: Option<(f64, f64)>,
     /// At, workers from then on.
     pub(crate) change: Option<(f64, usize)>,
     pub(crate) hint: Option<u32>,
@@ -85,6 +87,7 @@ impl Lane {
             slowness: vec![1.0; dynos],
             duration,
             freeze: None,
+            pause: None,
             change: None,
             hint: None,
             declared: None,
@@ -511,6 +514,7 @@ impl Simulation {
         let request = self.outcomes.len();
         self.outcomes.push(Outcome { arrived: self.now, work, is_poll, sent: 0.0, answered: None, refused: None });
         if self.queue.is_empty()
+            && !self.is_paused()
             && let Some(dyno) = self.choose()
         {
             self.send(dyno, request);
@@ -554,7 +558,9 @@ impl Simulation {
 
     fn dispatch(&mut self) {
         let (now, rules) = (self.clock(), self.rules());
-        while let Some(dyno) = self.choose() {
+        while !self.is_paused()
+            && let Some(dyno) = self.choose()
+        {
             let mut offered = false;
             let taken = self.queue.serve(now, &rules, |_request| {
                 let offer = if offered { Offer::Stop } else { Offer::Taken };
@@ -592,16 +598,22 @@ impl Simulation {
         Duration::from_secs_f64(self.now)
     }
 
+    fn is_paused(&self) -> bool {
+        self.lane.pause.is_some_and(|(from, to)| self.now >= from && self.now < to)
+    }
+
     /// As the router makes them.
     fn rules(&self) -> QueueRules {
         let sheds = self.lane.declared.is_some() || self.learner.sheds();
+        let (sheds, at_rest) = (sheds && !self.queue.is_working_off(), self.is_paused());
         QueueRules {
             target: Duration::from_millis(500),
             patience: Duration::from_secs(if sheds { 5 } else { 30 }),
-            length_max: if sheds { 1_000 } else { 10_000 },
+            length_max: if sheds || at_rest { 1_000 } else { 10_000 },
             service: self.learner.latency(),
             sheds,
             after_stall: self.lane.declared.is_none() && self.learner.is_after_stall(),
+            at_rest,
         }
     }
 }

@@ -115,6 +115,53 @@ fn a_hold_lasts_as_long_as_it_says_and_refuses_what_it_has_no_room_for() {
     router.drain();
 }
 
+/// Those that waited for a slot already, those that came in the pause, and those that came while it became longer.
+#[test]
+fn a_pause_that_becomes_longer_refuses_nobody_and_keeps_their_order() {
+    let (seen, paths) = channel();
+    let (go, wait): (Sender<()>, Receiver<()>) = channel();
+    let wait = Mutex::new(wait);
+    let mut dyno = TestDyno::http(move |request| {
+        seen.send(request.path().to_owned()).unwrap();
+        wait.lock().unwrap().recv().unwrap();
+        ok("done")
+    });
+    dyno.concurrency = Some(1);
+    // A slot is waited for for less time than the pauses take.
+    let mut router = TestRouter::start_with(Bounds { queue_wait: Duration::from_millis(300), ..bounds() });
+    let pause = |from_now: Duration| {
+        let until = (std::time::SystemTime::now() + from_now).duration_since(std::time::UNIX_EPOCH).unwrap();
+        let held_until_unix_ms = u64::try_from(until.as_millis()).ok();
+        let settings = AdmissionSettings { held_until_unix_ms, queue_target_ms: 100, ..Default::default() };
+        AppRoute { admission: settings, ..app(&[&dyno]) }
+    };
+    router.route(pause(Duration::ZERO));
+    let mut clients = Vec::new();
+    let mut ask = |router: &mut TestRouter| {
+        let mut client = router.connect();
+        client.send(&format!("GET /{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", clients.len()));
+        clients.push(client);
+        let queued = u32::try_from(clients.len() - 1).unwrap();
+        wait_until(|| admission(router).queued == queued, "a request that waits");
+    };
+    ask(&mut router);
+    router.wait_for_in_flight(dyno.id, 1);
+    ask(&mut router);
+    let began = Instant::now();
+    router.route(pause(PATIENCE));
+    ask(&mut router);
+    ask(&mut router);
+    router.route(pause(Duration::from_secs(1)));
+    ask(&mut router);
+    for client in &mut clients {
+        go.send(()).unwrap();
+        assert_eq!(client.response().body, "done");
+    }
+    assert!(began.elapsed() > Duration::from_secs(1), "only after the pause");
+    assert_eq!(paths.try_iter().collect::<Vec<String>>(), ["/0", "/1", "/2", "/3", "/4"]);
+    router.drain();
+}
+
 #[test]
 fn a_request_whose_client_left_the_queue_is_never_sent() {
     let (go, mut dyno) = held();
