@@ -157,6 +157,7 @@ fn write(mut writer: SegmentWriter, messages: &Receiver<Message>, counts: &Count
     let mut failing = false;
     let mut skipped_at = Instant::now();
     let mut ended = false;
+    let mut flushed = writer.last_sequence();
     while !ended {
         let first = messages.recv_timeout(SKIP_PERIOD);
         ended = matches!(first, Err(RecvTimeoutError::Disconnected));
@@ -169,7 +170,11 @@ fn write(mut writer: SegmentWriter, messages: &Receiver<Message>, counts: &Count
                 Message::End => ended = true,
             }
         }
+        let buffered = writer.last_sequence() - flushed;
         let mut written = writer.flush();
+        if written.is_err() {
+            counts.dropped.fetch_add(buffered, Ordering::Relaxed);
+        }
         if ended || skipped_at.elapsed() >= SKIP_PERIOD {
             let skipped = counts.pending.swap(0, Ordering::Relaxed);
             if skipped > 0 {
@@ -177,6 +182,7 @@ fn write(mut writer: SegmentWriter, messages: &Receiver<Message>, counts: &Count
             }
             skipped_at = Instant::now();
         }
+        flushed = writer.last_sequence();
         match written {
             Ok(()) => failing = false,
             // Said once per outage: a full disk is filled no further by its own complaints.

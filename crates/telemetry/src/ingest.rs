@@ -293,6 +293,11 @@ impl Task {
                         text: record.text,
                     });
                 }
+                if let Some(lost) = &lost {
+                    // Of which apps they were nobody knows: of those that have lines, most likely.
+                    warn!(lines = batch.lost, "Lines of the request log were lost");
+                    by_stream.values_mut().for_each(|lines| lines.insert(0, lost.clone()));
+                }
                 let mark = NewLine {
                     unix_us: newest_unix_us,
                     origin: Origin::Heroku,
@@ -598,5 +603,22 @@ mod tests {
         assert_eq!(lines_of(&store, app, 2).await, ["router: at=info a", "router: at=info c"]);
         assert_eq!(lines_of(&store, other, 1).await, ["router: at=info b"]);
         assert_eq!(store.position(ring, ring).unwrap().sequence, 3);
+    }
+
+    #[tokio::test]
+    async fn what_the_request_log_lost_is_told_to_the_apps_that_have_lines_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ring, app, quiet) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+        let mut writer = SegmentWriter::open(&dir.path().join("ring"), 1 << 20, 3).unwrap();
+        writer.push(1_000_000, &quiet.to_string(), b"at=info a");
+        writer.skip(5).unwrap();
+        writer.push(2_000_000, &app.to_string(), b"at=info b");
+        writer.flush().unwrap();
+        let store = Arc::new(LogStore::new(&dir.path().join("logs"), StreamLimits::default()));
+        let ingest = Ingest::start(Arc::clone(&store)).unwrap();
+        ingest.add(ring, &dir.path().join("ring"), RingTarget::Router);
+        let told = "logplex: Error L10 (output buffer overflow): 5 messages dropped since 1970-01-01T00:00:01Z.";
+        assert_eq!(lines_of(&store, app, 2).await, [told, "router: at=info b"]);
+        assert_eq!(lines_of(&store, quiet, 1).await, ["router: at=info a"]);
     }
 }
