@@ -219,18 +219,18 @@ impl Manager {
         let ours = certificates.filter(|certificate| certificate.directory == self.config.directory);
         let ours: HashMap<Hostname, Validity> =
             ours.map(|one| (one.hostname, Validity { from: one.valid_from, until: one.valid_until })).collect();
+        let mut attempted: HashMap<&Hostname, Vec<Attempt>> = HashMap::new();
+        for (host, attempt) in attempts {
+            attempted.entry(host).or_default().push(*attempt);
+        }
         let view = |managed: &Managed| HostView {
             certificate: ours.get(&managed.host).copied(),
-            attempts: attempts_for(&managed.host, attempts),
+            attempts: attempted.get(&managed.host).cloned().unwrap_or_default(),
             asked_again_at: managed.owner.as_ref().and_then(|(app, _domain)| app.acm_refreshed_at),
             jitter: managed.jitter(),
         };
         Ok(managed.iter().map(view).collect())
     }
-}
-
-fn attempts_for(host: &Hostname, attempts: &[(Hostname, Attempt)]) -> Vec<Attempt> {
-    attempts.iter().filter(|(other, _attempt)| other == host).map(|(_host, attempt)| *attempt).collect()
 }
 
 /// What people see of a failure.

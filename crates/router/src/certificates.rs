@@ -2,10 +2,10 @@
 //!
 //! Read without a lock at every handshake. A connection keeps what it was shown, so that a change ends none.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use domain::secret::Secret;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -17,20 +17,24 @@ use tracing::{error, warn};
 use uuid::Uuid;
 use wire::routes::CertificateRoute;
 
+use crate::host_map::HostMap;
+
 #[derive(Debug, Default)]
 pub(crate) struct Certificates {
-    by_host: ArcSwap<ByHost>,
+    by_host: HostMap<Arc<CertifiedKey>>,
+    fallback: ArcSwapOption<CertifiedKey>,
     /// Shown where the table has none that fits: without it, the client could not even be told what is wrong.
     own: OnceLock<Option<Arc<CertifiedKey>>>,
-    state: Mutex<BTreeMap<Uuid, Entry>>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct ByHost {
-    exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-    fallback: Option<Arc<CertifiedKey>>,
+struct State {
+    entries: BTreeMap<Uuid, Entry>,
+    /// Which certificates name a host; the last one that can be used is shown for it.
+    naming: HashMap<String, BTreeSet<Uuid>>,
+    /// Those that may be shown for any other host.
+    fallbacks: BTreeSet<Uuid>,
 }
 
 #[derive(Debug)]
@@ -55,80 +59,106 @@ pub(crate) enum LoadError {
 }
 
 impl Certificates {
+    /// Costs what the change is large, not how many certificates there are.
     pub(crate) fn update(&self, changed: Vec<CertificateRoute>, removed: &[Uuid]) {
-        if changed.is_empty() && removed.is_empty() {
-            return;
-        }
         let mut state = self.lock();
+        let mut hosts = BTreeSet::new();
         for route in changed {
-            let before = state.remove(&route.certificate);
-            state.insert(route.certificate, entry(route, before));
+            let before = state.take(route.certificate, &mut hosts);
+            state.put(entry(route, before), &mut hosts);
         }
         for id in removed {
-            state.remove(id);
+            drop(state.take(*id, &mut hosts));
         }
-        self.publish(&state);
+        self.publish(&state, hosts);
     }
 
     pub(crate) fn replace(&self, routes: Vec<CertificateRoute>) {
-        let mut state = self.lock();
-        let mut before = std::mem::take(&mut *state);
-        for route in routes {
-            let known = before.remove(&route.certificate);
-            state.insert(route.certificate, entry(route, known));
-        }
-        self.publish(&state);
+        let present: BTreeSet<Uuid> = routes.iter().map(|route| route.certificate).collect();
+        let removed: Vec<Uuid> = self.lock().entries.keys().filter(|id| !present.contains(id)).copied().collect();
+        self.update(routes, &removed);
     }
 
     pub(crate) fn snapshot(&self) -> Vec<CertificateRoute> {
-        self.lock().values().map(|entry| entry.route.clone()).collect()
+        self.lock().entries.values().map(|entry| entry.route.clone()).collect()
     }
 
     /// Whether a connection that was opened for one host may be used for another: both are shown the same certificate,
     /// so the client knows that this is the right place for either (RFC 9113, 9.1.1). Hosts in lower case.
     pub(crate) fn serve_together(&self, opened_for: &str, host: &str) -> bool {
-        let by_host = self.by_host.load();
-        match (by_host.find(opened_for), by_host.find(host)) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        match (self.find(opened_for), self.find(host)) {
+            (Some(one), Some(other)) => Arc::ptr_eq(&one, &other),
             (one, other) => one.is_none() && other.is_none(),
         }
     }
 
-    fn publish(&self, state: &BTreeMap<Uuid, Entry>) {
-        let mut by_host = ByHost::default();
-        for (entry, key) in state.values().filter_map(|entry| Some((entry, entry.key.as_ref()?))) {
-            for host in &entry.route.hosts {
-                let (map, host) = match host.strip_prefix("*.") {
-                    Some(suffix) => (&mut by_host.wildcard, suffix),
-                    None => (&mut by_host.exact, host.as_str()),
-                };
-                map.insert(host.to_ascii_lowercase(), key.clone());
-            }
-            if entry.route.fallback {
-                by_host.fallback = Some(key.clone());
-            }
-        }
-        self.by_host.store(Arc::new(by_host));
+    fn find(&self, host: &str) -> Option<Arc<CertifiedKey>> {
+        self.by_host.get(host).or_else(|| self.fallback.load_full())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Entry>> {
+    /// Puts in force what is to be shown for these hosts now.
+    fn publish(&self, state: &State, hosts: BTreeSet<String>) {
+        let shown = hosts.into_iter().map(|host| {
+            let key = state.naming.get(&host).and_then(|ids| state.last_usable(ids));
+            (host, key)
+        });
+        let (new, gone): (Vec<_>, Vec<_>) = shown.partition(|(_host, key)| key.is_some());
+        let gone = gone.into_iter().map(|(host, _none)| (host, ()));
+        let new = new.into_iter().filter_map(|(host, key)| Some((host, key?)));
+        self.by_host.change(gone, |_any, ()| true, new);
+        self.fallback.store(state.last_usable(&state.fallbacks));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ByHost {
-    fn find(&self, host: &str) -> Option<&Arc<CertifiedKey>> {
-        let wildcard = || self.wildcard.get(host.split_once('.')?.1);
-        self.exact.get(host).or_else(wildcard).or(self.fallback.as_ref())
+impl State {
+    /// Takes a certificate out, and notes which hosts it was shown for.
+    fn take(&mut self, id: Uuid, hosts: &mut BTreeSet<String>) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        for host in entry.hosts() {
+            if let Some(ids) = self.naming.get_mut(&host) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.naming.remove(&host);
+                }
+            }
+            hosts.insert(host);
+        }
+        self.fallbacks.remove(&id);
+        Some(entry)
+    }
+
+    fn put(&mut self, entry: Entry, hosts: &mut BTreeSet<String>) {
+        let id = entry.route.certificate;
+        for host in entry.hosts() {
+            self.naming.entry(host.clone()).or_default().insert(id);
+            hosts.insert(host);
+        }
+        if entry.route.fallback {
+            self.fallbacks.insert(id);
+        }
+        self.entries.insert(id, entry);
+    }
+
+    fn last_usable(&self, ids: &BTreeSet<Uuid>) -> Option<Arc<CertifiedKey>> {
+        ids.iter().rev().find_map(|id| self.entries.get(id)?.key.clone())
+    }
+}
+
+impl Entry {
+    fn hosts(&self) -> impl Iterator<Item = String> {
+        self.route.hosts.iter().map(|host| host.to_ascii_lowercase())
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let by_host = self.by_host.load();
         // rustls gives the name in lower case.
-        let fitting = hello.server_name().map_or(by_host.fallback.as_ref(), |host| by_host.find(host));
-        fitting.or_else(|| self.own.get_or_init(self_signed).as_ref()).cloned()
+        let fitting = hello.server_name().map_or_else(|| self.fallback.load_full(), |host| self.find(host));
+        fitting.or_else(|| self.own.get_or_init(self_signed).clone())
     }
 }
 
@@ -195,11 +225,9 @@ mod tests {
     }
 
     fn shown(certificates: &Certificates, host: &str) -> Option<String> {
-        let state = certificates.lock();
-        let by_host = certificates.by_host.load();
-        let key = by_host.find(host)?;
-        let same = |entry: &&Entry| entry.key.as_ref().is_some_and(|known| Arc::ptr_eq(known, key));
-        state.values().find(same).map(|entry| entry.route.hosts[0].clone())
+        let key = certificates.find(host)?;
+        let same = |entry: &&Entry| entry.key.as_ref().is_some_and(|known| Arc::ptr_eq(known, &key));
+        certificates.lock().entries.values().find(same).map(|entry| entry.route.hosts[0].clone())
     }
 
     #[test]
@@ -212,6 +240,43 @@ mod tests {
         assert_eq!(shown(&certificates, "shop.example"), None);
         certificates.update(Vec::new(), &[Uuid::from_u128(2)]);
         assert_eq!(shown(&certificates, "www.shop.example").as_deref(), Some("*.shop.example"));
+    }
+
+    /// Any course of changes leaves what the certificates that are there say, taken all together.
+    #[test]
+    fn what_is_shown_is_the_last_certificate_that_names_a_host_whatever_came_before() {
+        let routes = [
+            route(1, &["a.example", "b.example"]),
+            route(2, &["b.example", "*.example"]),
+            CertificateRoute { fallback: true, ..route(3, &["B.example"]) },
+            CertificateRoute { fallback: true, ..route(4, &["c.example"]) },
+        ];
+        let expected = |present: &[usize], host: &str| {
+            let named = |name: &str| {
+                let of = present.iter().map(|index| &routes[*index]);
+                of.rev().find(|route| route.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)))
+            };
+            let wildcard = || named(&format!("*.{}", host.split_once('.')?.1));
+            let fallback = || present.iter().map(|index| &routes[*index]).rev().find(|route| route.fallback);
+            named(host).or_else(wildcard).or_else(fallback).map(|route| route.hosts[0].clone())
+        };
+        let certificates = Certificates::default();
+        let mut random = 7_u32;
+        for _step in 0..300 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let present: Vec<usize> = (0..routes.len()).filter(|index| random >> (20 + index) & 1 == 1).collect();
+            let (changed, removed): (Vec<_>, Vec<_>) = (0..routes.len()).partition(|index| present.contains(index));
+            let changed: Vec<CertificateRoute> = changed.into_iter().map(|index| routes[index].clone()).collect();
+            if random >> 30 == 0 {
+                certificates.replace(changed);
+            } else {
+                let removed: Vec<Uuid> = removed.into_iter().map(|index| routes[index].certificate).collect();
+                certificates.update(changed, &removed);
+            }
+            for host in ["a.example", "b.example", "c.example", "d.example", "else.where"] {
+                assert_eq!(shown(&certificates, host), expected(&present, host), "{host} of {present:?}");
+            }
+        }
     }
 
     #[test]

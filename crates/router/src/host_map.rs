@@ -1,4 +1,5 @@
-//! Which app a host leads to: read without a lock, and changed at a cost that depends on the change alone.
+//! What belongs to a host, its app or its certificate: read without a lock, and changed at a cost that depends on the
+//! change alone.
 //!
 //! A change copies what it changes before readers see it. One map of all hosts would be copied whole for each new
 //! domain; here it is one of many small ones.
@@ -7,66 +8,62 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use uuid::Uuid;
-
-use crate::app::App;
 
 const SHARDS: usize = 1_024;
 
-type Shard = HashMap<String, Arc<App>>;
-
 #[derive(Debug)]
-pub(crate) struct HostMap {
-    shards: Box<[ArcSwap<Shard>]>,
+pub(crate) struct HostMap<V> {
+    shards: Box<[ArcSwap<HashMap<String, V>>]>,
 }
 
-impl Default for HostMap {
+impl<V> Default for HostMap<V> {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_shard| ArcSwap::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_shard| ArcSwap::from_pointee(HashMap::new())).collect() }
     }
 }
 
-impl HostMap {
-    /// An exact name wins over a wildcard, as with certificates; `*.shop.example` stands for one label.
-    pub(crate) fn get(&self, host: &str) -> Option<Arc<App>> {
+impl<V: Clone> HostMap<V> {
+    /// An exact name wins over a wildcard; `*.shop.example` stands for one label.
+    pub(crate) fn get(&self, host: &str) -> Option<V> {
         self.exact(host).or_else(|| self.exact(&format!("*.{}", host.split_once('.')?.1)))
     }
 
-    fn exact(&self, host: &str) -> Option<Arc<App>> {
+    fn exact(&self, host: &str) -> Option<V> {
         self.shards[shard(host)].load().get(host).cloned()
     }
 
-    /// Takes hosts from apps, then gives hosts to apps. Each host goes from one app to the other in one moment.
-    pub(crate) fn change(
+    /// Takes away from hosts what `is_gone` says of what they have, then gives to hosts. A host that is in both has the
+    /// one or the other at every moment.
+    pub(crate) fn change<G>(
         &self,
-        gone: impl IntoIterator<Item = (String, Uuid)>,
-        new: impl IntoIterator<Item = (String, Arc<App>)>,
+        gone: impl IntoIterator<Item = (String, G)>,
+        is_gone: impl Fn(&V, &G) -> bool,
+        new: impl IntoIterator<Item = (String, V)>,
     ) {
-        let mut changed: BTreeMap<usize, Shard> = BTreeMap::new();
-        for (host, app) in gone {
+        let mut changed: BTreeMap<usize, HashMap<String, V>> = BTreeMap::new();
+        for (host, of) in gone {
             let shard = self.copy(&host, &mut changed);
-            // Another app may have it by now.
-            if shard.get(&host).is_some_and(|present| present.id == app) {
+            if shard.get(&host).is_some_and(|present| is_gone(present, &of)) {
                 shard.remove(&host);
             }
         }
-        for (host, app) in new {
-            self.copy(&host, &mut changed).insert(host, app);
+        for (host, value) in new {
+            self.copy(&host, &mut changed).insert(host, value);
         }
         for (index, shard) in changed {
             self.shards[index].store(Arc::new(shard));
         }
     }
 
-    fn copy<'a>(&self, host: &str, changed: &'a mut BTreeMap<usize, Shard>) -> &'a mut Shard {
+    fn copy<'a>(&self, host: &str, changed: &'a mut BTreeMap<usize, HashMap<String, V>>) -> &'a mut HashMap<String, V> {
         let index = shard(host);
-        changed.entry(index).or_insert_with(|| Shard::clone(&self.shards[index].load()))
+        changed.entry(index).or_insert_with(|| HashMap::clone(&self.shards[index].load()))
     }
 
-    /// Calls `visit` with the app of each host.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(&App)) {
+    /// Calls `visit` with what each host has.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&V)) {
         for shard in &self.shards {
-            shard.load().values().for_each(|app| visit(app));
+            shard.load().values().for_each(&mut visit);
         }
     }
 }

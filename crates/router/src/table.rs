@@ -26,7 +26,7 @@ use crate::upstream;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    hosts: HostMap,
+    hosts: HostMap<Arc<App>>,
     certificates: Arc<Certificates>,
     challenges: Arc<Challenges>,
     fronts: ArcSwap<Fronts>,
@@ -164,10 +164,8 @@ impl Table {
         if table.generation < self.generation() {
             return Change::Old;
         }
-        let removed: Vec<Uuid> = {
-            let state = self.lock();
-            state.routes.keys().filter(|&&id| !table.apps.iter().any(|route| route.app == id)).copied().collect()
-        };
+        let present: HashSet<Uuid> = table.apps.iter().map(|route| route.app).collect();
+        let removed: Vec<Uuid> = self.lock().routes.keys().filter(|id| !present.contains(id)).copied().collect();
         self.certificates.replace(table.certificates);
         self.fronts.store(Arc::new(Fronts::new(table.fronts)));
         self.challenges.replace(table.challenges);
@@ -226,7 +224,8 @@ impl Table {
         }
         if !gone.is_empty() || !new.is_empty() {
             let of_apps = new.into_iter().filter_map(|(host, id)| Some((host, state.apps.get(&id)?.clone())));
-            self.hosts.change(gone, of_apps);
+            // Another app may have it by now.
+            self.hosts.change(gone, |present, app| present.id == *app, of_apps);
         }
         // After the hosts: requests that waited for an app that goes look where their host leads now.
         for id in removed {

@@ -12,6 +12,8 @@ use super::{DnsError, DnsProvider, TxtRecord};
 const PROVIDER: &str = "Route 53";
 const ENDPOINT: &str = "https://route53.amazonaws.com";
 const TTL_SECONDS: u32 = 60;
+/// Zones of one name, of which one is public.
+const ZONES_MAX: u32 = 100;
 /// Usual are 60 s until a change is on all its servers.
 const IN_SYNC_TIMEOUT: Duration = Duration::from_secs(180);
 const IN_SYNC_POLL: Duration = Duration::from_secs(3);
@@ -45,10 +47,15 @@ impl Route53 {
         if let Some(id) = &self.zone_id {
             return Ok(id.clone());
         }
-        let found = self.ask("GET", "hostedzonesbyname", &format!("dnsname={}.&maxitems=1", self.zone), "")?;
-        // The list begins at the name that was asked for, whether or not there is such a zone.
-        let is_ours = element(&found, "Name") == Some(&format!("{}.", self.zone));
-        let id = element(&found, "Id").filter(|_id| is_ours).and_then(|id| id.strip_prefix("/hostedzone/"));
+        let found =
+            self.ask("GET", "hostedzonesbyname", &format!("dnsname={}.&maxitems={ZONES_MAX}", self.zone), "")?;
+        // The list begins at the name that was asked for, whether or not there is such a zone. One for the inside of a
+        // network may have the same name; certificate authorities do not see that one.
+        let name = format!("{}.", self.zone);
+        let is_ours =
+            |zone: &&str| element(zone, "Name") == Some(name.as_str()) && element(zone, "PrivateZone") != Some("true");
+        let zone = found.split("<HostedZone>").skip(1).find(is_ours);
+        let id = zone.and_then(|zone| element(zone, "Id")?.strip_prefix("/hostedzone/"));
         let id = id.ok_or_else(|| DnsError::NoZone { provider: PROVIDER, zone: self.zone.clone() })?.to_owned();
         Ok(self.zone_id.insert(id).clone())
     }

@@ -144,8 +144,12 @@ fn what_cloudflare_refuses_is_told_without_the_token() {
     assert_eq!(error.to_string(), "Cloudflare has no zone example.com that these credentials may change");
 }
 
+/// With a zone of the same name for the inside of a network, and what comes next in the list.
 const ZONE: &str = "<?xml version=\"1.0\"?><ListHostedZonesByNameResponse><HostedZones><HostedZone>\
-    <Id>/hostedzone/Z1</Id><Name>example.com.</Name></HostedZone></HostedZones></ListHostedZonesByNameResponse>";
+    <Id>/hostedzone/Z0</Id><Name>example.com.</Name><Config><PrivateZone>true</PrivateZone></Config></HostedZone>\
+    <HostedZone><Id>/hostedzone/Z1</Id><Name>example.com.</Name><Config><PrivateZone>false</PrivateZone></Config>\
+    </HostedZone><HostedZone><Id>/hostedzone/Z2</Id><Name>example.net.</Name></HostedZone></HostedZones>\
+    </ListHostedZonesByNameResponse>";
 
 fn change(status: &str) -> String {
     format!(
@@ -189,7 +193,7 @@ fn route_53_is_asked_as_its_documents_say() {
     assert_eq!(
         lines,
         [
-            "GET /2013-04-01/hostedzonesbyname?dnsname=example.com.&maxitems=1",
+            "GET /2013-04-01/hostedzonesbyname?dnsname=example.com.&maxitems=100",
             "POST /2013-04-01/hostedzone/Z1/rrset/",
             "GET /2013-04-01/change/C1",
             "POST /2013-04-01/hostedzone/Z1/rrset/",
