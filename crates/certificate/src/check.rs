@@ -56,8 +56,9 @@ pub fn check(chain: &str, key: &str, now: Timestamp) -> Result<Checked, Vec<Faul
     for (number, der) in (1..).zip(&certificates) {
         parsed.push(Parsed::new(der).ok_or_else(|| vec![Fault::Unreadable { number }])?);
     }
-    let leaf = parsed.iter().position(|certificate| certificate.public_key() == key_public);
-    let leaf = leaf.ok_or_else(|| vec![Fault::KeyMismatch])?;
+    // A renewed one may stand beside the old one that has the same key.
+    let fitting = (0..parsed.len()).filter(|&at| parsed[at].public_key() == key_public);
+    let leaf = fitting.rev().max_by_key(|&at| parsed[at].not_after()).ok_or_else(|| vec![Fault::KeyMismatch])?;
     let order = chain_order(&parsed, leaf);
     let faults = faults(&parsed, &order, now);
     if !faults.is_empty() {

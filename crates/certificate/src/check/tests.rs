@@ -96,6 +96,20 @@ fn certificates_are_sorted_and_what_is_not_needed_is_left_out() {
 }
 
 #[test]
+fn of_two_certificates_with_one_key_the_renewed_one_is_taken() {
+    let (_root, intermediate) = public();
+    let key = KeyPair::generate().unwrap();
+    let issue = |days| params("shop", &["shop.example"], days).signed_by(&key, &intermediate.issuer).unwrap().pem();
+    let (old, new) = (issue(-90..-1), issue(-10..60));
+    let expect = check(&format!("{new}{}", intermediate.pem), &key.serialize_pem(), now()).unwrap().chain;
+    for own in [format!("{old}{new}"), format!("{new}{old}")] {
+        let checked = check(&format!("{own}{}", intermediate.pem), &key.serialize_pem(), now()).unwrap();
+        assert_eq!(checked.chain, expect);
+    }
+    assert!(matches!(fault(&format!("{old}{}", intermediate.pem), &key.serialize_pem()), Fault::Expired { .. }));
+}
+
+#[test]
 fn an_issuer_of_the_same_name_with_another_key_is_not_the_issuer() {
     let (root, intermediate) = public();
     let impostor = root.intermediate("Example CA 1", -50..1_000);
