@@ -16,8 +16,8 @@
 //! concurrency* ever lowers the limit.
 //!
 //! In a cold start it is more urgent to come near the limit than to be right about it. Where answers take about the same
-//! time each, a trial is over there once nearly every slot has brought one in that time; where they do not, that could be
-//! chance, and it takes as many answers as it takes.
+//! time each, a trial is over there once nearly every slot has brought one in that time, or so many of them as there are
+//! workers; where they do not, that could be chance, and it takes as many answers as it takes.
 //!
 //! A limit without evidence is a guess, and nobody is refused for it ([`Learner::sheds`]): only rejected trials upwards
 //! are evidence, several of them. Where nothing is answered there is nothing to compare; then dynos are lent more than
@@ -157,6 +157,8 @@ pub struct Learner {
     verified: Option<Duration>,
     /// The dyno that the next probes begin with.
     turn: usize,
+    /// The last trial was of answers that all took the same time: small differences can be told.
+    exact: bool,
 }
 
 /// Mean latency, and how many completions it rests on.
@@ -229,6 +231,7 @@ impl Learner {
             low: Low::default(),
             verified: None,
             turn: 0,
+            exact: false,
         }
     }
 
@@ -512,7 +515,7 @@ impl Learner {
         let probes: BTreeMap<u64, Span> = probes.map(|serial| (serial, span(serial, share))).collect();
         let others = counts.iter().map(|count| count.serial).filter(|serial| !probes.contains_key(serial));
         let others = others.map(|serial| (serial, span(serial, 1.0))).collect();
-        let settling = if at_once { Duration::ZERO } else { self.latency().unwrap_or_default() };
+        let settling = self.latency().unwrap_or_default() * if at_once { 0 } else { 1 + u32::from(self.exact) };
         let settled = now + settling;
         self.turn = (self.turn + wanted.max(1)) % counts.len();
         let certainty = match (bold && self.cold, late && !self.cold) {
@@ -530,9 +533,9 @@ impl Learner {
         self.trial = Some(Trial { level, base, at_once, started: now, settled, probes, others, certainty });
     }
 
-    /// As long as nothing is proved, fine differences do not matter.
+    /// As long as nothing is proved, fine differences do not matter, unless they are easily told.
     fn growth(&self) -> usize {
-        if self.evidence.is_some() { self.growth } else { self.growth.max(GROWTH_OPEN) }
+        if self.evidence.is_some() || self.exact { self.growth } else { self.growth.max(GROWTH_OPEN) }
     }
 
     /// How much the limit can be multiplied so that answers are still of use if there are no more workers; no bound where
@@ -555,6 +558,7 @@ impl Learner {
             return;
         }
         let Some(trial) = self.trial.take() else { return };
+        self.exact = trial.is_exact();
         let (level, base) = (f64::from(trial.level), f64::from(trial.base));
         let up = level > base;
         match verdict {
@@ -580,7 +584,11 @@ impl Learner {
                         self.known.clear();
                     }
                 }
-                if gain < 0.7 * level / base {
+                if self.exact && gain < 0.9 * level / base {
+                    // That was the number.
+                    self.growth = 0;
+                    self.next_trial = now + self.time_to_drain(level / reached);
+                } else if gain < 0.7 * level / base {
                     self.growth = self.growth.saturating_sub(1);
                 } else {
                     self.growth = (self.growth + 1).min(GROWTH.len() - 1);
@@ -606,8 +614,13 @@ impl Learner {
                     // It is compared with its own past, so that must not be long ago.
                     self.known.clear();
                 }
-                let careful = if self.evidence.is_some() { 0 } else { GROWTH_OPEN };
-                if self.growth > careful {
+                let careful = if self.evidence.is_some() || self.exact { 0 } else { GROWTH_OPEN };
+                if self.exact {
+                    self.growth = 0;
+                    self.confirmed += 1;
+                    self.rest(now);
+                    self.next_trial = self.next_trial.max(now + self.time_to_drain(level / base));
+                } else if self.growth > careful {
                     self.growth -= 1;
                     self.next_trial = now + self.latency().unwrap_or_default();
                     if self.late_at(self.base() + 1, self.base()) {
@@ -647,6 +660,11 @@ impl Learner {
                 self.rest(now);
             }
         }
+    }
+
+    /// Until what a limit that was so many times too high has left in the dynos is answered.
+    fn time_to_drain(&self, times: f64) -> Duration {
+        self.latency().unwrap_or_default().mul_f64(1.0 + times)
     }
 
     fn adopt(&mut self, workers: f64, probes: &BTreeMap<u64, Span>, now: Duration) {

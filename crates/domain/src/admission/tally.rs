@@ -7,6 +7,11 @@ use std::time::Duration;
 const DISPERSION_MIN: f64 = 1.25;
 const DISPERSION_MAX: f64 = 30.0;
 
+/// Squared coefficient of variation of times that are equal but for what the machine adds, and the shortest mean, in
+/// seconds, of which what the machine adds is little.
+const EQUAL: f64 = 0.01;
+const EQUAL_SECONDS_MIN: f64 = 0.08;
+
 /// Time that a dyno spent at its limit, and the answers that it gave out of that state.
 ///
 /// Their quotient is the dyno's throughput at that limit, however often it was reached and whatever the requests were:
@@ -53,6 +58,12 @@ impl Tally {
     pub(crate) fn unevenness(self) -> f64 {
         let squared_mean = self.held_seconds * self.held_seconds / self.completions;
         if squared_mean > 0.0 { (self.held_squares / squared_mean - 1.0).max(0.0) } else { 0.0 }
+    }
+
+    /// How long requests were held, if that was the same for all.
+    pub(crate) fn equal_seconds(self) -> Option<f64> {
+        let is_equal = self.completions > 0.0 && self.unevenness() <= EQUAL;
+        is_equal.then(|| self.held_seconds / self.completions).filter(|seconds| *seconds >= EQUAL_SECONDS_MIN)
     }
 
     /// Completions per second while full; `None` before the first.

@@ -30,6 +30,19 @@ const WAVE_SECONDS: f64 = 1.5;
 /// of exponential ones 1.
 const EVEN: f64 = 0.12;
 
+/// The first of several waves of equal answers is over, and the second not begun, so many times the time of an answer after
+/// its beginning. A dyno that has brought less than this share of a wave says nothing.
+const FIRST_WAVE: (f64, f64) = (1.08, 1.4);
+const WAVE_LEAST: f64 = 0.8;
+
+/// Of fewer answers, that they took the same time may be chance: one in ten could be long.
+const EXACT_MIN: f64 = 30.0;
+
+/// For how many of them a trial waits, a gain that is one for sure, and how sure it is where there is none.
+const EQUALS_WAVES: f64 = 2.5;
+const EQUALS_GAIN_MAX: f64 = 1.15;
+const EQUALS_SURE: f64 = 2.0;
+
 /// Fewer answers of those that are not probed do not tell how long one takes.
 const WAVE_ANSWERS_MIN: f64 = 2.0;
 
@@ -59,6 +72,16 @@ pub(crate) struct Certainty {
     pub(crate) completions_max: f64,
     /// An error this small against the distance of the two limits says enough: the truth is between them.
     pub(crate) error_max: f64,
+}
+
+/// What answers say that all take the same time.
+enum Equals {
+    /// They do not.
+    No,
+    /// They will, in a moment.
+    Awaited,
+    /// The probes' throughput, where the others' is 1.
+    Gain(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,8 +115,16 @@ impl Trial {
     /// Each probe is compared with its own past, so that a slow dyno among the probes does not look like a bad limit;
     /// that past is corrected by how the others fare now, so that a slow database does not either.
     pub(crate) fn judge(&self, known: &BTreeMap<u64, Span>, now: Duration) -> Verdict {
-        if self.at_once && self.level > self.base && self.is_whole_wave() {
-            return Verdict::Adopt { gain: f64::from(self.level) / f64::from(self.base) };
+        let ratio = f64::from(self.level) / f64::from(self.base);
+        match self.equals(now) {
+            Equals::Gain(gain) if gain > ratio.sqrt().min(EQUALS_GAIN_MAX) => return Verdict::Adopt { gain },
+            Equals::Gain(gain) if self.is_exact() => return Verdict::Reject { gain, sure: EQUALS_SURE },
+            Equals::Gain(_few) => {}
+            Equals::Awaited => return Verdict::Open,
+            Equals::No if self.at_once && self.level > self.base && self.is_whole_wave() => {
+                return Verdict::Adopt { gain: ratio };
+            }
+            Equals::No => {}
         }
         let (all, others) = (sum(known.values()), sum(self.others.values()));
         let mut reference = all;
@@ -168,6 +199,42 @@ impl Trial {
         full_seconds <= WAVE_SECONDS * seconds * to_f64(self.probes.len())
     }
 
+    /// There is little chance in answers that all take the same time. In the first wave of them the slots that have brought
+    /// none have no worker. Later, how long requests are held says what the throughput is (Little's law).
+    fn equals(&self, now: Duration) -> Equals {
+        let (probes, others) = (sum(self.probes.values()), sum(self.others.values()));
+        let Some(seconds) = others.equal_seconds().filter(|_equal| others.completions >= WAVE_ANSWERS_MIN) else {
+            return Equals::No;
+        };
+        let (dynos, base, level) = (to_f64(self.probes.len()), f64::from(self.base), f64::from(self.level));
+        if self.at_once {
+            let waves = self.probes.values().map(Span::full_seconds).sum::<f64>() / (dynos * seconds);
+            let is_whole = |probe: &Span| probe.tally().completions >= WAVE_LEAST * base;
+            let is_over = (FIRST_WAVE.0..=FIRST_WAVE.1).contains(&waves) && self.probes.values().all(is_whole);
+            let is_equal = probes.equal_seconds().is_some();
+            let gain = (probes.completions / dynos).floor() / base;
+            return match is_equal {
+                true if is_over => Equals::Gain(gain),
+                true if waves < FIRST_WAVE.0 => Equals::Awaited,
+                _ => Equals::No,
+            };
+        }
+        if let Some(probed) = probes.equal_seconds()
+            && probes.completions >= WAVE_LEAST * dynos * level
+        {
+            return Equals::Gain(level / base * seconds / probed);
+        }
+        let waves = now.saturating_sub(self.settled).as_secs_f64() / seconds;
+        if waves <= EQUALS_WAVES * (level / base).max(1.0) { Equals::Awaited } else { Equals::No }
+    }
+
+    /// Whether there is little chance in what the others answered.
+    pub(crate) fn is_exact(&self) -> bool {
+        let (probes, others) = (sum(self.probes.values()), sum(self.others.values()));
+        let are_equal = probes.equal_seconds().is_some() && others.equal_seconds().is_some();
+        are_equal && probes.completions + others.completions >= EXACT_MIN
+    }
+
     /// Whether the probes did no better than the others at the same time, whatever was known before, and answers came
     /// evenly: where few requests hold their slots for most of the time, it is chance which side they are on.
     pub(crate) fn confirms_rejection(&self) -> bool {
@@ -219,7 +286,16 @@ mod tests {
 
     #[test]
     fn a_whole_wave_of_even_answers_is_enough() {
-        assert_eq!(verdict(310, &[300, 301, 303, 302], &[300]), Verdict::Adopt { gain: 4.0 });
+        assert_eq!(verdict(330, &[300, 301, 303, 302], &[300]), Verdict::Adopt { gain: 4.0 });
+        assert_eq!(verdict(420, &[250, 401, 303, 302], &[300]), Verdict::Adopt { gain: 4.0 }, "not quite as even");
+    }
+
+    #[test]
+    fn the_first_wave_of_equal_answers_tells_how_many_workers_there_are() {
+        assert_eq!(verdict(310, &[300, 301], &[300]), Verdict::Open, "it may not be whole");
+        assert_eq!(verdict(330, &[300, 301], &[300]), Verdict::Adopt { gain: 2.0 });
+        assert_eq!(verdict(330, &[50, 301], &[300]), Verdict::Open, "the others may take long");
+        assert_eq!(verdict(33, &[30, 30], &[30]), Verdict::Open, "much of that may be the machine's");
     }
 
     #[test]

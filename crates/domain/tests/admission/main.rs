@@ -87,6 +87,18 @@ fn a_cold_start_with_even_answers_takes_about_one_of_them_at_each_limit() {
     assert!(shares.iter().all(|share| *share > 0.86), "{shares:.2?}");
 }
 
+/// The number lies between two that are compared: the first wave of answers shows it.
+#[test]
+fn a_number_between_two_limits_is_found_at_once_where_answers_take_the_same_time() {
+    let share = |seed: u64| {
+        let mut lane = Lane::new(6, 0.248, Service::Constant, 2.0, seed);
+        lane.duration = 15.0;
+        against_told(&lane).0
+    };
+    let shares: Vec<f64> = (1..=10).map(share).collect();
+    assert!(shares.iter().all(|share| *share > 0.98), "{shares:.3?}");
+}
+
 #[test]
 fn a_change_of_the_number_of_workers_is_found_out() {
     for (before, after) in [(8, 2), (2, 8)] {
