@@ -392,9 +392,9 @@ impl Connector for Connections<'_> {
     type Connection = DynoConnection;
 
     async fn pooled(&self, slot: &Slot) -> Option<DynoConnection> {
-        let serial = slot.dyno.serial;
-        let outside = self.app.view().edge.upstream.is_some();
-        let key = if outside { upstream::pool_key(serial, &self.host) } else { serial };
+        let view = self.app.view();
+        let outside = view.edge.upstream.as_ref().map(|url| upstream::pool_key(url, &self.host));
+        let key = outside.unwrap_or(slot.dyno.serial);
         let connection = self.worker.pool.take(key, &self.worker.shared.bounds).await?;
         if !self.replayable {
             // Lets the runtime look at the sockets once: a connection that the dyno has closed by now is found out
@@ -415,7 +415,7 @@ impl Connector for Connections<'_> {
             let Ok(upstream) = Upstream::parse(url) else { return Err(ConnectFailure::Refused) };
             let tls = || shared.upstream_tls();
             let mut connection = upstream::connect(&upstream, &self.host, tls, limit, &shared.bounds).await?;
-            connection.pool_key = Some(upstream::pool_key(slot.dyno.serial, &self.host));
+            connection.pool_key = Some(upstream::pool_key(url, &self.host));
             return Ok(connection);
         }
         let connection = connect(slot.dyno.address, view.edge.dyno_protocol, limit, &shared.bounds).await?;

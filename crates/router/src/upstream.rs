@@ -4,7 +4,7 @@
 //! certificate must be the app's, by an authority that this machine trusts.
 
 use std::fs;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -32,18 +32,24 @@ const SERVER_NAME: &str = "server";
 /// How much the other side can work on at once is its own business.
 const UNLIMITED: u32 = 1_000_000;
 
-/// What stands in a list of dynos for whatever is there instead: one that is counted like any other.
+/// What stands in a list of dynos for whatever is there instead: one that is counted like any other. Another address is
+/// another one, so that what waits goes there, and what is known of the last one's faults is forgotten.
 pub(crate) fn stand_in(app: Uuid, edge: &EdgeSettings) -> DynoRoute {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let name = if edge.to_server { SERVER_NAME } else { NAME };
     let weight = DynoRoute::WEIGHT_USUAL;
-    DynoRoute { dyno: app, name: name.to_owned(), address, concurrency: Some(UNLIMITED), weight }
+    let dyno = edge.upstream.as_ref().map_or(app, |url| Uuid::from_u128(app.as_u128() ^ u128::from(hash(url))));
+    DynoRoute { dyno, name: name.to_owned(), address, concurrency: Some(UNLIMITED), weight }
 }
 
 /// Connections are kept per host: over TLS each was opened for one, and the other side may refuse it for another.
-pub(crate) fn pool_key(serial: u64, host: &str) -> u64 {
+pub(crate) fn pool_key(url: &str, host: &str) -> u64 {
     // Beyond every serial number of a dyno.
-    1 << 63 | BuildHasherDefault::<DefaultHasher>::default().hash_one((serial, host)) >> 1
+    1 << 63 | hash((url, host)) >> 1
+}
+
+fn hash(value: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 /// What the other side's certificate is checked with.
@@ -123,10 +129,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pool_keys_differ_by_host_and_from_every_serial() {
-        assert_ne!(pool_key(1, "a.example"), pool_key(1, "b.example"));
-        assert_ne!(pool_key(1, "a.example"), pool_key(2, "a.example"));
-        assert_eq!(pool_key(1, "a.example"), pool_key(1, "a.example"));
-        assert!(pool_key(1, "a.example") > u64::MAX / 2);
+    fn pool_keys_differ_by_host_and_address_and_from_every_serial() {
+        assert_ne!(pool_key("http://old", "a.example"), pool_key("http://old", "b.example"));
+        assert_ne!(pool_key("http://old", "a.example"), pool_key("http://new", "a.example"));
+        assert_eq!(pool_key("http://old", "a.example"), pool_key("http://old", "a.example"));
+        assert!(pool_key("http://old", "a.example") > u64::MAX / 2);
     }
 }

@@ -1,10 +1,10 @@
 //! An app that has not moved in yet: its requests go on to where it is.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use wire::routes::{AppRoute, Availability, EdgeSettings};
 
-use crate::harness::{HOST, Request, TestDyno, TestRouter, app, bounds, ok};
+use crate::harness::{Client, HOST, Request, TestDyno, TestRouter, app, bounds, ok};
 use crate::tls_client::Authority;
 
 fn moved_out(url: String) -> AppRoute {
@@ -35,6 +35,45 @@ fn requests_go_on_to_the_old_host_as_if_the_router_were_not_there() {
     let here = TestDyno::http(|_request| ok("here"));
     router.route(app(&[&here]));
     assert_eq!(router.get("/").body, "here", "the app has moved in");
+    router.drain();
+}
+
+#[test]
+fn no_request_reaches_the_old_address_once_there_is_another() {
+    let old = |name: &'static str| TestDyno::http(move |_request| ok(name));
+    let (first, second) = (old("first"), old("second"));
+    let url = |dyno: &TestDyno| format!("http://localhost:{}", dyno.address.port());
+    let mut router = TestRouter::start();
+    router.route(moved_out(url(&first)));
+    let (pointed_at, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let address = router.address;
+    std::thread::scope(|scope| {
+        let visit = || {
+            let mut client = Client::connect(address);
+            let mut answered = 0;
+            while !stop.load(Ordering::SeqCst) {
+                let since = pointed_at.load(Ordering::SeqCst);
+                client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+                let body = client.response().body;
+                // Whatever was asked while the address changed may have gone to either.
+                if since == pointed_at.load(Ordering::SeqCst) && since % 2 == 0 {
+                    assert_eq!(body, if since % 4 == 0 { "first" } else { "second" });
+                }
+                answered += 1;
+            }
+            assert!(answered > 0);
+        };
+        let visitors: Vec<_> = (0..4).map(|_visitor| scope.spawn(visit)).collect();
+        for turn in 1..40 {
+            pointed_at.store(2 * turn - 1, Ordering::SeqCst);
+            router.route(moved_out(url(if turn % 2 == 0 { &first } else { &second })));
+            pointed_at.store(2 * turn, Ordering::SeqCst);
+            let body = router.get("/").body;
+            assert_eq!(body, if turn % 2 == 0 { "first" } else { "second" });
+        }
+        stop.store(true, Ordering::SeqCst);
+        visitors.into_iter().for_each(|visitor| visitor.join().unwrap());
+    });
     router.drain();
 }
 
