@@ -16,13 +16,18 @@ pub struct Preset {
     pub client_header: Option<&'static str>,
     /// It begins each connection with the PROXY protocol, and leaves the requests alone.
     pub proxy_protocol: bool,
+    /// With that: where it ends TLS, if it does. Nobody else speaks plain HTTP to this port.
+    pub tls_ports: &'static [u16],
 }
 
+const USUAL: Preset =
+    Preset { name: "", networks: PRIVATE, client_header: None, proxy_protocol: false, tls_ports: &[] };
+
 pub const PRESETS: [Preset; 4] = [
-    Preset { name: "cloudflare", networks: CLOUDFLARE, client_header: Some("cf-connecting-ip"), proxy_protocol: false },
-    Preset { name: "cloudfront", networks: CLOUDFRONT, client_header: None, proxy_protocol: false },
-    Preset { name: "alb", networks: PRIVATE, client_header: None, proxy_protocol: false },
-    Preset { name: "nlb", networks: PRIVATE, client_header: None, proxy_protocol: true },
+    Preset { name: "cloudflare", networks: CLOUDFLARE, client_header: Some("cf-connecting-ip"), ..USUAL },
+    Preset { name: "cloudfront", networks: CLOUDFRONT, ..USUAL },
+    Preset { name: "alb", ..USUAL },
+    Preset { name: "nlb", proxy_protocol: true, tls_ports: &[443], ..USUAL },
 ];
 
 impl Preset {

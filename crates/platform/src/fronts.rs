@@ -21,7 +21,7 @@ pub(crate) fn policy(settings: &RouterSettings) -> Result<FrontPolicy> {
     if settings.only_fronts && fronts.is_empty() {
         bail!("router.only_fronts would refuse every request, because there is no front; name one in router.fronts");
     }
-    Ok(FrontPolicy { fronts, only: settings.only_fronts })
+    Ok(FrontPolicy { fronts, only: settings.only_fronts, never: Vec::new() })
 }
 
 fn front(settings: &FrontSettings) -> Result<FrontRoute> {
@@ -36,12 +36,25 @@ fn front(settings: &FrontSettings) -> Result<FrontRoute> {
             bail!("{:?} is no front that is known by name ({known}); describe it with `networks`", settings.name);
         }
     };
+    for name in settings.client_header.iter().chain(&settings.secret_header) {
+        router::check_header_name(name).with_context(|| format!("{name:?} cannot be the name of a header"))?;
+    }
     let told = |preset: Preset| preset.client_header.map(str::to_owned);
+    let proxy_protocol = settings.proxy_protocol.unwrap_or(preset.is_some_and(|preset| preset.proxy_protocol));
+    let tls_ports = match (&settings.tls_ports, preset) {
+        (Some(_), _) if !proxy_protocol => {
+            bail!("tls_ports is for a front with proxy_protocol; others tell the scheme in X-Forwarded-Proto")
+        }
+        (Some(ports), _) => ports.clone(),
+        (None, Some(preset)) if proxy_protocol => preset.tls_ports.to_vec(),
+        (None, _) => Vec::new(),
+    };
     Ok(FrontRoute {
         name: settings.name.clone(),
         networks: networks.iter().map(ToString::to_string).collect(),
         client_header: settings.client_header.clone().or_else(|| preset.and_then(told)),
-        proxy_protocol: settings.proxy_protocol.unwrap_or(preset.is_some_and(|preset| preset.proxy_protocol)),
+        proxy_protocol,
+        tls_ports,
         secret: secret(settings)?,
         client_ca: client_ca(settings)?,
     })
@@ -88,6 +101,9 @@ mod tests {
         let policy = parsed(text).unwrap();
         assert_eq!(policy.fronts.len(), 1);
         assert_eq!((policy.fronts[0].networks[0].as_str(), policy.fronts[0].proxy_protocol), ("10.1.0.0/16", true));
+        assert_eq!(policy.fronts[0].tls_ports, [443]);
+        let text = "[[router.front]]\nname = \"nlb\"\ntls_ports = [8443]\n";
+        assert_eq!(parsed(text).unwrap().fronts[0].tls_ports, [8443]);
     }
 
     #[test]
@@ -124,6 +140,9 @@ mod tests {
             ("[router]\nonly_fronts = true", "there is no front"),
             ("[[router.front]]\nname = \"x\"\nnetworks = [\"10.0.0.0/99\"]", "10.0.0.0/99"),
             ("[[router.front]]\nname = \"nlb\"\nsecret_header = \"x\"", "belong together"),
+            ("[[router.front]]\nname = \"alb\"\nsecret_header = \"x front\"", "\"x front\" cannot be the name"),
+            ("[[router.front]]\nname = \"alb\"\nclient_header = \"\"", "cannot be the name"),
+            ("[[router.front]]\nname = \"alb\"\ntls_ports = [443]", "proxy_protocol"),
         ] {
             assert!(format!("{:#}", parsed(text).unwrap_err()).contains(expect), "{text}");
         }

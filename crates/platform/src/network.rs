@@ -109,6 +109,11 @@ fn prepare_range(
     Ok(Ok(Prepared { network: DynoNetwork::Isolated { range, gateway, nameservers }, reduced, full }))
 }
 
+/// The dynos' range as a network: `10.207.0.0/16`.
+pub(crate) fn written(range: Ipv4Addr) -> String {
+    format!("{range}/{RANGE_PREFIX}")
+}
+
 fn parse_network(text: &str) -> Result<Ipv4Net> {
     let wrong = || format!("network.allowed_networks: {text:?} is not a network like 192.168.7.0/24");
     let (address, prefix) = text.split_once('/').with_context(wrong)?;

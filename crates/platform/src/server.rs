@@ -58,7 +58,7 @@ pub(crate) fn run(options: &PlatformOptions) -> Result<()> {
 }
 
 async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
-    let effective = settings::read(&data_dir.path)?;
+    let mut effective = settings::read(&data_dir.path)?;
     let master_key = data_dir.master_key()?;
     let store = Arc::new(Store::open(&data_dir.path.join("berth.db"), MasterKey::new(master_key))?);
     let logs = Arc::new(LogStore::new(&data_dir.path.join("logs"), StreamLimits::default()));
@@ -67,6 +67,8 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     let prepared = network::prepare(&data_dir.instance, &effective.settings.network, kept, &options.router_ports())?;
     if let DynoNetwork::Isolated { range, gateway, .. } = &prepared.network {
         store.set_setting(DYNO_RANGE, range.to_string()).await?;
+        // Dynos reach the router, too: within a private range that fronts are in, any app could speak as one.
+        effective.fronts.never.push(network::written(*range));
         dns_role::announce(&data_dir.path, *gateway)?;
     }
     let berth = std::env::current_exe().context("cannot find the running executable")?;

@@ -187,8 +187,7 @@ impl Lane<'_> {
                 Some(Next::Request(outgoing))
             }
             Considered::Partial if bytes.len() < PARTIAL_BYTES_MAX => {
-                let (shared, client) = (&self.worker.shared, self.origin.peer.ip());
-                let new_clock = || Box::new(HeadClock::new(client, &shared.slow_heads, &shared.bounds));
+                let new_clock = || Box::new(self.origin.head_clock(&self.worker.shared));
                 self.head_clock.get_or_insert_with(new_clock).begin();
                 self.client.ahead.extend_from_slice(bytes);
                 None
@@ -276,9 +275,9 @@ fn for_a_dyno(worker: &Worker, origin: &Origin, head: &RequestHead<'_, '_>, body
     if app.is_held() {
         return None;
     }
-    let Origin { peer, local, front, fronts, .. } = origin;
+    let fronts = &origin.fronts;
     // The full path says what follows from that.
-    let came = fronts.judge(front.as_deref(), head.headers, *peer, *local, tls).ok()?;
+    let came = fronts.judge(origin, head.headers).ok()?;
     let place = app.places.enter(shared.app_requests_max())?;
     let source = Source { came: &came, fronts, unix_ms: unix_us() / 1000 };
     let mut outgoing = Outgoing::new(app, head, body, source, place, worker.buffers.take());

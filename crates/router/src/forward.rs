@@ -9,7 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use uuid::Uuid;
 
-use crate::front::Came;
+use crate::front::{self, Came};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
@@ -188,7 +188,7 @@ fn strip_look_alikes(headers: &mut HeaderMap) {
 
 fn is_ours(name: &str) -> bool {
     let known = KEPT.iter().chain(&HOP_BY_HOP).any(|kept| kept == name);
-    known || name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
+    known || front::is_forwarding(name)
 }
 
 fn connection_options(headers: &HeaderMap) -> Vec<String> {

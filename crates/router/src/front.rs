@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use domain::ip_network::IpNetwork;
 use domain::secret::Secret;
-use http::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, InvalidHeaderName};
 use httparse::Header;
 use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
@@ -22,7 +22,8 @@ use tracing::error;
 use wire::routes::{FrontPolicy, FrontRoute};
 
 use crate::certificates::Certificates;
-use crate::tls::{self, Secured};
+use crate::tls;
+use crate::worker::Origin;
 
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
@@ -34,6 +35,7 @@ const CLOUDFRONT_PROTO: &str = "cloudfront-forwarded-proto";
 pub(crate) struct Fronts {
     pub(crate) policy: FrontPolicy,
     fronts: Vec<Arc<Front>>,
+    never: Vec<IpNetwork>,
     /// Headers that only a front may write.
     client_headers: Vec<HeaderName>,
 }
@@ -43,6 +45,8 @@ pub(crate) struct Front {
     networks: Vec<IpNetwork>,
     client_header: Option<HeaderName>,
     pub(crate) proxy_protocol: bool,
+    /// At which ports it ends TLS.
+    tls_ports: Vec<u16>,
     secret: Option<(HeaderName, Secret<String>)>,
     /// Checks the certificate that it must show.
     client_certificate: Option<Arc<dyn ClientCertVerifier>>,
@@ -63,6 +67,11 @@ pub enum AuthoritiesError {
 /// Whether these, as PEM, can be trusted to sign certificates of clients.
 pub fn check_authorities(pem: &str) -> Result<(), AuthoritiesError> {
     verifier(pem).map(drop)
+}
+
+/// Whether there can be a header of this name.
+pub fn check_header_name(name: &str) -> Result<(), InvalidHeaderName> {
+    HeaderName::try_from(name).map(drop)
 }
 
 /// A client without a certificate gets through the handshake, so that its requests can be answered with the reason.
@@ -96,31 +105,27 @@ impl Fronts {
     pub(crate) fn new(policy: FrontPolicy) -> Self {
         let fronts: Vec<Arc<Front>> = policy.fronts.iter().map(|route| Arc::new(Front::new(route))).collect();
         let client_headers = fronts.iter().filter_map(|front| front.client_header.clone()).collect();
-        Self { policy, fronts, client_headers }
+        let never = networks(&policy.never).collect();
+        Self { policy, fronts, never, client_headers }
     }
 
     /// The front that connects from this address. One that speaks the PROXY protocol is asked for by `proxy_protocol`.
     pub(crate) fn find(&self, address: IpAddr, proxy_protocol: bool) -> Option<Arc<Front>> {
-        let mut fronts = self.fronts.iter().filter(|front| front.proxy_protocol == proxy_protocol);
-        fronts.find(|front| front.has(address)).cloned()
+        let mut fronts = self.fronts_at(address).filter(|front| front.proxy_protocol == proxy_protocol);
+        fronts.next().cloned()
     }
 
-    /// Finds out about the client. `peer` is the other end of the connection, or who that is according to the PROXY
-    /// protocol. What then must not reach a dyno tells [`Fronts::withholds`].
-    pub(crate) fn judge(
-        &self,
-        front: Option<&Front>,
-        headers: &(impl Headers + ?Sized),
-        peer: SocketAddr,
-        local: SocketAddr,
-        tls: Option<&Secured>,
-    ) -> Result<Came, NotThroughFront> {
-        let certified = tls.is_some_and(|tls| tls.certified);
-        let tls = tls.is_some();
+    /// Finds out about the client. What then must not reach a dyno tells [`Fronts::withholds`].
+    pub(crate) fn judge(&self, origin: &Origin, headers: &(impl Headers + ?Sized)) -> Result<Came, NotThroughFront> {
+        let Origin { peer, local, front, balancer, .. } = origin;
+        let certified = origin.tls.as_ref().is_some_and(|tls| tls.certified);
+        let tls = origin.tls.is_some() || origin.balancer_tls;
+        if !front.iter().chain(balancer).all(|front| front.is_proven(headers, certified)) {
+            return Err(NotThroughFront);
+        }
         match front {
-            Some(front) if front.is_proven(headers, certified) => Ok(self.believe(front, headers, peer, local, tls)),
-            Some(_unproven) => Err(NotThroughFront),
-            None if self.policy.only => Err(NotThroughFront),
+            Some(front) => Ok(self.believe(front, headers, *peer, *local, tls)),
+            None if self.policy.only && !self.is_enough(balancer.as_deref()) => Err(NotThroughFront),
             None => {
                 let mut forwarded_for = String::new();
                 chain(headers).for_each(|address| push_address(&mut forwarded_for, address));
@@ -130,14 +135,25 @@ impl Fronts {
         }
     }
 
+    /// Whether who came through this load balancer, and through nothing else, came as everybody has to. With another
+    /// kind of front behind it, that is the one that must not be gone around.
+    fn is_enough(&self, balancer: Option<&Front>) -> bool {
+        balancer.is_some() && self.fronts.iter().all(|front| front.proxy_protocol)
+    }
+
     /// Whether a header must not reach a dyno: a front's secret never, and what apps take for a front's word only where
     /// it is.
     pub(crate) fn withholds(&self, name: &str, through_front: bool) -> bool {
-        self.withheld(through_front).any(|withheld| name.eq_ignore_ascii_case(withheld.as_str()))
+        (!through_front && is_forwarding(name))
+            || self.withheld(through_front).any(|withheld| name.eq_ignore_ascii_case(withheld.as_str()))
     }
 
     pub(crate) fn withhold(&self, headers: &mut HeaderMap, through_front: bool) {
         self.withheld(through_front).for_each(|name| drop(headers.remove(name)));
+        if !through_front {
+            let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name.as_str())).cloned().collect();
+            names.iter().for_each(|name| drop(headers.remove(name)));
+        }
     }
 
     fn withheld(&self, through_front: bool) -> impl Iterator<Item = &HeaderName> {
@@ -183,22 +199,30 @@ impl Fronts {
     }
 
     fn is_front(&self, address: IpAddr) -> bool {
-        self.fronts.iter().any(|front| front.has(address))
+        self.fronts_at(address).next().is_some()
+    }
+
+    fn fronts_at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Front>> {
+        let never = self.never.iter().any(|network| network.contains(address));
+        self.fronts.iter().filter(move |front| !never && front.has(address))
     }
 }
 
 impl Front {
     /// The server checks settings before it sends them: what cannot be read here is a fault, and believed of nobody.
     fn new(route: &FrontRoute) -> Self {
-        let networks = route.networks.iter().filter_map(|text| match text.parse() {
-            Ok(network) => Some(network),
+        let mut networks: Vec<IpNetwork> = networks(&route.networks).collect();
+        let mut header = |name: &String| match HeaderName::try_from(name) {
+            Ok(name) => Some(name),
             Err(error) => {
-                error!(%error, front = route.name, "Cannot use a network of a front");
+                error!(%error, front = route.name, "Cannot use a front with a header of this name");
+                // Without it, anybody could speak for the front, or the wrong header.
+                networks.clear();
                 None
             }
-        });
-        let header = |name: &str| HeaderName::try_from(name).ok();
-        let secret = route.secret.as_ref();
+        };
+        let client_header = route.client_header.as_ref().and_then(&mut header);
+        let secret = route.secret.as_ref().and_then(|secret| Some((header(&secret.header)?, secret.value.clone())));
         // Without a way to check it, nothing proves anything: an empty set of authorities would be an error, too.
         let client_certificate = route.client_ca.as_ref().map(|pem| {
             verifier(pem).unwrap_or_else(|error| {
@@ -207,10 +231,11 @@ impl Front {
             })
         });
         Self {
-            networks: networks.collect(),
-            client_header: route.client_header.as_deref().and_then(header),
+            networks,
+            client_header,
             proxy_protocol: route.proxy_protocol,
-            secret: secret.and_then(|secret| Some((header(&secret.header)?, secret.value.clone()))),
+            tls_ports: route.tls_ports.clone(),
+            secret,
             client_certificate,
             tls: OnceLock::new(),
         }
@@ -231,6 +256,11 @@ impl Front {
         }
     }
 
+    /// Whether clients that connect to this port of it speak TLS with it.
+    pub(crate) fn ends_tls_at(&self, port: u16) -> bool {
+        self.tls_ports.contains(&port)
+    }
+
     fn has(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(address))
     }
@@ -246,6 +276,26 @@ impl Front {
         let wrong = given.iter().zip(expected).fold(0, |wrong, (given, expected)| wrong | (given ^ expected));
         given.len() == expected.len() && wrong == 0
     }
+}
+
+/// Whether apps take what stands in it for a proxy's word about the client: where it came from, which host it asked.
+/// Called for every header of every request.
+pub(crate) fn is_forwarding(name: &str) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    match name.len() {
+        9 => name.eq_ignore_ascii_case("forwarded") || name.eq_ignore_ascii_case("x-real-ip"),
+        _ => name.as_bytes().get(..PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX)),
+    }
+}
+
+fn networks(texts: &[String]) -> impl Iterator<Item = IpNetwork> {
+    texts.iter().filter_map(|text| match text.parse() {
+        Ok(network) => Some(network),
+        Err(error) => {
+            error!(%error, "Cannot use a network of the fronts");
+            None
+        }
+    })
 }
 
 /// A request's headers, however they are held.
@@ -304,15 +354,19 @@ mod tests {
     const FRONT: &str = "10.0.0.1:999";
     const STRANGER: &str = "9.9.9.9:999";
 
-    fn fronts(route: FrontRoute, only: bool) -> Fronts {
+    fn fronts(route: FrontRoute, only: bool) -> Arc<Fronts> {
         let route = FrontRoute { networks: vec!["10.0.0.0/8".to_owned()], ..route };
-        Fronts::new(FrontPolicy { fronts: vec![route], only })
+        Arc::new(Fronts::new(FrontPolicy { fronts: vec![route], only, ..FrontPolicy::default() }))
     }
 
     type Judged = Result<(String, bool, u16), NotThroughFront>;
 
     /// The same for both ways of holding headers, and the names that go on to the dyno.
-    fn judged(fronts: &Fronts, peer: &str, headers: &[(&'static str, &'static str)]) -> (Judged, Vec<&'static str>) {
+    fn judged(
+        fronts: &Arc<Fronts>,
+        peer: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> (Judged, Vec<&'static str>) {
         let mut map = HeaderMap::new();
         for &(name, value) in headers {
             map.append(name, HeaderValue::from_static(value));
@@ -320,15 +374,15 @@ mod tests {
         let list: Vec<Header<'_>> =
             headers.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
         let (peer, local): (SocketAddr, SocketAddr) = (peer.parse().unwrap(), "192.0.2.1:8080".parse().unwrap());
-        let front = fronts.find(peer.ip(), false);
-        let came = fronts.judge(front.as_deref(), &map, peer, local, None);
-        assert_eq!(came, fronts.judge(front.as_deref(), &list[..], peer, local, None), "{headers:?}");
+        let origin = Origin::new(peer, local, fronts.clone());
+        let came = fronts.judge(&origin, &map);
+        assert_eq!(came, fronts.judge(&origin, &list[..]), "{headers:?}");
         let through_front = came.as_ref().is_ok_and(|came| came.through_front);
         let passed = headers.iter().map(|&(name, _value)| name).filter(|name| !fronts.withholds(name, through_front));
         (came.map(|came| (came.forwarded_for, came.https, came.port)), passed.collect())
     }
 
-    fn check(fronts: &Fronts, peer: &str, headers: &[(&'static str, &'static str)], expect: (&str, bool, u16)) {
+    fn check(fronts: &Arc<Fronts>, peer: &str, headers: &[(&'static str, &'static str)], expect: (&str, bool, u16)) {
         let (came, _passed) = judged(fronts, peer, headers);
         assert_eq!(came, Ok((expect.0.to_owned(), expect.1, expect.2)), "{peer} {headers:?}");
     }
@@ -398,5 +452,17 @@ mod tests {
         assert_eq!(judged(&fronts, FRONT, &[("x-front", "wore")]).0, Err(NotThroughFront));
         assert_eq!(judged(&fronts, FRONT, &[]).0, Err(NotThroughFront));
         assert_eq!(judged(&fronts, STRANGER, &[("x-front", "word")]).0, Err(NotThroughFront));
+    }
+
+    #[test]
+    fn a_front_with_a_header_that_cannot_be_is_nobody() {
+        let secret = Some(FrontSecret { header: "x front".to_owned(), value: Secret::new("word".to_owned()) });
+        let secretive = FrontRoute { secret, ..Default::default() };
+        let wordless = FrontRoute { client_header: Some("true client ip".to_owned()), ..Default::default() };
+        for route in [secretive, wordless] {
+            let headers = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")];
+            check(&fronts(route.clone(), false), FRONT, &headers, ("1.1.1.1, 10.0.0.1", false, 8080));
+            assert_eq!(judged(&fronts(route, true), FRONT, &headers).0, Err(NotThroughFront));
+        }
     }
 }

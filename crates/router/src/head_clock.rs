@@ -43,6 +43,11 @@ impl HeadClock {
         }
     }
 
+    /// However many slow heads there are: they are not one client's.
+    pub(crate) fn of_many_clients(self) -> Self {
+        Self { slow_max: usize::MAX, ..self }
+    }
+
     /// Some of a head has come, and it is not complete. Its time runs from the first such call on.
     pub(crate) fn begin(&mut self) {
         self.begun.get_or_insert_with(Instant::now);

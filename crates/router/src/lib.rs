@@ -86,6 +86,6 @@ mod traffic_totals;
 mod worker_log;
 
 pub use crate::config::{Bounds, ClientPace, Listen, RouterConfig};
-pub use crate::front::{AuthoritiesError, check_authorities};
+pub use crate::front::{AuthoritiesError, check_authorities, check_header_name};
 pub use crate::predecessor::PredecessorError;
 pub use crate::run::{Router, RouterError, run};

@@ -91,8 +91,8 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
     };
     let tls = client.origin.tls.as_ref();
     let misdirected = tls.is_some_and(|tls| tls.is_misdirected(&target.host, shared.table.certificates()));
-    let Origin { peer, local, front, fronts, .. } = &client.origin;
-    let came = fronts.judge(front.as_deref(), &parts.headers, *peer, *local, tls);
+    let Origin { peer, local, fronts, .. } = &client.origin;
+    let came = fronts.judge(&client.origin, &parts.headers);
     let around_front = came.is_err();
     let came = came.unwrap_or_else(|NotThroughFront| Came {
         forwarded_for: peer.ip().to_canonical().to_string(),

@@ -27,6 +27,8 @@ pub enum ProxyProtocolError {
 pub struct Proxied {
     pub source: SocketAddr,
     pub destination: SocketAddr,
+    /// The load balancer says that the client speaks TLS with it.
+    pub tls: bool,
 }
 
 /// Takes the header from the stream and not one byte more. `None` if the load balancer speaks for itself, as in its
@@ -84,7 +86,8 @@ fn parse_text(line: &[u8]) -> Result<Option<Proxied>, ProxyProtocolError> {
             return Some(None);
         }
         let source = SocketAddr::new(address(source)?, port(source_port)?);
-        Some(Some(Proxied { source, destination: SocketAddr::new(address(destination)?, port(destination_port)?) }))
+        let destination = SocketAddr::new(address(destination)?, port(destination_port)?);
+        Some(Some(Proxied { source, destination, tls: false }))
     };
     parse().ok_or(ProxyProtocolError::Malformed)
 }
@@ -105,8 +108,8 @@ fn parse_binary(command: u8, family: u8, addresses: &[u8]) -> Result<Option<Prox
             let address =
                 |at: usize| IpAddr::from(Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]));
             let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-            let source = SocketAddr::new(address(0), port(8));
-            Ok(Some(Proxied { source, destination: SocketAddr::new(address(4), port(10)) }))
+            let (source, destination) = (SocketAddr::new(address(0), port(8)), SocketAddr::new(address(4), port(10)));
+            Ok(Some(Proxied { source, destination, tls: tells_tls(&addresses[12..]) }))
         }
         (PROXY, TCP_OVER_IPV6) => {
             let bytes: &[u8; 36] = addresses.first_chunk().ok_or(ProxyProtocolError::Malformed)?;
@@ -114,12 +117,29 @@ fn parse_binary(command: u8, family: u8, addresses: &[u8]) -> Result<Option<Prox
                 |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from);
             let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
             let source = SocketAddr::new(address(&bytes[..16]), port(32));
-            Ok(Some(Proxied { source, destination: SocketAddr::new(address(&bytes[16..32]), port(34)) }))
+            let destination = SocketAddr::new(address(&bytes[16..32]), port(34));
+            Ok(Some(Proxied { source, destination, tls: tells_tls(&addresses[36..]) }))
         }
         // Datagrams and Unix sockets carry no HTTP of ours; the specification wants unknown families to be let through.
         (PROXY, _) => Ok(None),
         _ => Err(ProxyProtocolError::Malformed),
     }
+}
+
+/// Looks for `PP2_TYPE_SSL` among the values behind the addresses: a type, a length of two bytes, the value. What cannot
+/// be read says nothing.
+fn tells_tls(mut values: &[u8]) -> bool {
+    const SSL: u8 = 0x20;
+    /// In its first byte: the client connected over TLS.
+    const CLIENT_SSL: u8 = 0x01;
+    while let Some((&[kind, high, low], rest)) = values.split_first_chunk() {
+        let Some((value, behind)) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low]))) else { break };
+        if kind == SSL {
+            return value.first().is_some_and(|client| client & CLIENT_SSL != 0);
+        }
+        values = behind;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -136,7 +156,7 @@ mod tests {
     }
 
     fn proxied(source: &str, destination: &str) -> Option<Proxied> {
-        Some(Proxied { source: source.parse().unwrap(), destination: destination.parse().unwrap() })
+        Some(Proxied { source: source.parse().unwrap(), destination: destination.parse().unwrap(), tls: false })
     }
 
     fn binary(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
@@ -166,6 +186,27 @@ mod tests {
         check(&binary(0x21, 0x21, &six), proxied("[::1]:1", "[::1]:2"));
         check(&binary(0x20, 0, &[]), None);
         check(&binary(0x21, 0x31, &[0; 216]), None);
+    }
+
+    #[test]
+    fn only_the_value_about_it_tells_of_tls() {
+        let check = |values: &[u8], expect: bool| {
+            for (family, length) in [(0x11, 12), (0x21, 36)] {
+                let header = binary(0x21, family, &[&vec![1; length], values].concat());
+                assert_eq!(read_all(&header).0.unwrap().unwrap().tls, expect, "{values:?}");
+            }
+        };
+        let ssl = |client: u8| [0x20, 0, 8, client, 0, 0, 0, 0, 0x21, 0, 0];
+        check(&ssl(1), true);
+        check(&ssl(7), true);
+        // Told, but over nothing; not told; told behind something else; cut off.
+        check(&ssl(0), false);
+        check(&[], false);
+        check(&[&[0xea, 0, 2, 0x20, 0][..], &ssl(5)].concat(), true);
+        check(&[0xea, 0, 1, 0x20], false);
+        check(&[0x20, 0, 9, 1], false);
+        check(&[0x20, 0], false);
+        check(&[0x20, 0, 0], false);
     }
 
     #[test]

@@ -228,19 +228,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let Some(first) = first_byte(&worker, &stream).await else { return };
-    let fronts = worker.shared.table.fronts();
-    let mut origin = Origin { peer, local, tls: None, front: fronts.find(peer.ip(), false), fronts, place: None };
-    let mut first_byte = first;
+    let mut origin = Origin::new(peer, local, worker.shared.table.fronts());
     let bounds = &worker.shared.bounds;
-    if origin.fronts.find(peer.ip(), true).is_some() {
+    let Some(mut first) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
+    if let Some(balancer) = origin.fronts.find(peer.ip(), true) {
         match timeout(bounds.handshake, proxy_protocol::read(&mut stream)).await {
-            Ok(Ok(proxied)) => origin.tell(proxied),
+            Ok(Ok(proxied)) => origin.tell(balancer, proxied),
             Ok(Err(error)) => return debug!(%error, client = %peer, "No PROXY header from a front that must send it"),
             Err(_elapsed) => return debug!(client = %peer, "A front did not finish its PROXY header in time"),
         }
-        let Some(behind) = self::first_byte(&worker, &stream).await else { return };
-        first_byte = behind;
+        let Some(behind) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
+        first = behind;
     }
     if origin.front.is_none() {
         let Some(place) = worker.shared.clients.enter(origin.peer.ip(), bounds.client_connections_max) else {
@@ -250,16 +248,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     }
     let (stream, tls, http2) = match speaks {
         Speaks::Http => {
-            let asked = worker.shared.http2_without_tls && begins_http2(first_byte, &stream).await;
+            let asked = worker.shared.http2_without_tls && begins_http2(first, &stream).await;
             (ClientStream::Plain(stream), None, asked)
         }
         Speaks::Tls => {
-            let Shared { tls, handshakes, slow_heads, .. } = &*worker.shared;
+            let Shared { tls, handshakes, .. } = &*worker.shared;
             // On the heap: a handshake's state is large and short-lived.
-            let of_front = origin.front.as_ref().and_then(|front| front.tls(worker.shared.table.certificates()));
+            let front = origin.front.as_ref().or(origin.balancer.as_ref());
+            let of_front = front.and_then(|front| front.tls(worker.shared.table.certificates()));
             let config = of_front.unwrap_or_else(|| tls.clone());
-            let clock = origin.front.is_none().then(|| HeadClock::new(origin.peer.ip(), slow_heads, bounds));
-            let accepting = handshakes.accept(config, stream, first_byte, clock, bounds);
+            let clock = origin.front.is_none().then(|| origin.head_clock(&worker.shared));
+            let accepting = handshakes.accept(config, stream, first, clock, bounds);
             match Box::pin(accepting).await {
                 Ok((stream, secured)) => {
                     let http2 = secured.http2;
@@ -276,9 +275,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     if http2 {
         Box::pin(express::http2::serve(&worker, stream, origin)).await;
     } else if let Some(HandOver { stream, bytes }) = express::serve(&worker, stream, &origin).await {
-        let shared = &worker.shared;
-        let head_clock = HeadClock::new(origin.peer.ip(), &shared.slow_heads, &shared.bounds);
-        let io = ClientIo::http1(stream, bytes, head_clock, &shared.bounds);
+        let io = ClientIo::http1(stream, bytes, origin.head_clock(&worker.shared), bounds);
         Box::pin(serve_http1(&worker, io, origin)).await;
     }
     drop(open);
@@ -293,6 +290,10 @@ pub(crate) struct Origin {
     pub(crate) tls: Option<Secured>,
     /// Who is believed about the client.
     pub(crate) front: Option<Arc<Front>>,
+    /// The load balancer that said who the other end is, by the PROXY protocol.
+    pub(crate) balancer: Option<Arc<Front>>,
+    /// It ended the TLS.
+    pub(crate) balancer_tls: bool,
     /// As they were when the connection came.
     pub(crate) fronts: Arc<Fronts>,
     /// Its share of what its client may hold.
@@ -300,12 +301,25 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    pub(crate) fn new(peer: SocketAddr, local: SocketAddr, fronts: Arc<Fronts>) -> Self {
+        let front = fronts.find(peer.ip(), false);
+        Self { peer, local, tls: None, front, balancer: None, balancer_tls: false, fronts, place: None }
+    }
+
     /// Takes what the PROXY protocol says: the client may be a front itself, as with Cloudflare before a load balancer.
-    fn tell(&mut self, proxied: Option<Proxied>) {
-        if let Some(Proxied { source, destination }) = proxied {
+    fn tell(&mut self, balancer: Arc<Front>, proxied: Option<Proxied>) {
+        if let Some(Proxied { source, destination, tls }) = proxied {
             (self.peer, self.local) = (source, destination);
             self.front = self.fronts.find(source.ip(), false);
+            self.balancer_tls = tls || balancer.ends_tls_at(destination.port());
         }
+        self.balancer = Some(balancer);
+    }
+
+    /// For a head on this connection. A front's heads are those of many clients.
+    pub(crate) fn head_clock(&self, shared: &Shared) -> HeadClock {
+        let clock = HeadClock::new(self.peer.ip(), &shared.slow_heads, &shared.bounds);
+        if self.front.is_some() { clock.of_many_clients() } else { clock }
     }
 
     /// How long the connection may be idle. A front decides by itself when it is done with one; if the router were
@@ -316,11 +330,10 @@ impl Origin {
 }
 
 /// Waits for the first byte and leaves it where it is: until it comes, a connection costs nothing but its socket.
-async fn first_byte(worker: &Worker, stream: &TcpStream) -> Option<u8> {
+async fn first_byte(worker: &Worker, stream: &TcpStream, idle: Duration) -> Option<u8> {
     let mut stage = worker.stage.clone();
     let mut byte = [0];
     let (shared, since) = (&worker.shared, Instant::now());
-    let idle = shared.bounds.client_idle;
     let ends = |stage: &Stage| *stage >= Stage::Draining || shared.is_idle_for_too_long(since, idle);
     let peeked = tokio::select! {
         peeked = timeout(idle, stream.peek(&mut byte)) => peeked,

@@ -51,6 +51,8 @@ pub struct FrontPolicy {
     pub fronts: Vec<FrontRoute>,
     /// Requests that did not come through one of them are refused.
     pub only: bool,
+    /// Where no front is, whatever the fronts' networks say: other people's code runs there.
+    pub never: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub struct FrontRoute {
     pub client_header: Option<String>,
     /// Its connections begin with the PROXY protocol. Then its requests are the client's own, and not believed.
     pub proxy_protocol: bool,
+    /// With that: the ports of its own at which it ends TLS, which the PROXY protocol need not tell.
+    pub tls_ports: Vec<u16>,
     /// What it adds to each request to show that it is this one, and not somebody else's at the same provider.
     pub secret: Option<FrontSecret>,
     /// PEM: the authorities of the certificate that it shows over TLS for the same purpose. Its requests over plain HTTP

@@ -119,6 +119,8 @@ pub struct FrontSettings {
     pub networks: Vec<String>,
     pub client_header: Option<String>,
     pub proxy_protocol: Option<bool>,
+    /// Where it ends TLS, if its PROXY headers do not tell.
+    pub tls_ports: Option<Vec<u16>>,
     pub secret_header: Option<String>,
     /// A file that holds the value; only root need be able to read it.
     pub secret_file: Option<std::path::PathBuf>,

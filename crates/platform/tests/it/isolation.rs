@@ -63,7 +63,7 @@ fn a_pushed_app_reaches_nothing_of_the_host_or_of_other_apps() {
     let servers = ["127.0.0.1", METADATA, LINK_LOCAL, "0.0.0.0", METADATA6, PRIVATE, &network]
         .map(|host| TcpListener::bind((host, 0)).unwrap());
     let port = |index: usize| servers[index].local_addr().unwrap().port();
-    let victim = victim(&platform);
+    let victim = victim(&platform, "victim");
     let data = platform.data();
     let root_file = fs::read_dir("/root").unwrap().next().unwrap().unwrap().path().display().to_string();
     let environment: BTreeMap<&str, String> = [
@@ -113,6 +113,51 @@ fn a_pushed_app_reaches_nothing_of_the_host_or_of_other_apps() {
     assert_eq!(platform.visit("victim", "/").unwrap().status, 200);
 }
 
+/// Answers with what it was told about its visitor.
+const MIRROR: &str = r#"
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Mirror(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        names = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+        self.wfile.write(" | ".join(self.headers.get(name, "") for name in names).encode())
+
+HTTPServer(("", int(os.environ["PORT"])), Mirror).serve_forever()
+"#;
+
+/// Visits the mirror from inside, as a load balancer of either kind would, and says what it was answered.
+const FORGER: &str = r#"
+import socket, sys
+
+REQUEST = (b"GET / HTTP/1.1\r\nHost: mirror.paas.test\r\nX-Forwarded-For: 6.6.6.6\r\n"
+           b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: bank.example\r\nConnection: close\r\n\r\n")
+print("own", socket.gethostbyname(socket.gethostname()))
+for kind, begin in (("alb", b""), ("nlb", b"PROXY TCP4 7.7.7.7 5.6.7.8 1234 443\r\n")):
+    with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as router:
+        router.sendall(begin + REQUEST)
+        answer = b"".join(iter(lambda: router.recv(65536), b"")).decode()
+        told = [line for line in answer.splitlines() if " | " in line]
+        print(kind, answer.split(" ")[1] if answer else "closed", told)
+"#;
+
+#[test]
+fn a_dyno_is_no_load_balancer_though_its_address_is_private() {
+    let settings = "[router]\nfronts = [\"alb\", \"nlb\"]\n";
+    let Some(platform) = TestPlatform::below_with("paas.test", settings) else { return };
+    let source = Source::app("python-web").file("server.py", MIRROR).file("forger.py", FORGER);
+    platform.create("mirror");
+    platform.serve("mirror", &source);
+    let gateway = victim(&platform, "mirror").gateway;
+    let command = format!("python3 forger.py {gateway} {}", platform.http_port);
+    let (output, result) = platform.run("mirror", &command, None);
+    let own = output.lines().find_map(|line| line.strip_prefix("own ")).unwrap_or_default();
+    assert!(output.contains(&format!("alb 200 ['6.6.6.6, {own} | http | ']")), "{output}\n{result}");
+    assert!(!output.contains("7.7.7.7") && output.contains("nlb 400"), "{output}\n{result}");
+}
+
 /// The address that this machine has in the network around it.
 fn network_address() -> String {
     // Nothing is sent: connecting a datagram socket only chooses the route.
@@ -133,8 +178,8 @@ struct Victim {
 }
 
 /// The host's view of the victim's process, and of its network.
-fn victim(platform: &TestPlatform) -> Victim {
-    let id = platform.dynos("victim")[0]["id"].as_str().unwrap().to_owned();
+fn victim(platform: &TestPlatform, app: &str) -> Victim {
+    let id = platform.dynos(app)[0]["id"].as_str().unwrap().to_owned();
     let run = platform.data().join("run").join(&id);
     let json =
         |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(run.join(name)).unwrap()).unwrap() };

@@ -127,7 +127,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: Ori
                 Poll::Ready(Ok(())) => {
                     (clock.heard_at, clock.pinged) = (now, false);
                     if session.borrow().is_mid_head() {
-                        let new = || Box::new(HeadClock::new(origin.peer.ip(), &worker.shared.slow_heads, bounds));
+                        let new = || Box::new(origin.head_clock(&worker.shared));
                         head_clock.get_or_insert_with(new).begin();
                     } else {
                         head_clock = None;

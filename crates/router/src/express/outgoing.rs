@@ -200,6 +200,7 @@ mod tests {
     use super::super::request_head::{HEADERS_MAX, Parsed, parse};
     use super::*;
     use crate::app::AppView;
+    use crate::worker::Origin;
 
     fn outgoing(text: &str) -> Outgoing {
         let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
@@ -211,9 +212,9 @@ mod tests {
             edge: EdgeSettings::default(),
             admission: wire::routes::AdmissionSettings::default(),
         };
-        let fronts = Fronts::default();
+        let fronts = Arc::new(Fronts::default());
         let (peer, local) = ("[::ffff:1.2.3.4]:5".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
-        let came = fronts.judge(None, head.headers, peer, local, None).unwrap();
+        let came = fronts.judge(&Origin::new(peer, local, fronts.clone()), head.headers).unwrap();
         let source = Source { came: &came, fronts: &fronts, unix_ms: 5 };
         let body = &text.as_bytes()[head.head_bytes..];
         let place = Arc::new(crate::places::AppPlaces::new(Arc::default())).enter(1).unwrap();

@@ -44,7 +44,7 @@ fn a_file_is_given_before_anything_that_the_app_wants() {
     // The authority comes around the front, and an app that is down is no reason to have no certificate.
     let nets = vec!["203.0.113.0/24".to_owned()];
     let front = FrontRoute { name: "elsewhere".to_owned(), networks: nets, ..FrontRoute::default() };
-    let fronts = Some(FrontPolicy { fronts: vec![front], only: true });
+    let fronts = Some(FrontPolicy { fronts: vec![front], only: true, ..FrontPolicy::default() });
     router.update(TableUpdate { fronts, ..TableUpdate::default() });
     assert_eq!((router.get("/").status(), router.get(PATH).status()), (403, 200));
 

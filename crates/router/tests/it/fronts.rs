@@ -4,12 +4,14 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use domain::secret::Secret;
+use http::HeaderName;
 use router::Bounds;
 use router::client::TableUpdate;
 use rustls::version::{TLS12, TLS13};
 use wire::routes::{AppRoute, EdgeSettings, FrontPolicy, FrontRoute, FrontSecret};
 
 use crate::harness::{Client, HOST, Request, TestDyno, TestRouter, app, bounds, ok, wait_until};
+use crate::http2_peer;
 use crate::tls_client::{Authority, open, open_over};
 
 fn here() -> FrontRoute {
@@ -27,7 +29,7 @@ fn start(dyno: &TestDyno, front: FrontRoute, only: bool) -> TestRouter {
 fn start_with(dyno: &TestDyno, front: FrontRoute, only: bool, bounds: Bounds) -> TestRouter {
     let mut router = TestRouter::start_with(bounds);
     router.route(app(&[dyno]));
-    let fronts = Some(FrontPolicy { fronts: vec![front], only });
+    let fronts = Some(FrontPolicy { fronts: vec![front], only, ..FrontPolicy::default() });
     router.update(TableUpdate { fronts, ..TableUpdate::default() });
     router
 }
@@ -106,6 +108,7 @@ fn both_ways_through_the_router_judge_alike() {
         "cloudfront-forwarded-proto: https\r\nX-Front-Secret: correct horse\r\nx-forwarded-for: 1.1.1.1\r\n",
         "x-front-secret: correct hors\r\nx-forwarded-for: 1.1.1.1\r\n",
         "x-front-secret: correct hors\r\nx-front-secret: correct horse\r\n",
+        FORWARDING,
     ];
     for (front, only) in
         [(plain.clone(), false), (secretive, false), (plain, true), (elsewhere(), false), (elsewhere(), true)]
@@ -114,6 +117,42 @@ fn both_ways_through_the_router_judge_alike() {
         for headers in asked {
             let express = judged(&mut router, EXPRESS, headers);
             assert_eq!(express, judged(&mut router, FULL, headers), "{front:?}, only: {only}, {headers:?}");
+        }
+        router.drain();
+    }
+}
+
+/// What frameworks read about the client besides the three headers that the router writes.
+const FORWARDING: &str = "Forwarded: for=6.6.6.6;proto=https;host=bank.example\r\nX-Real-IP: 6.6.6.6\r\n\
+                          X-Forwarded-Host: bank.example\r\nX-Forwarded-Ssl: on\r\nx-forwarded-scheme: https\r\n\
+                          X-FORWARDED-SERVER: bank.example\r\nX-Forwarded-Prefix: /admin\r\nX-Forwarde: 1\r\n";
+
+#[test]
+fn a_dyno_gets_forwarding_headers_of_fronts_and_of_nobody_else() {
+    let names = FORWARDING.lines().filter_map(|line| line.split(':').next()).filter(|name| *name != "X-Forwarde");
+    let names: Vec<String> = names.map(str::to_ascii_lowercase).collect();
+    assert_eq!(names.len(), 7);
+    let dyno = mirror();
+    for (front, believed) in [(here(), true), (elsewhere(), false)] {
+        let router = start(&dyno, front, false);
+        let check = |seen: &Request| {
+            for name in &names {
+                assert_eq!(seen.header(name).is_some(), believed, "{name} of {}", seen.head);
+            }
+            assert_eq!(seen.header("x-forwarde"), Some("1"));
+        };
+        check(&ask(&mut router.connect(), FORWARDING));
+        check(&ask(&mut router.connect(), &format!("{FORWARDING}te: trailers\r\n")));
+        for way in [None, Some(("te", "trailers"))] {
+            let mut request = http2_peer::request("GET", "/");
+            for (name, value) in FORWARDING.lines().filter_map(|line| line.split_once(": ")).chain(way) {
+                request.headers_mut().insert(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+            }
+            let answer = router.runtime.block_on(async {
+                let client = http2_peer::plain(router.address).await;
+                http2_peer::ask(&client, request, None).await
+            });
+            check(&Request { head: answer.text().to_owned(), body: Vec::new() });
         }
         router.drain();
     }
@@ -171,10 +210,34 @@ fn a_front_with_a_secret_must_send_it_and_the_dyno_does_not_see_it() {
 }
 
 #[test]
+fn an_address_that_is_never_a_front_is_believed_nothing_of_either_kind() {
+    let dyno = mirror();
+    for proxy_protocol in [false, true] {
+        let mut router = start(&dyno, FrontRoute { proxy_protocol, ..here() }, false);
+        let fronts = vec![FrontRoute { proxy_protocol, ..here() }];
+        let never = vec!["127.0.0.1/32".to_owned()];
+        router.replace_with(vec![app(&[&dyno])], FrontPolicy { fronts, only: false, never: never.clone() });
+        let seen = ask(&mut router.connect(), CLAIMS);
+        assert_eq!(seen.header("x-forwarded-for"), Some("6.6.6.6, 1.1.1.1, 127.0.0.1"));
+        assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
+        let mut client = router.connect();
+        client.send(&format!("PROXY TCP4 1.2.3.4 5.6.7.8 1234 443\r\nGET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+        assert_eq!(client.response().status(), 400);
+        let fronts = vec![FrontRoute { proxy_protocol, ..here() }];
+        router.replace_with(vec![app(&[&dyno])], FrontPolicy { fronts, only: true, never });
+        assert_eq!(router.get("/").status(), 403);
+        router.drain();
+    }
+}
+
+#[test]
 fn the_policy_is_in_the_table_on_disk() {
     let dyno = mirror();
     let mut router = start(&dyno, elsewhere(), true);
-    router.replace_with(vec![app(&[&dyno])], FrontPolicy { fronts: vec![elsewhere()], only: true });
+    router.replace_with(
+        vec![app(&[&dyno])],
+        FrontPolicy { fronts: vec![elsewhere()], only: true, ..FrontPolicy::default() },
+    );
     let router = TestRouter::start_in(router.drain(), bounds());
     assert_eq!(router.get("/").status(), 403);
     router.drain();
@@ -234,7 +297,7 @@ fn a_front_behind_the_proxy_protocol_is_known_by_its_own_address() {
     let dyno = mirror();
     let mut router = start(&dyno, FrontRoute::default(), false);
     let balancer = FrontRoute { proxy_protocol: true, ..here() };
-    let fronts = Some(FrontPolicy { fronts: vec![balancer, elsewhere()], only: true });
+    let fronts = Some(FrontPolicy { fronts: vec![balancer, elsewhere()], only: true, ..FrontPolicy::default() });
     router.update(TableUpdate { fronts, ..TableUpdate::default() });
     let mut client = router.connect();
     client.send("PROXY TCP4 192.0.2.9 5.6.7.8 1234 443\r\n");
@@ -244,6 +307,73 @@ fn a_front_behind_the_proxy_protocol_is_known_by_its_own_address() {
     around.send(&format!("PROXY TCP4 9.9.9.9 5.6.7.8 1234 443\r\nGET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
     assert_eq!(around.response().status(), 403);
     router.drain();
+}
+
+#[test]
+fn who_came_through_a_balancer_has_come_through_the_front() {
+    let dyno = mirror();
+    let secret = FrontSecret { header: "x-front-secret".to_owned(), value: Secret::new("correct horse".to_owned()) };
+    let balancer = FrontRoute { proxy_protocol: true, ..here() };
+    let router = start(&dyno, balancer.clone(), true);
+    for way in ["", "te: trailers\r\n"] {
+        let mut client = router.connect();
+        client.send("PROXY TCP4 1.2.3.4 5.6.7.8 1234 80\r\n");
+        let seen = ask(&mut client, &format!("x-forwarded-for: 6.6.6.6\r\nx-forwarded-host: bank.example\r\n{way}"));
+        // What it says about itself is believed no more than before.
+        assert_eq!((seen.header("x-forwarded-for"), seen.header("x-forwarded-host")), (Some("6.6.6.6, 1.2.3.4"), None));
+    }
+    router.drain();
+
+    // One that adds headers as well can prove itself.
+    let router = start(&dyno, FrontRoute { secret: Some(secret), ..balancer }, true);
+    let mut client = router.connect();
+    client.send("PROXY TCP4 1.2.3.4 5.6.7.8 1234 80\r\n");
+    let seen = ask(&mut client, "x-front-secret: correct horse\r\n");
+    assert_eq!((seen.header("x-forwarded-for"), seen.header("x-front-secret")), (Some("1.2.3.4"), None));
+    client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    assert_eq!(client.response().status(), 403);
+    router.drain();
+}
+
+#[test]
+fn the_scheme_behind_a_balancer_that_ends_tls_is_https() {
+    let dyno = mirror();
+    let balancer = FrontRoute { proxy_protocol: true, tls_ports: vec![443, 8443], ..here() };
+    let mut router = start(&dyno, balancer, false);
+    router.route(AppRoute { edge: EdgeSettings { https_only: true, ..EdgeSettings::default() }, ..app(&[&dyno]) });
+    let addresses = [1, 2, 3, 4, 5, 6, 7, 8, 4, 210, 0, 80];
+    let told = |client: u8| {
+        let ssl = [0x20, 0, 5, client, 0, 0, 0, 0];
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14"[..], &addresses, &ssl].concat()
+    };
+    let over_tls = [b"PROXY TCP4 1.2.3.4 5.6.7.8 1234 8443\r\n".to_vec(), told(1)];
+    for (header, port) in over_tls.into_iter().zip(["8443", "80"]) {
+        let mut client = router.connect();
+        client.stream.write_all(&header).unwrap();
+        let seen = ask(&mut client, "x-forwarded-proto: http\r\n");
+        assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), (Some("https"), Some(port)));
+    }
+    for header in [b"PROXY TCP4 1.2.3.4 5.6.7.8 1234 80\r\n".to_vec(), told(0)] {
+        let mut client = router.connect();
+        client.stream.write_all(&header).unwrap();
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx-forwarded-proto: https\r\n\r\n"));
+        assert_eq!(client.response().status(), 301);
+    }
+    router.drain();
+}
+
+#[test]
+fn a_connection_that_a_front_opens_ahead_may_wait_for_its_first_byte() {
+    let dyno = mirror();
+    let bounds = Bounds { client_idle: Duration::from_millis(100), ..bounds() };
+    let router = start_with(&dyno, here(), false, bounds.clone());
+    let stranger = start_with(&dyno, elsewhere(), false, bounds);
+    let (mut ahead, mut other) = (router.connect(), stranger.connect());
+    // Others are closed meanwhile.
+    other.expect_end();
+    ask(&mut ahead, "");
+    router.drain();
+    stranger.drain();
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn a_client_has_so_many_connections_and_others_are_not_touched() {
     router.route(app(&[&dyno]));
     let networks = vec!["127.0.0.0/8".to_owned()];
     let balancer = FrontRoute { networks, proxy_protocol: true, ..FrontRoute::default() };
-    let fronts = Some(FrontPolicy { fronts: vec![balancer], only: false });
+    let fronts = Some(FrontPolicy { fronts: vec![balancer], only: false, ..FrontPolicy::default() });
     router.update(TableUpdate { fronts, ..TableUpdate::default() });
     let connect = |address: &str| {
         let mut client = router.connect();

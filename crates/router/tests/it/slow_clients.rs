@@ -115,7 +115,7 @@ fn one_address_has_only_so_many_slow_heads_and_others_are_not_touched() {
         proxy_protocol: true,
         ..FrontRoute::default()
     };
-    let fronts = Some(FrontPolicy { fronts: vec![front], only: false });
+    let fronts = Some(FrontPolicy { fronts: vec![front], only: false, ..FrontPolicy::default() });
     router.update(TableUpdate { fronts, ..TableUpdate::default() });
     let begin = |address: &str, way: &str| {
         let mut client = router.connect();
@@ -152,6 +152,37 @@ fn one_address_has_only_so_many_slow_heads_and_others_are_not_touched() {
         }
     }
     assert_eq!(served, 3);
+    router.drain();
+}
+
+#[test]
+fn slow_heads_that_come_through_a_front_are_those_of_many_clients() {
+    let dyno = TestDyno::http(|request| ok(request.path()));
+    let mut router = TestRouter::start_with(Bounds { client_slow_heads_max: 1, ..bounds() });
+    router.route(app(&[&dyno]));
+    let of = |network: &str, proxy_protocol| {
+        let networks = vec![network.to_owned()];
+        FrontRoute { name: "test".to_owned(), networks, proxy_protocol, ..FrontRoute::default() }
+    };
+    let fronts = FrontPolicy { fronts: vec![of("127.0.0.0/8", true), of("9.9.9.9", false)], ..FrontPolicy::default() };
+    router.update(TableUpdate { fronts: Some(fronts), ..TableUpdate::default() });
+    let begin = |way: &&str| {
+        let mut client = router.connect();
+        client.send("PROXY TCP4 9.9.9.9 5.6.7.8 1234 80\r\n");
+        if *way == FULL {
+            client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+            assert_eq!(client.response().status(), 200);
+        }
+        client.send("GET / HTTP/1.1\r\nhost: ");
+        client
+    };
+    let mut slow: Vec<Client> = [EXPRESS, FULL, EXPRESS, FULL].iter().map(begin).collect();
+    // By then a stranger's would be closed.
+    thread::sleep(Duration::from_millis(1_500));
+    for client in &mut slow {
+        client.send(&format!("{HOST}\r\n\r\n"));
+        assert_eq!(client.response().status(), 200);
+    }
     router.drain();
 }
 

@@ -188,7 +188,7 @@ fn an_address_has_only_so_many_slow_handshakes_and_others_are_not_touched() {
     router.certify(vec![authority.certify(1, &[HOST])]);
     let networks = vec!["127.0.0.0/8".to_owned()];
     let balancer = FrontRoute { networks, proxy_protocol: true, ..FrontRoute::default() };
-    let fronts = Some(FrontPolicy { fronts: vec![balancer], only: false });
+    let fronts = Some(FrontPolicy { fronts: vec![balancer], only: false, ..FrontPolicy::default() });
     router.update(TableUpdate { fronts, ..TableUpdate::default() });
     let connect = |address: &str| {
         let mut client = Client::connect(router.https_address);

@@ -134,7 +134,8 @@ fn a_websocket_is_no_slow_head() {
     router.route(app(&[&dyno]));
     let networks = vec!["127.0.0.0/8".to_owned()];
     let balancer = wire::routes::FrontRoute { networks, proxy_protocol: true, ..Default::default() };
-    let fronts = Some(wire::routes::FrontPolicy { fronts: vec![balancer], only: false });
+    let fronts =
+        Some(wire::routes::FrontPolicy { fronts: vec![balancer], only: false, ..wire::routes::FrontPolicy::default() });
     router.update(router::client::TableUpdate { fronts, ..Default::default() });
     let mut clients: Vec<Client> = (0..CLIENTS)
         .map(|_client| {
