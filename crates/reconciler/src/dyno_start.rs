@@ -127,7 +127,7 @@ impl MainLoop {
         Some(readiness::Target {
             address: routes::address(&self.config.network, dyno.slot?),
             host: routes::probe_host(world, &self.config.domain),
-            protocol: world.routing.dyno_protocol,
+            protocol: dyno.protocol,
         })
     }
 

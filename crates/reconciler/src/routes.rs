@@ -8,6 +8,7 @@ use domain::health::{CheckedDyno, gets_requests};
 use domain::name::ProcessType;
 use domain::platform_host::is_platform_host;
 use domain::release::ReleaseState;
+use domain::routing::DynoProtocol;
 use store::custom_domain::Domain;
 use store::dyno::Dyno;
 use wire::routes::{AdmissionSettings, AppRoute, Availability, DynoRoute, EdgeSettings, RequestLimits};
@@ -34,6 +35,10 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
     let is_checked = world.health_check.is_some();
     let routable = web.iter().filter(serving).filter(|dyno| !is_checked || gets_requests(&checked(dyno), &up));
     let declared = entry.and_then(|formation| formation.entry.concurrency);
+    let mut edge = EdgeSettings::new(&world.routing, &world.page_urls);
+    if web.iter().any(|dyno| dyno.protocol == DynoProtocol::H2c) {
+        edge.dyno_protocol = DynoProtocol::H2c.into();
+    }
     let dynos: Vec<DynoRoute> = routable
         .filter_map(|dyno| {
             Some(DynoRoute {
@@ -42,6 +47,7 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
                 address: address(network, dyno.slot?),
                 concurrency: declared,
                 weight: weight(&config.sizes, &dyno.size),
+                protocol: Some(dyno.protocol.into()).filter(|protocol| *protocol != edge.dyno_protocol),
             })
         })
         .collect();
@@ -70,7 +76,7 @@ pub(crate) fn route(world: &AppWorld, has_web: bool, config: &ReconcilerConfig) 
         availability,
         dynos,
         limits: RequestLimits::from(&world.routing),
-        edge: EdgeSettings::new(&world.routing, &world.page_urls),
+        edge,
         admission: AdmissionSettings {
             workers_hint: app.workers_hint,
             held_until_unix_ms: world.paused_until.and_then(|until| u64::try_from(until.as_millisecond()).ok()),

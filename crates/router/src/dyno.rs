@@ -9,7 +9,7 @@ use domain::admission::choice::{DynoLoad, RAMP_FULL, Standing};
 use domain::admission::learner::{DynoCount, WORKERS_START};
 use tokio::sync::watch;
 use uuid::Uuid;
-use wire::routes::{DynoRoute, StuckDyno};
+use wire::routes::{DynoProtocol, DynoRoute, StuckDyno};
 
 use crate::app::App;
 use crate::clock;
@@ -39,6 +39,7 @@ pub(crate) struct Dyno {
     state: AtomicU32,
     limit: AtomicU32,
     weight: AtomicU32,
+    h2c: AtomicBool,
     /// Requests that have become conversations of their own and no longer count against a limit that was learned.
     conversations: AtomicU32,
     /// What a router that this one took over from still has in flight there.
@@ -77,6 +78,7 @@ impl Dyno {
             state: AtomicU32::new(REMOVED),
             limit: AtomicU32::new(route.concurrency.unwrap_or(WORKERS_START)),
             weight: AtomicU32::new(route.weight),
+            h2c: AtomicBool::new(false),
             conversations: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             declared: AtomicBool::new(route.concurrency.is_some()),
@@ -94,9 +96,14 @@ impl Dyno {
         }
     }
 
-    /// Puts the dyno (back) into the table.
-    pub(crate) fn enter(&self, route: &DynoRoute) {
+    pub(crate) fn protocol(&self) -> DynoProtocol {
+        if self.h2c.load(Ordering::Relaxed) { DynoProtocol::H2c } else { DynoProtocol::Http1 }
+    }
+
+    /// Puts the dyno (back) into the table. It speaks `protocol` if its route says nothing else.
+    pub(crate) fn enter(&self, route: &DynoRoute, protocol: DynoProtocol) {
         self.weight.store(route.weight, Ordering::Relaxed);
+        self.h2c.store(route.protocol.unwrap_or(protocol) == DynoProtocol::H2c, Ordering::Relaxed);
         self.declared.store(route.concurrency.is_some(), Ordering::SeqCst);
         if let Some(limit) = route.concurrency {
             self.set_limit(limit);
@@ -326,9 +333,10 @@ mod tests {
             address: "127.0.0.1:5000".parse().unwrap(),
             concurrency: None,
             weight: 1,
+            protocol: None,
         };
         let dyno = Arc::new(Dyno::new(&route));
-        dyno.enter(&route);
+        dyno.enter(&route, DynoProtocol::Http1);
         let view = AppView {
             availability: None,
             dynos: Vec::new(),

@@ -418,7 +418,7 @@ impl Connector for Connections<'_> {
             connection.pool_key = Some(upstream::pool_key(url, &self.host));
             return Ok(connection);
         }
-        let connection = connect(slot.dyno.address, view.edge.dyno_protocol, limit, &shared.bounds).await?;
+        let connection = connect(slot.dyno.address, slot.dyno.protocol(), limit, &shared.bounds).await?;
         self.worker.pool.open(slot.dyno.serial, &connection);
         Ok(connection)
     }

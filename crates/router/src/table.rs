@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 use wire::routes::{
-    AdmissionSettings, AppAdmission, AppRoute, Availability, DynoRoute, RouteTable, StuckDyno, TableUpdate,
+    AdmissionSettings, AppAdmission, AppRoute, Availability, DynoProtocol, DynoRoute, RouteTable, StuckDyno,
+    TableUpdate,
 };
 
 use crate::active_apps::ActiveApps;
@@ -250,12 +251,13 @@ impl Table {
 
 impl State {
     fn apply_app(&mut self, route: AppRoute, active_apps: &Arc<ActiveApps>) {
-        let mut dynos: Vec<Arc<Dyno>> = route.dynos.iter().map(|dyno| self.dyno(dyno)).collect();
+        let mut dynos: Vec<Arc<Dyno>> =
+            route.dynos.iter().map(|dyno| self.dyno(dyno, route.edge.dyno_protocol)).collect();
         let (limits, edge) = (route.limits, route.edge.clone());
         let mut availability = route.availability;
         if edge.is_elsewhere() {
             // The place behind the router takes the dynos' place in everything but where it is.
-            dynos = vec![self.dyno(&upstream::stand_in(route.app, &edge))];
+            dynos = vec![self.dyno(&upstream::stand_in(route.app, &edge), DynoProtocol::Http1)];
             availability = match availability {
                 Availability::Maintenance => Availability::Maintenance,
                 _ => Availability::Serving,
@@ -284,9 +286,9 @@ impl State {
     }
 
     /// The dyno as it is known already, with its count, or a new one; marked as being in the table.
-    fn dyno(&mut self, route: &DynoRoute) -> Arc<Dyno> {
+    fn dyno(&mut self, route: &DynoRoute, protocol: DynoProtocol) -> Arc<Dyno> {
         let dyno = self.dynos.entry((route.dyno, route.address)).or_insert_with(|| Arc::new(Dyno::new(route))).clone();
-        dyno.enter(route);
+        dyno.enter(route, protocol);
         dyno
     }
 }
@@ -328,6 +330,7 @@ mod tests {
             address: "127.0.0.1:1".parse().unwrap(),
             concurrency: None,
             weight: DynoRoute::WEIGHT_USUAL,
+            protocol: None,
         };
         AppRoute {
             app: Uuid::nil(),

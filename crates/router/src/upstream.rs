@@ -39,7 +39,7 @@ pub(crate) fn stand_in(app: Uuid, edge: &EdgeSettings) -> DynoRoute {
     let name = if edge.to_server { SERVER_NAME } else { NAME };
     let weight = DynoRoute::WEIGHT_USUAL;
     let dyno = edge.upstream.as_ref().map_or(app, |url| Uuid::from_u128(app.as_u128() ^ u128::from(hash(url))));
-    DynoRoute { dyno, name: name.to_owned(), address, concurrency: Some(UNLIMITED), weight }
+    DynoRoute { dyno, name: name.to_owned(), address, concurrency: Some(UNLIMITED), weight, protocol: None }
 }
 
 /// Connections are kept per host: over TLS each was opened for one, and the other side may refuse it for another.

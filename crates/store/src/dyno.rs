@@ -12,6 +12,7 @@ use domain::id::{AppId, BuildId, DynoId, ReleaseId};
 use domain::name::ProcessType;
 use domain::restart_policy::crashes_in_a_row;
 use domain::rollout::DynoRequest;
+use domain::routing::DynoProtocol;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
@@ -19,7 +20,7 @@ use crate::event::{self, NewEvent};
 use crate::row::{Micros, collect, first, optional_time, parsed, parsed_optional, time};
 use crate::sealed::MasterKey;
 use crate::setting::next_number;
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, routing};
 
 /// Slots are numbered 1 to this, so that the dyno network's /16 has an address for each.
 pub const SLOT_MAX: u32 = 65_000;
@@ -47,6 +48,8 @@ pub struct Dyno {
     /// Of a one-off whose standard streams are for a client.
     pub attach: Option<Attach>,
     pub time_to_live_s: Option<u32>,
+    /// What its app's dynos were to speak when it was made.
+    pub protocol: DynoProtocol,
     pub health: DynoHealth,
 }
 
@@ -243,12 +246,13 @@ pub(crate) fn insert(db: &Transaction<'_>, key: &MasterKey, new: &NewDyno, now: 
         created_at: now,
         attach: new.attach,
         time_to_live_s: new.time_to_live_s,
+        protocol: routing::find(db, new.app)?.dyno_protocol,
         health: DynoHealth::default(),
     };
     db.execute(
         "INSERT INTO dyno (id, app_id, kind, process_type, number, release_id, build_id, size, command,
-                           env_sealed, state, since, crashes, slot, created_at, attach, time_to_live_s)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?12, ?15, ?16)",
+                           env_sealed, state, since, crashes, slot, created_at, attach, time_to_live_s, protocol)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?12, ?15, ?16, ?17)",
         params![
             dyno.id.to_string(),
             dyno.app.to_string(),
@@ -265,7 +269,8 @@ pub(crate) fn insert(db: &Transaction<'_>, key: &MasterKey, new: &NewDyno, now: 
             dyno.crashes,
             dyno.slot,
             dyno.attach.map(Attach::to_text).unwrap_or_default(),
-            dyno.time_to_live_s
+            dyno.time_to_live_s,
+            dyno.protocol.as_str()
         ],
     )?;
     Ok(dyno)
@@ -383,6 +388,7 @@ pub(crate) fn dyno(row: &Row<'_>) -> Result<Dyno, StoreError> {
         created_at: time(row, "created_at")?,
         attach: Attach::parse(&row.get::<_, String>("attach")?),
         time_to_live_s: row.get("time_to_live_s")?,
+        protocol: parsed(row, "protocol", DynoProtocol::parse)?,
         health: DynoHealth {
             passed: row.get("health_passed")?,
             unhealthy_since: optional_time(row, "unhealthy_since")?,

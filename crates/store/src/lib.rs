@@ -56,7 +56,7 @@ use tokio::sync::{oneshot, watch};
 use crate::acting::Acting;
 pub use crate::sealed::MasterKey;
 
-const MIGRATIONS: [&str; 14] = [
+const MIGRATIONS: [&str; 15] = [
     include_str!("../migrations/0001_control_plane.sql"),
     include_str!("../migrations/0002_account.sql"),
     include_str!("../migrations/0003_one_off.sql"),
@@ -71,6 +71,7 @@ const MIGRATIONS: [&str; 14] = [
     include_str!("../migrations/0012_long_tail.sql"),
     include_str!("../migrations/0013_add_ons.sql"),
     include_str!("../migrations/0014_app_transfers.sql"),
+    include_str!("../migrations/0015_dyno_protocol.sql"),
 ];
 
 /// Read connections kept open; more may exist for a moment.

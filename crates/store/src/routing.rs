@@ -44,7 +44,7 @@ impl Store {
     }
 }
 
-fn find(db: &Connection, app: AppId) -> Result<RoutingSettings, StoreError> {
+pub(crate) fn find(db: &Connection, app: AppId) -> Result<RoutingSettings, StoreError> {
     let mut statement = db.prepare_cached("SELECT * FROM routing WHERE app_id = ?1")?;
     Ok(first(statement.query([app.to_string()])?, settings)?.unwrap_or_default())
 }

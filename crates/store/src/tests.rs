@@ -270,6 +270,11 @@ async fn dynos_keep_their_slots_apart_and_end_once() {
         names.push(fixture.store.create_dyno(one_off(), now()).await.unwrap().name.to_string());
     }
     assert_eq!(names, ["run.1234", "run.1235", "run.1236"], "nobody stops another one by its name");
+
+    fixture.store.change_routing(fixture.app.id, |to| to.dyno_protocol = DynoProtocol::H2c, now()).await.unwrap();
+    let later = fixture.store.create_dyno(new("web.3"), now()).await.unwrap();
+    let protocols = [second.id, later.id].map(|id| fixture.store.dyno(id).unwrap().unwrap().protocol);
+    assert_eq!(protocols, [DynoProtocol::Http1, DynoProtocol::H2c], "it does not change under a dyno");
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ pub struct EdgeSettings {
     pub https_only: bool,
     /// `Strict-Transport-Security`, on answers over HTTPS that have none from the app.
     pub hsts: Option<Hsts>,
-    /// What its dynos speak.
+    /// What those of its dynos speak that do not say. `H2c` if any does, or will: then every request is ready for both.
     pub dyno_protocol: DynoProtocol,
     /// Responses that gain from it are compressed for clients that take it. An app whose pages hold secrets beside what
     /// an attacker can put there must not want this (BREACH).
@@ -340,6 +340,10 @@ pub struct DynoRoute {
     /// Its share of the app's requests: only how it compares with those of the app's other dynos counts.
     #[serde(default = "DynoRoute::weight_usual", skip_serializing_if = "DynoRoute::has_usual_weight")]
     pub weight: u32,
+    /// What it speaks, where that is not [`EdgeSettings::dyno_protocol`]: while an app changes it, dynos of both kinds
+    /// serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<DynoProtocol>,
 }
 
 impl DynoRoute {

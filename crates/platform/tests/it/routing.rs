@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::http::{Connection, Response};
+use crate::load::Load;
 use crate::platform::TestPlatform;
 use crate::source::Source;
 use crate::wait::wait_until;
@@ -148,6 +149,31 @@ fn a_dyno_that_speaks_only_http2_serves_once_the_app_says_so() {
     platform.must(&["routing:set", "dyno-protocol=h2c", "-a", "shop"]);
     platform.serve("shop", &source);
     assert_eq!(platform.text("shop", "/"), "spoken over 2.0\n");
+}
+
+#[test]
+fn dynos_that_run_are_spoken_to_as_before_when_their_app_changes_its_protocol() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    platform.scale_and_wait("shop", 2);
+    platform.must(&["health:set", "-a", "shop", "path=/health", "interval=1s", "timeout=1s", "failures=1"]);
+    let load = Load::quick(&platform, "shop");
+    platform.must(&["routing:set", "dyno-protocol=h2c", "-a", "shop"]);
+    // The check goes on to ask what only a dyno that is understood can answer.
+    wait_until("web.1 is sick", || platform.text("shop", "/sicken?dyno=web.1").contains("dyno=web.1 "));
+    let line = platform.logged("shop", "heroku[web.1]: Unhealthy after 1 failed check");
+    assert!(line.contains("GET /health with Host: shop.localhost was answered with 500, not 200-399"), "{line}");
+    platform.kill_role("server");
+    wait_until("the next server is there", || platform.is_connected());
+    assert!(platform.text("shop", "/").starts_with("version=1 "));
+
+    let answer = "version=2 over ${request.httpVersion}";
+    let server = H2C_SERVER.replace("spoken over ${request.httpVersion}", answer);
+    platform.serve("shop", &Source::procfile("web: node server.js\n").file("server.js", &server));
+    wait_until("the new dynos serve alone", || platform.text("shop", "/") == "version=2 over 2.0\n");
+    let answered = load.requests_so_far();
+    wait_until("visitors have seen them", || load.requests_so_far() > answered + 100);
+    assert_eq!(load.finish().failures, Vec::<String>::new());
 }
 
 /// The head of what curl gets from the app over TLS.

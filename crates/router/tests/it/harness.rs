@@ -271,7 +271,14 @@ impl TestDyno {
 
     pub(crate) fn route(&self) -> DynoRoute {
         let Self { concurrency, weight, .. } = *self;
-        DynoRoute { dyno: self.id, name: "web.1".to_owned(), address: self.address, concurrency, weight }
+        DynoRoute {
+            dyno: self.id,
+            name: "web.1".to_owned(),
+            address: self.address,
+            concurrency,
+            weight,
+            protocol: None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use h2::Reason;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use router::Bounds;
 use rustls::version::TLS13;
-use wire::routes::{AppRoute, DynoProtocol, EdgeSettings, RequestLimits};
+use wire::routes::{AppRoute, DynoProtocol, DynoRoute, EdgeSettings, RequestLimits};
 
 use crate::harness::{Client, HOST, TestDyno, TestRouter, app, bounds, limits, ok, read_head};
 use crate::http2_peer::{ask, dyno, next, plain, request, secure, send, whole, with};
@@ -158,6 +158,30 @@ fn an_http1_client_is_served_by_an_http2_dyno() {
         .send(&format!("POST /c HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
     assert_eq!(client.response().body, "/c 3");
     assert_eq!(dyno.connections.load(Ordering::SeqCst), 1);
+    router.drain();
+}
+
+#[test]
+fn dynos_of_an_app_that_changes_its_protocol_are_each_spoken_to_in_their_own() {
+    let first = TestDyno::http(|_request| ok("1"));
+    let mut router = TestRouter::start();
+    let second =
+        dyno(&router, async |_request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>| {
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            stream.send_data(Bytes::from_static(b"2"), true).unwrap();
+        });
+    let mut client = router.connect();
+    router.route(app(&[&first]));
+    assert_eq!(client.get("/").body, "1");
+    let of_old = DynoRoute { protocol: Some(DynoProtocol::Http1), ..first.route() };
+    router.route(AppRoute { dynos: vec![of_old.clone()], ..h2c(&second) });
+    assert_eq!(client.get("/").body, "1");
+    router.route(AppRoute { dynos: vec![of_old, second.route()], ..h2c(&second) });
+    let answers: Vec<String> = (0..20).map(|_request| client.get("/").body).collect();
+    assert!(answers.contains(&"1".to_owned()) && answers.contains(&"2".to_owned()), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer == "1" || answer == "2"), "{answers:?}");
+    router.route(h2c(&second));
+    assert_eq!(client.get("/").body, "2");
     router.drain();
 }
 
