@@ -101,14 +101,22 @@ impl Table {
         self.lock().generation
     }
 
-    /// The apps with anything under way, without a lock.
+    /// The apps with anything under way, without a lock; with what is under way for hosts that have not moved in yet.
     pub(crate) fn gauges(&self) -> HashMap<Uuid, Gauges> {
-        let mut gauges = HashMap::new();
+        // Each is seen as often as it has hosts.
+        let mut parts = HashMap::new();
         self.hosts.for_each(|app| {
-            if let Some(of_app) = app.gauges() {
-                gauges.insert(app.id, of_app);
+            if let Some(of_part) = app.gauges() {
+                parts.insert(app.id, (app.logged_for, of_part));
             }
         });
+        let mut gauges: HashMap<Uuid, Gauges> = HashMap::new();
+        for (app, Gauges { in_flight, queued, connections }) in parts.into_values() {
+            let sum = gauges.entry(app).or_default();
+            sum.in_flight += in_flight;
+            sum.queued += queued;
+            sum.connections += connections;
+        }
         gauges
     }
 

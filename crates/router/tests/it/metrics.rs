@@ -1,12 +1,12 @@
 //! What the router counts, and where it tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use wire::routes::AppRoute;
+use wire::routes::{AppRoute, EdgeSettings};
 use wire::traffic::{AppTraffic, StatusPage, TrafficSecond};
 
 use crate::harness::{Client, HOST, PATIENCE, TestDyno, TestRouter, app, bounds, limits, ok, read_head, wait_until};
@@ -163,6 +163,44 @@ fn prometheus_reads_totals_that_only_grow() {
     // An app that leaves the table takes its counts with it.
     router.push(Vec::new(), vec![app(&[]).app]);
     wait_until(|| !ask_status(&router, "/metrics").1.contains("shop"), "an app that left to be forgotten");
+    router.drain();
+}
+
+#[test]
+fn requests_for_hosts_that_have_not_moved_in_are_the_apps_own() {
+    let (dyno, old) = (dyno(), dyno());
+    let mut router = TestRouter::start();
+    let own = AppRoute { hosts: vec![HOST.to_owned(), "www.shop.example".to_owned()], ..app(&[&dyno]) };
+    let edge = EdgeSettings { upstream: Some(format!("http://{}", old.address)), ..EdgeSettings::default() };
+    let (hosts, logged_for) = (vec!["old.example".to_owned()], Some(own.app));
+    let passed_on = AppRoute { app: uuid::Uuid::from_u128(8), hosts, logged_for, edge, ..app(&[]) };
+    router.push(vec![own, passed_on], Vec::new());
+    let hanging = ["old.example", "old.example", HOST, "www.shop.example", HOST].map(|host| {
+        let mut client = router.connect();
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\nGET /hang HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+        assert_eq!(client.response().status(), 200);
+        client
+    });
+    let mut text = String::new();
+    let whole = ["requests_total{app=\"shop\",status=\"2xx\"} 5\n", "in_flight_requests{app=\"shop\"} 5\n"];
+    wait_until(
+        || {
+            text = ask_status(&router, "/metrics").1;
+            whole.iter().all(|line| text.contains(line))
+        },
+        "all that hang",
+    );
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("{app=\"shop\"}")).collect();
+    let names: BTreeSet<&str> = lines.iter().filter_map(|line| line.split('{').next()).collect();
+    assert_eq!(lines.len(), names.len(), "{lines:?}");
+    wait_until(
+        || {
+            let page: StatusPage = serde_json::from_str(&ask_status(&router, "/status").1).unwrap();
+            page.apps.get("shop").is_some_and(|shop| (shop.requests, shop.in_flight, shop.connections) == (5, 5, 5))
+        },
+        "the page to have them all",
+    );
+    drop(hanging);
     router.drain();
 }
 
