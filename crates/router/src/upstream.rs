@@ -15,7 +15,7 @@ use domain::upstream::Upstream;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::lookup_host;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tracing::warn;
@@ -77,30 +77,38 @@ pub(crate) async fn connect(
     bounds: &Bounds,
 ) -> Result<DynoConnection, ConnectFailure> {
     let deadline = Instant::now() + limit;
-    let addresses = match timeout_at(deadline, lookup_host((upstream.host(), upstream.port()))).await {
+    let addresses: Vec<SocketAddr> = match timeout_at(deadline, lookup_host((upstream.host(), upstream.port()))).await {
         Err(_elapsed) => return Err(ConnectFailure::TimedOut),
         Ok(Err(error)) => {
             warn!(%error, host = upstream.host(), "Cannot find an upstream's address");
             return Err(ConnectFailure::Unusable("upstream has no address"));
         }
-        Ok(Ok(addresses)) => addresses,
+        Ok(Ok(addresses)) => addresses.collect(),
     };
+    let stream = open_any(&addresses, deadline).await?;
+    if !upstream.is_tls() {
+        return over(stream, DynoProtocol::Http1, bounds).await;
+    }
+    let config = tls().map_err(ConnectFailure::Local)?;
+    let name = ServerName::try_from(host.to_owned()).ok().ok_or(ConnectFailure::Refused)?;
+    match timeout_at(deadline, TlsConnector::from(config).connect(name, stream)).await {
+        Err(_elapsed) => Err(ConnectFailure::TimedOut),
+        Ok(Ok(stream)) => over(stream, DynoProtocol::Http1, bounds).await,
+        Ok(Err(error)) => {
+            warn!(%error, host, upstream = upstream.host(), "An upstream's TLS is not the app's");
+            Err(ConnectFailure::Unusable(tls_failure(&error)))
+        }
+    }
+}
+
+/// The first address that takes a connection. Each has an equal share of the time that is left, so that one which says
+/// nothing leaves the others theirs.
+async fn open_any(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, ConnectFailure> {
     let mut failure = ConnectFailure::Refused;
-    for address in addresses {
-        match open_stream(address, deadline.saturating_duration_since(Instant::now())).await {
-            Ok(stream) if !upstream.is_tls() => return over(stream, DynoProtocol::Http1, bounds).await,
-            Ok(stream) => {
-                let config = tls().map_err(ConnectFailure::Local)?;
-                let name = ServerName::try_from(host.to_owned()).ok().ok_or(ConnectFailure::Refused)?;
-                return match timeout_at(deadline, TlsConnector::from(config).connect(name, stream)).await {
-                    Err(_elapsed) => Err(ConnectFailure::TimedOut),
-                    Ok(Ok(stream)) => over(stream, DynoProtocol::Http1, bounds).await,
-                    Ok(Err(error)) => {
-                        warn!(%error, host, upstream = upstream.host(), "An upstream's TLS is not the app's");
-                        Err(ConnectFailure::Unusable(tls_failure(&error)))
-                    }
-                };
-            }
+    for (tried, &address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        match open_stream(address, deadline.saturating_duration_since(Instant::now()) / left).await {
+            Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }
     }
@@ -126,6 +134,9 @@ fn tls_failure(error: &io::Error) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use socket2::{Domain, Socket, Type};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -134,5 +145,38 @@ mod tests {
         assert_ne!(pool_key("http://old", "a.example"), pool_key("http://new", "a.example"));
         assert_eq!(pool_key("http://old", "a.example"), pool_key("http://old", "a.example"));
         assert!(pool_key("http://old", "a.example") > u64::MAX / 2);
+    }
+
+    /// An address that answers nothing at all: its queue of connections is full. With what fills it.
+    fn blackhole() -> (SocketAddr, Vec<Socket>) {
+        let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = new();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut sockets = vec![listener];
+        for _connection in 0..4 {
+            let socket = new();
+            socket.set_nonblocking(true).unwrap();
+            socket.connect(&address).ok();
+            sockets.push(socket);
+        }
+        (address.as_socket().unwrap(), sockets)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_leaves_time_for_the_others() {
+        let (silent, _sockets) = blackhole();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let limit = Duration::from_millis(900);
+        let begin = Instant::now();
+        let opened = open_any(&[silent, silent, good], begin + limit).await.unwrap();
+        assert_eq!(opened.peer_addr().unwrap(), good);
+        assert!(begin.elapsed() < limit, "{:?}", begin.elapsed());
+        let begin = Instant::now();
+        let failed = open_any(&[silent, silent], begin + limit).await.unwrap_err();
+        assert!(matches!(failed, ConnectFailure::TimedOut), "{failed:?}");
+        assert!(begin.elapsed() >= limit, "the last one has all that is left");
     }
 }
