@@ -1,6 +1,7 @@
 //! Admission on a fake clock: what reaches its clients in time, for dynos of which nothing is known.
 //!
 //! `SEED=7 LANES=48 cargo test --release -p domain --test admission lanes -- --nocapture` prints a table for tuning.
+//! `TRACE=router.log DYNOS=2 cargo test -p domain --test admission trace -- --nocapture` replays what `berth logs` has kept.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -10,6 +11,7 @@
 )]
 
 mod simulator;
+mod trace;
 
 use crate::simulator::{Chance, Deploy, Lane, Outcome, Polls, Report, Service, run};
 
@@ -183,6 +185,34 @@ fn a_pause_loses_nobody() {
                 );
             }
         }
+    }
+}
+
+/// Two dynos of one worker each at half their capacity; a request of two seconds comes in the middle of it.
+const STUTTER: &str = include_str!("traces/stutter.log");
+
+/// What was recorded comes out again, and what would have happened with more of it.
+#[test]
+fn a_trace_is_replayed_at_its_own_speed_and_faster() {
+    let given = std::env::var("TRACE").ok().map(|path| std::fs::read_to_string(path).unwrap());
+    let trace = trace::parse(given.as_deref().unwrap_or(STUTTER));
+    let dynos = variable("DYNOS").unwrap_or(2) as usize;
+    let mut took: Vec<f64> = trace.iter().map(|traced| traced.took).collect();
+    took.sort_by(f64::total_cmp);
+    println!("{} requests, median {:.0} ms", trace.len(), took[took.len() / 2] * 1000.0);
+    let mut reports = Vec::new();
+    for (speed, declared) in [(1.0, Some(1)), (1.0, None), (2.0, Some(1)), (4.0, Some(1)), (4.0, None)] {
+        let report = run(&Lane { declared, ..trace::lane(&trace, dynos, speed) });
+        let answered = report.outcomes.iter().filter(|outcome| outcome.answered.is_some()).count();
+        let median = report.median() * 1000.0;
+        println!("{speed}x, declared {declared:?}: {answered} answered, median {median:.0} ms");
+        reports.push((answered, report.median()));
+    }
+    if given.is_none() {
+        let recorded = took[took.len() / 2];
+        assert_eq!((trace.len(), reports[0].0, reports[1].0), (160, 160, 160), "as it was");
+        assert!((reports[0].1 / recorded - 1.0).abs() < 0.15, "{} was {recorded}", reports[0].1);
+        assert!(reports[3].0 < 160 && reports[3].0 > 80 && reports[3].1 < 0.6, "the newest, in time: {reports:?}");
     }
 }
 

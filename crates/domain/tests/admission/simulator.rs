@@ -375,7 +375,9 @@ impl Simulation {
     }
 
     fn run(&mut self) {
-        self.at(0.0, Event::Arrive);
+        if self.lane.rate != Some(0.0) {
+            self.at(0.0, Event::Arrive);
+        }
         self.at(0.0, Event::Tick);
         if let Some((from, to)) = self.lane.freeze {
             self.at(from, Event::Freeze);
