@@ -14,15 +14,13 @@ use wire::routes::{DynoProtocol, DynoRoute, StuckDyno};
 use crate::app::App;
 use crate::clock;
 use crate::orphans::Orphans;
+use crate::quarantine::{Quarantine, Trust};
 
 /// Set in [`Dyno::state`] once the dyno has left the table.
 ///
 /// It shares the word with the count: taking a slot is one compare-and-swap of both, so that no request can be given
 /// to a dyno after its removal has been acknowledged, on any thread. Zero-downtime deploys rest on this.
 const REMOVED: u32 = 1 << 31;
-
-/// Quarantines of a dyno that never takes a connection grow up to this.
-const QUARANTINE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a dyno's share grows after it came into the table, and with how much of it that begins.
 const RAMP: Duration = Duration::from_secs(5);
@@ -56,10 +54,7 @@ pub(crate) struct Dyno {
     held_squares_us: AtomicU64,
     /// Requests that ended, those apart that had become conversations.
     answers: AtomicU64,
-    /// In microseconds; 0 is never.
-    quarantined_until_us: AtomicU64,
-    /// Connections refused in a row. While there are any, only one request at a time finds out whether it is back.
-    failures: AtomicU32,
+    quarantine: Quarantine,
     /// When its share is whole; 0 once that is past.
     ramp_ends_us: AtomicU64,
     /// True once its upgraded connections shall end.
@@ -88,8 +83,7 @@ impl Dyno {
             held_us: AtomicU64::new(0),
             held_squares_us: AtomicU64::new(0),
             answers: AtomicU64::new(0),
-            quarantined_until_us: AtomicU64::new(0),
-            failures: AtomicU32::new(0),
+            quarantine: Quarantine::default(),
             ramp_ends_us: AtomicU64::new(clock::micros(clock::now() + RAMP)),
             closing: watch::Sender::new(false),
             orphans: Arc::default(),
@@ -205,18 +199,15 @@ impl Dyno {
     /// As a request sees it that has tried some dynos, and whose client's session may be on this one.
     pub(crate) fn load(&self, tried: &[u64], wanted: Option<Uuid>) -> DynoLoad {
         let state = self.state.load(Ordering::SeqCst);
-        let quarantined_until = self.quarantined_until_us.load(Ordering::Relaxed);
-        let standing = if state & REMOVED != 0 || tried.contains(&self.serial) {
-            Standing::Excluded
-        } else if quarantined_until != 0 && quarantined_until > clock::now_us() {
-            Standing::Quarantined
-        } else if wanted == Some(self.id) && self.failures.load(Ordering::Relaxed) == 0 {
-            Standing::Wanted
-        } else {
-            Standing::Healthy
+        let trust = self.quarantine.trust();
+        let standing = match trust {
+            _ if state & REMOVED != 0 || tried.contains(&self.serial) => Standing::Excluded,
+            Trust::Quarantined => Standing::Quarantined,
+            Trust::Trusted if wanted == Some(self.id) => Standing::Wanted,
+            Trust::Trusted | Trust::HalfOpen | Trust::Probed => Standing::Healthy,
         };
-        let half_open = standing == Standing::Healthy && self.failures.load(Ordering::Relaxed) > 0;
-        let limit = if half_open { 1 } else { self.limit() };
+        // Whoever comes while it is being found out whether the dyno is back waits for that.
+        let limit = if trust == Trust::Probed { 0 } else { self.limit() };
         let weight = self.weight.load(Ordering::Relaxed);
         DynoLoad { in_flight: state & !REMOVED, limit: Some(limit), weight, ramp: self.ramp(), standing }
     }
@@ -234,10 +225,15 @@ impl Dyno {
         RAMP_FULL - u32::try_from(missing).unwrap_or(0)
     }
 
-    /// Takes a slot if the dyno is still in the table and has exactly `in_flight` requests, as the choice saw it.
+    /// Takes a slot if the dyno is still in the table and has exactly `in_flight` requests, as the choice saw it, and no
+    /// other request has become the probe since then.
     pub(crate) fn try_take(self: &Arc<Self>, app: &Arc<App>, in_flight: u32) -> Option<Slot> {
+        let probe = self.quarantine.try_probe()?;
         let taken = self.state.compare_exchange(in_flight, in_flight + 1, Ordering::SeqCst, Ordering::SeqCst);
         if taken.is_err() {
+            if probe {
+                self.quarantine.end_probe();
+            }
             return None;
         }
         if in_flight + 1 == self.limit() {
@@ -249,19 +245,8 @@ impl Dyno {
             dyno: self.clone(),
             taken_us: clock::now_us(),
             conversation: AtomicBool::new(false),
+            probe: AtomicBool::new(probe),
         })
-    }
-
-    /// Leaves the dyno alone, longer each time in a row.
-    pub(crate) fn quarantine(&self, duration: Duration) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
-        let duration = duration.saturating_mul(1 << failures).min(QUARANTINE_MAX.max(duration));
-        self.quarantined_until_us.store(clock::micros(clock::now() + duration), Ordering::Relaxed);
-    }
-
-    pub(crate) fn end_quarantine(&self) {
-        self.quarantined_until_us.store(0, Ordering::Relaxed);
-        self.failures.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn close_upgraded(&self) {
@@ -280,11 +265,38 @@ pub(crate) struct Slot {
     pub(crate) dyno: Arc<Dyno>,
     taken_us: u64,
     conversation: AtomicBool,
+    /// Whether this request is finding out if the dyno takes connections again.
+    probe: AtomicBool,
 }
 
 impl Slot {
     /// An answer that has begun and takes longer than this to end is a stream.
     pub(crate) const CONVERSATION: Duration = Duration::from_secs(2);
+
+    /// Whether the request must go over a new connection.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.probe.load(Ordering::Relaxed)
+    }
+
+    /// The dyno has taken a new connection for this request.
+    pub(crate) fn connected(&self) {
+        self.end_probe();
+        if self.dyno.quarantine.end() {
+            self.app.slot_freed();
+        }
+    }
+
+    /// The dyno has not taken one.
+    pub(crate) fn refused(&self, quarantine: Duration) {
+        self.dyno.quarantine.begin(quarantine);
+        self.end_probe();
+    }
+
+    fn end_probe(&self) {
+        if self.probe.swap(false, Ordering::Relaxed) {
+            self.dyno.quarantine.end_probe();
+        }
+    }
 
     /// The request has become an open conversation, a WebSocket or a stream of events: it says nothing about how many
     /// requests a dyno can work on, and must not keep others out.
@@ -301,6 +313,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.end_probe();
         let conversation = self.conversation.load(Ordering::Relaxed);
         if conversation {
             self.dyno.conversations.fetch_sub(1, Ordering::SeqCst);

@@ -63,6 +63,7 @@ mod clock;
 mod dyno;
 mod dyno_io;
 mod pool;
+mod quarantine;
 mod timer;
 
 mod admin_socket;

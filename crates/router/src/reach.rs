@@ -72,7 +72,10 @@ pub(crate) async fn reach_again<C: Connector>(
     let connected = connector.connect(slot, limit).await;
     journey.connected(slot, connecting_at.elapsed());
     let failure = match connected {
-        Ok(connection) => return Ok((None, connection)),
+        Ok(connection) => {
+            slot.connected();
+            return Ok((None, connection));
+        }
         Err(failure) => failure,
     };
     let failed = Some(note(app, bounds, journey, slot, failure)?);
@@ -107,7 +110,10 @@ async fn search<C: Connector>(
         // Dynos that this very request sent into quarantine do not count.
         only_half_open &= half_open;
         // A request is sent a second time only, so not over a connection that may be closed under it, too.
-        if is_first && let Some(connection) = connector.pooled(&slot).await {
+        if is_first
+            && !slot.is_probe()
+            && let Some(connection) = connector.pooled(&slot).await
+        {
             journey.connected(&slot, connecting_at.elapsed());
             return Ok((slot, connection));
         }
@@ -116,7 +122,7 @@ async fn search<C: Connector>(
         journey.connected(&slot, connecting_at.elapsed());
         match connected {
             Ok(connection) => {
-                slot.dyno.end_quarantine();
+                slot.connected();
                 return Ok((slot, connection));
             }
             Err(failure) => failed = Some(note(app, bounds, journey, &slot, failure)?),
@@ -143,7 +149,7 @@ fn note(
     };
     if !app.view().edge.to_server {
         // There is one server: whoever comes to it finds out for themselves whether it is back.
-        slot.dyno.quarantine(bounds.quarantine);
+        slot.refused(bounds.quarantine);
     }
     journey.tried.push(slot.dyno.serial);
     Ok(failed)

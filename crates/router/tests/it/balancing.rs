@@ -1,6 +1,5 @@
-//! Which dyno a request goes to: new ones, ones that have refused, and how often a request is tried again.
+//! Which dyno a request goes to, and how often a request is tried again.
 
-use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -69,30 +68,6 @@ fn a_dyno_with_less_to_do_is_asked_first() {
         assert_eq!(client.response().body, "done");
     }
     router.drain();
-}
-
-#[test]
-fn a_dyno_that_has_refused_is_asked_again_after_a_while_and_serves_when_it_is_back() {
-    let quarantine = Duration::from_millis(100);
-    let (away, other) = (TestDyno::refusing(), TestDyno::http(|_request| ok("other")));
-    let mut router = TestRouter::start_with(Bounds { quarantine, ..bounds() });
-    router.route(app(&[&away, &other]));
-    // It is asked sooner or later, by chance, and again after each quarantine; nobody notices.
-    for _request in 0..50 {
-        assert_eq!(router.get("/").body, "other");
-    }
-    let listener = TcpListener::bind(away.address).unwrap();
-    let back = thread::spawn(move || {
-        let (mut stream, _peer) = listener.accept().unwrap();
-        while crate::harness::read_head(&mut stream).is_some() {
-            std::io::Write::write_all(&mut stream, ok("back").as_bytes()).unwrap();
-        }
-    });
-    let mut client = router.connect();
-    wait_until(|| client.get("/").body == "back", "the dyno that is back");
-    drop(client);
-    router.drain();
-    back.join().unwrap();
 }
 
 #[test]

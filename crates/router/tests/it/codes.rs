@@ -1,13 +1,15 @@
 //! Every error code, provoked: what the client gets, and what stands in the log.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
 use router::Bounds;
 use wire::routes::{AppRoute, Availability, RequestLimits};
 
-use crate::harness::{HOST, TestDyno, TestRouter, app, bounds, limits, ok, read_head, read_request, wait_until};
+use crate::harness::{
+    HOST, TestDyno, TestRouter, app, bounds, full_backlog, limits, ok, read_head, read_request, wait_until,
+};
 
 fn short(dynos: &[&TestDyno]) -> AppRoute {
     let limits =
@@ -189,21 +191,6 @@ fn a_dyno_that_says_nothing_behind_its_head_gets_a_page_for_its_client() {
     let (dies, stalls) = (head_only(false), head_only(true));
     check(app(&[&dies]), "H18", "sock=backend at=error code=H18 desc=\"Server Request Interrupted\"").0.drain();
     check(short(&[&stalls]), "H15", "at=error code=H15 desc=\"Idle connection\"").0.drain();
-}
-
-/// A listening socket whose backlog is full: connections to it neither succeed nor fail.
-fn full_backlog() -> (TcpListener, Vec<TcpStream>, TestDyno) {
-    let mut dyno = TestDyno::refusing();
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    socket.listen(0).unwrap();
-    let listener: TcpListener = socket.into();
-    dyno.address = listener.local_addr().unwrap();
-    let mut held = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&dyno.address, Duration::from_millis(100)) {
-        held.push(stream);
-    }
-    (listener, held, dyno)
 }
 
 #[test]

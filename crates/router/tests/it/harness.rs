@@ -227,7 +227,12 @@ pub(crate) struct TestDyno {
 
 impl TestDyno {
     pub(crate) fn start(script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
+    }
+
+    /// At an address where another one was, say, before that was dropped.
+    pub(crate) fn start_at(address: SocketAddr, script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let mut dyno = Self::without_listener(listener.local_addr().unwrap());
         let (script, connections) = (Arc::new(script), dyno.connections.clone());
         let accepting = listener.try_clone().unwrap();
@@ -289,6 +294,21 @@ impl Drop for TestDyno {
             rustix::net::shutdown(listener, rustix::net::Shutdown::Both).unwrap();
         }
     }
+}
+
+/// A listening socket whose backlog is full: connections to it neither succeed nor fail.
+pub(crate) fn full_backlog() -> (TcpListener, Vec<TcpStream>, TestDyno) {
+    let mut dyno = TestDyno::refusing();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener: TcpListener = socket.into();
+    dyno.address = listener.local_addr().unwrap();
+    let mut held = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&dyno.address, Duration::from_millis(100)) {
+        held.push(stream);
+    }
+    (listener, held, dyno)
 }
 
 #[derive(Debug)]

@@ -22,6 +22,7 @@ mod limits;
 mod memory;
 mod metrics;
 mod proxying;
+mod quarantine;
 mod server_side;
 mod shutdown;
 mod slow_clients;
