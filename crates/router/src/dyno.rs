@@ -288,7 +288,7 @@ impl Slot {
 
     /// The dyno has not taken one.
     pub(crate) fn refused(&self, quarantine: Duration) {
-        self.dyno.quarantine.begin(quarantine);
+        self.dyno.quarantine.begin(quarantine, self.taken_us);
         self.end_probe();
     }
 

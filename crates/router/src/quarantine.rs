@@ -20,9 +20,9 @@ const QUARANTINE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
-    /// Connections that failed since the last one that was made.
+    /// Quarantines since the last connection that was made.
     failures: AtomicU32,
-    /// In microseconds.
+    /// In microseconds; 0 is never.
     until_us: AtomicU64,
     /// Whether a request is finding out; only the one that is ends it.
     probing: AtomicBool,
@@ -63,15 +63,69 @@ impl Quarantine {
         self.probing.store(false, Ordering::SeqCst);
     }
 
-    /// The dyno did not take a connection: it is left alone, longer each time in a row.
-    pub(crate) fn begin(&self, duration: Duration) {
-        let failures = self.failures.fetch_add(1, Ordering::SeqCst).min(16);
+    /// A connection that was begun at `begun_us` has failed: the dyno is left alone, longer each time in a row.
+    ///
+    /// Those that were begun before the present quarantine was over say nothing new: many fail in one outage.
+    pub(crate) fn begin(&self, duration: Duration, begun_us: u64) {
+        let before = self.until_us.load(Ordering::SeqCst);
+        if begun_us < before {
+            return;
+        }
+        let failures = self.failures.load(Ordering::SeqCst).min(16);
         let duration = duration.saturating_mul(1 << failures).min(QUARANTINE_MAX.max(duration));
-        self.until_us.store(clock::micros(clock::now() + duration), Ordering::SeqCst);
+        let until = clock::micros(clock::now() + duration);
+        // Of several at the same time one is the first.
+        if self.until_us.compare_exchange(before, until, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.failures.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// The dyno has taken a connection. Says whether it was not trusted to.
     pub(crate) fn end(&self) -> bool {
+        if self.failures.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        self.until_us.store(0, Ordering::SeqCst);
         self.failures.swap(0, Ordering::SeqCst) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quarantines_grow_from_outage_to_outage_and_never_within_one() {
+        let (quarantine, usual) = (Quarantine::default(), Duration::from_secs(5));
+        let until_us = || quarantine.until_us.load(Ordering::SeqCst);
+        let check = |begun_us: u64, seconds: u64| {
+            let earliest_us = clock::now_us() + seconds * 1_000_000;
+            quarantine.begin(usual, begun_us);
+            let until = until_us();
+            assert!((earliest_us..earliest_us + 1_000_000).contains(&until), "{until} instead of {earliest_us}");
+            for begun_us in [0, until - 1] {
+                quarantine.begin(usual, begun_us);
+                assert_eq!((until_us(), quarantine.trust()), (until, Trust::Quarantined));
+            }
+        };
+        for seconds in [5, 10, 20, 40, 60, 60] {
+            check(until_us(), seconds);
+        }
+        assert!(quarantine.end());
+        assert!(!quarantine.end());
+        assert_eq!(quarantine.trust(), Trust::Trusted);
+        check(clock::now_us(), 5);
+    }
+
+    #[test]
+    fn there_is_one_probe_at_a_time() {
+        let quarantine = Quarantine::default();
+        assert_eq!(quarantine.try_probe(), Some(false));
+        quarantine.begin(Duration::ZERO, clock::now_us());
+        assert_eq!(quarantine.trust(), Trust::HalfOpen);
+        assert_eq!((quarantine.try_probe(), quarantine.trust()), (Some(true), Trust::Probed));
+        assert_eq!(quarantine.try_probe(), None);
+        quarantine.end_probe();
+        assert_eq!(quarantine.try_probe(), Some(true));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use router::Bounds;
 use wire::routes::AppRoute;
@@ -69,6 +70,11 @@ fn script(name: &'static str, go: Receiver<()>) -> impl Fn(TcpStream) + Send + S
     }
 }
 
+/// What the dyno has not accepted goes down with its socket.
+fn wait_for_connection(dyno: &TestDyno) {
+    wait_until(|| dyno.connections.load(Ordering::SeqCst) == 1, "a connection");
+}
+
 /// A dyno that goes away for as long as it takes to refuse one connection; those that it has go on.
 fn refuse_once(router: &TestRouter, dyno: TestDyno) -> SocketAddr {
     let address = dyno.address;
@@ -105,7 +111,7 @@ fn an_answer_over_a_kept_connection_is_no_sign_that_a_dyno_is_back_and_the_first
     router.route(app(&[&dyno]));
     let mut kept = router.connect();
     kept.send(&format!("GET /hold HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
-    router.wait_for_in_flight(dyno.id, 1);
+    wait_for_connection(&dyno);
     let id = dyno.id;
     let address = refuse_once(&router, dyno);
     let (go_back, held) = channel();
@@ -115,7 +121,7 @@ fn an_answer_over_a_kept_connection_is_no_sign_that_a_dyno_is_back_and_the_first
     thread::sleep(2 * QUARANTINE);
     // Its connection from before is kept, and not taken.
     kept.send(&format!("GET /hold HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
-    wait_until(|| back.connections.load(std::sync::atomic::Ordering::SeqCst) == 1, "a new connection");
+    wait_for_connection(&back);
     router.wait_for_in_flight(id, 1);
     // The first one has found out: this one may even go over the connection from before.
     assert_eq!(router.get("/").status(), 200);
@@ -191,5 +197,25 @@ fn one_request_finds_out_whether_a_dyno_is_back_and_the_others_wait_for_that() {
     for client in &mut clients {
         assert_eq!(client.response().body, "back");
     }
+    router.drain();
+}
+
+#[test]
+fn connections_that_fail_at_once_are_one_failure() {
+    const AT_ONCE: usize = 8;
+    let (away, other) = (TestDyno::refusing(), TestDyno::http(|_request| ok("other")));
+    let mut router = TestRouter::start_with(Bounds { quarantine: Duration::from_millis(500), ..bounds() });
+    router.route(app(&[&away]));
+    let mut clients: Vec<Client> = (0..AT_ONCE).map(|_client| ask(&router, "/")).collect();
+    for client in &mut clients {
+        assert!(client.response().body.contains("H21"));
+    }
+    let since = Instant::now();
+    router.route(app(&[&away, &other]));
+    let (_go, held) = channel();
+    let _back = TestDyno::start_at(away.address, script("back", held));
+    wait_until(|| router.get("/").body == "back", "the dyno to get requests again");
+    // Eight failures in a row would be a minute.
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     router.drain();
 }
