@@ -10,6 +10,7 @@ use wire::routes::{FromRouter, PROTOCOL, ROUTER_SOCKET, RouteTable, RouterStatus
 use wire::traffic::TrafficSecond;
 
 use crate::admin_socket::{Messages, connect};
+use crate::in_flight::InFlight;
 
 pub use wire::routes::TableUpdate;
 
@@ -91,7 +92,15 @@ impl RouterClient {
     /// missing has none.
     pub async fn in_flight(&mut self) -> Result<Vec<(Uuid, u32)>, ClientError> {
         match self.ask(&ToRouter::InFlight).await? {
-            FromRouter::InFlight { dynos } => Ok(dynos),
+            FromRouter::InFlight { dynos, .. } => Ok(dynos),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// The same, and what counts against which limits.
+    pub(crate) async fn in_flight_there(&mut self) -> Result<InFlight, ClientError> {
+        match self.ask(&ToRouter::InFlight).await? {
+            FromRouter::InFlight { dynos, conversations } => Ok(InFlight::told(&dynos, &conversations)),
             _ => Err(ClientError::Unexpected),
         }
     }

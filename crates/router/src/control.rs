@@ -11,11 +11,11 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
-use uuid::Uuid;
 use wire::routes::{FromRouter, PROTOCOL, ROUTER_SOCKET, RouteTable, TableUpdate, ToRouter};
 
 use crate::admin_socket::{self, Messages};
 use crate::client::{ClientError, Pushed, RouterClient};
+use crate::in_flight::InFlight;
 use crate::predecessor::ANSWER_MAX;
 use crate::table::Change;
 use crate::table_file::{TableFile, TableFileError};
@@ -150,7 +150,7 @@ impl Control {
             ToRouter::Hello { protocol, instance } => self.greet(protocol, &instance),
             ToRouter::Update(update) => self.update(update).await,
             ToRouter::Replace { table } => self.replace(table).await,
-            ToRouter::InFlight => FromRouter::InFlight { dynos: self.in_flight().await },
+            ToRouter::InFlight => self.in_flight().await.into(),
             ToRouter::CloseUpgraded { dynos } => {
                 self.shared.table.close_upgraded(&dynos);
                 let mut predecessor = self.predecessor.lock().await;
@@ -249,22 +249,15 @@ impl Control {
     }
 
     /// Here and in the router before.
-    async fn in_flight(&self) -> Vec<(Uuid, u32)> {
-        let mut dynos = self.shared.table.in_flight();
+    async fn in_flight(&self) -> InFlight {
+        let mut counts = self.shared.table.in_flight();
         let mut predecessor = self.predecessor.lock().await;
-        let Some(client) = &mut *predecessor else { return dynos };
-        match limited(client.in_flight()).await {
-            Ok(there) => {
-                for (dyno, count) in there {
-                    match dynos.iter_mut().find(|(known, _count)| *known == dyno) {
-                        Some((_dyno, known)) => *known += count,
-                        None => dynos.push((dyno, count)),
-                    }
-                }
-            }
+        let Some(client) = &mut *predecessor else { return counts };
+        match limited(client.in_flight_there()).await {
+            Ok(there) => counts.add_all(there),
             Err(cause) => self.lose_predecessor(&mut predecessor, cause),
         }
-        dynos
+        counts
     }
 
     /// Keeps counting what the router before has in flight, until it has ended.
@@ -273,7 +266,7 @@ impl Control {
             {
                 let mut predecessor = self.predecessor.lock().await;
                 let Some(client) = &mut *predecessor else { return };
-                match limited(client.in_flight()).await {
+                match limited(client.in_flight_there()).await {
                     Ok(there) => self.shared.table.set_elsewhere(&there),
                     Err(cause) => return self.lose_predecessor(&mut predecessor, cause),
                 }
@@ -292,7 +285,7 @@ impl Control {
             None => error!("The router before does not answer any more; it may still send requests: end it"),
         }
         *predecessor = None;
-        self.shared.table.set_elsewhere(&[]);
+        self.shared.table.set_elsewhere(&InFlight::default());
     }
 }
 

@@ -13,6 +13,7 @@ use wire::routes::{DynoProtocol, DynoRoute, StuckDyno};
 
 use crate::app::App;
 use crate::clock;
+use crate::in_flight::Count;
 use crate::orphans::Orphans;
 use crate::quarantine::{Quarantine, Trust};
 
@@ -40,7 +41,7 @@ pub(crate) struct Dyno {
     h2c: AtomicBool,
     /// Requests that have become conversations of their own and no longer count against a limit that was learned.
     conversations: AtomicU32,
-    /// What a router that this one took over from still has in flight there.
+    /// What a router that this one took over from still has in flight there, as far as it counts against the limit.
     elsewhere: AtomicU32,
     /// Whether the formation declares the limit.
     declared: AtomicBool,
@@ -118,8 +119,11 @@ impl Dyno {
         }
     }
 
-    /// Sets what another router has in flight there; says whether that changed.
-    pub(crate) fn set_elsewhere(&self, count: u32) -> bool {
+    /// Sets what another router has in flight there; says whether that changed. As here, conversations count against a
+    /// declared limit only.
+    pub(crate) fn set_elsewhere(&self, there: Count) -> bool {
+        let beyond = if self.is_declared() { 0 } else { there.conversations };
+        let count = there.requests.saturating_sub(beyond);
         if self.elsewhere.swap(count, Ordering::SeqCst) == count {
             return false;
         }
@@ -194,6 +198,10 @@ impl Dyno {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.state.load(Ordering::SeqCst) & !REMOVED
+    }
+
+    pub(crate) fn in_flight_here(&self) -> Count {
+        Count { requests: self.in_flight(), conversations: self.conversations.load(Ordering::SeqCst) }
     }
 
     /// As a request sees it that has tried some dynos, and whose client's session may be on this one.

@@ -70,6 +70,7 @@ mod admin_socket;
 pub mod client;
 mod control;
 mod host_map;
+mod in_flight;
 mod predecessor;
 mod table;
 mod table_file;

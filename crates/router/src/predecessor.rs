@@ -16,12 +16,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
-use uuid::Uuid;
 use wire::frame::{self, FrameError};
 use wire::routes::{FromRouter, PROTOCOL, ROUTER_SOCKET, ToRouter};
 
 use crate::admin_socket;
 use crate::client::RouterClient;
+use crate::in_flight::InFlight;
 
 /// Longer than any answer takes; whoever needs more will never give one.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -77,10 +77,10 @@ impl Predecessor {
     }
 
     /// Requests and upgraded connections that it has per dyno.
-    pub(crate) fn in_flight(&mut self) -> Result<Vec<(Uuid, u32)>, PredecessorError> {
+    pub(crate) fn in_flight(&mut self) -> Result<InFlight, PredecessorError> {
         match self.ask(&ToRouter::InFlight)? {
-            Some(FromRouter::InFlight { dynos }) => Ok(dynos),
-            None => Ok(Vec::new()),
+            Some(FromRouter::InFlight { dynos, conversations }) => Ok(InFlight::told(&dynos, &conversations)),
+            None => Ok(InFlight::default()),
             Some(_other) => Err(PredecessorError::Unexpected),
         }
     }

@@ -23,6 +23,7 @@ use crate::config::Bounds;
 use crate::dyno::Dyno;
 use crate::front::Fronts;
 use crate::host_map::HostMap;
+use crate::in_flight::InFlight;
 use crate::upstream;
 
 #[derive(Debug, Default)]
@@ -183,21 +184,20 @@ impl Table {
     }
 
     /// In-flight requests per dyno, also of dynos that have left the table.
-    pub(crate) fn in_flight(&self) -> Vec<(Uuid, u32)> {
-        let mut counts = BTreeMap::new();
+    pub(crate) fn in_flight(&self) -> InFlight {
+        let mut counts = InFlight::default();
         for dyno in self.lock().dynos.values() {
-            *counts.entry(dyno.id).or_insert(0) += dyno.in_flight();
+            counts.add(dyno.id, dyno.in_flight_here());
         }
-        counts.into_iter().collect()
+        counts
     }
 
-    /// Sets what the router that this one took over from has in flight; a dyno that is missing has nothing there.
-    pub(crate) fn set_elsewhere(&self, counts: &[(Uuid, u32)]) {
-        let counts: HashMap<Uuid, u32> = counts.iter().copied().collect();
+    /// Sets what the router that this one took over from has in flight.
+    pub(crate) fn set_elsewhere(&self, there: &InFlight) {
         let state = self.lock();
         let mut changed = false;
         for dyno in state.dynos.values() {
-            changed |= dyno.set_elsewhere(counts.get(&dyno.id).copied().unwrap_or(0));
+            changed |= dyno.set_elsewhere(there.of(dyno.id));
         }
         if changed {
             state.apps.values().for_each(App::slot_freed);
@@ -395,7 +395,7 @@ mod tests {
                 assert!(picker.join().unwrap() > 0);
             }
         });
-        assert!(table.in_flight().iter().all(|(_dyno, count)| *count == 0));
+        assert!(table.in_flight().0.values().all(|count| count.requests == 0));
     }
 
     #[test]
@@ -428,11 +428,11 @@ mod tests {
         let picked = runtime.block_on(app.pick(&[], None, &Bounds::default())).unwrap();
         table.update(update(1));
         let first = Uuid::from_u128(1);
-        assert!(table.in_flight().contains(&(first, 1)));
+        assert_eq!(table.in_flight().of(first).requests, 1);
         drop(picked);
-        assert!(table.in_flight().contains(&(first, 0)));
+        assert_eq!(table.in_flight().0[&first].requests, 0);
         table.update(update(2));
-        assert!(table.in_flight().iter().all(|(dyno, _count)| *dyno != first));
+        assert!(!table.in_flight().0.contains_key(&first));
     }
 
     proptest! {
@@ -467,7 +467,7 @@ mod tests {
                     let expect = routes.values().find(|route| route.hosts.contains(&host)).map(|route| route.app);
                     prop_assert_eq!(table.app(&host).map(|app| app.id), expect, "{}", host);
                 }
-                let dynos: BTreeSet<Uuid> = table.in_flight().into_iter().map(|(dyno, _count)| dyno).collect();
+                let dynos: BTreeSet<Uuid> = table.in_flight().0.into_keys().collect();
                 let expect: BTreeSet<Uuid> = routes.values().map(|route| route.dynos[0].dyno).collect();
                 prop_assert_eq!(dynos, expect);
             }

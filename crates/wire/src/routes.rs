@@ -437,6 +437,9 @@ pub enum FromRouter {
     },
     InFlight {
         dynos: Vec<(Uuid, u32)>,
+        /// How many of these have become conversations, which a limit that is learned does not count.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        conversations: Vec<(Uuid, u32)>,
     },
     Status {
         status: RouterStatus,

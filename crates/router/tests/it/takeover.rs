@@ -169,8 +169,7 @@ fn a_limit_counts_what_the_old_router_has_in_flight() {
     let mut kept = fixture.connect();
     assert_eq!(kept.get("/.well-known/berth/health").status(), 200);
     let new = fixture.serve();
-    // Until then it may still be the old one that takes the next connection.
-    wait_until(|| kept.get("/.well-known/berth/health").status() == 503, "the old one to say that it ends");
+    wait_for_handover(&mut kept);
     let mut waiting = fixture.ask("/next");
     let mut server = new.server(fixture.dir.path());
     let queued = |server: &mut RouterClient| {
@@ -184,6 +183,58 @@ fn a_limit_counts_what_the_old_router_has_in_flight() {
     assert_eq!(waiting.response().body, "/next");
     old.wait();
     fixture.end(new);
+}
+
+/// Waits until connections that are made from now on are the new router's.
+fn wait_for_handover(kept: &mut Client) {
+    wait_until(|| kept.get("/.well-known/berth/health").status() == 503, "the old one to say that it ends");
+}
+
+#[test]
+fn streams_in_the_old_router_keep_no_dyno_from_the_new_one_while_its_limit_is_learned() {
+    let (end, streaming) = channel::<()>();
+    let streaming = Mutex::new(streaming);
+    // Of unknown limit: to begin with, it gets one request at a time.
+    let dyno = TestDyno::start(move |mut stream| {
+        let request = crate::harness::read_request(&mut stream).unwrap();
+        if request.path() == "/events" {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            streaming.lock().unwrap().recv().unwrap_err();
+            return;
+        }
+        stream.write_all(ok(request.path()).as_bytes()).unwrap();
+    });
+    let fixture = Fixture::new();
+    // Longer than a request waits: no stream may be cut off before that.
+    let patient = || Bounds { drain: Duration::from_secs(60), ..bounds() };
+    let old = fixture.serve_with(patient());
+    let mut server = fixture.replace(&old, 1, vec![app(&[&dyno])]);
+    let mut kept = fixture.connect();
+    assert_eq!(kept.get("/.well-known/berth/health").status(), 200);
+    let mut streams: Vec<Client> = Vec::new();
+    for count in 1..=3 {
+        let mut client = fixture.ask("/events");
+        assert!(client.head().starts_with("HTTP/1.1 200 "));
+        wait_until(|| in_flight(&old, &mut server, &dyno) == count, "the stream to begin");
+        streams.push(client);
+    }
+    let second = fixture.serve_with(patient());
+    wait_for_handover(&mut kept);
+    assert_eq!(fixture.ask("/second").response().body, "/second");
+    // And what that one hears of the first, it tells the third.
+    let mut kept = fixture.connect();
+    assert_eq!(kept.get("/.well-known/berth/health").status(), 200);
+    let third = fixture.serve();
+    wait_for_handover(&mut kept);
+    assert_eq!(fixture.ask("/third").response().body, "/third");
+    drop(end);
+    for client in &mut streams {
+        client.expect_end();
+    }
+    old.wait();
+    second.wait();
+    fixture.end(third);
 }
 
 #[test]
