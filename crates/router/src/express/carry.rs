@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use domain::error_code::ErrorCode;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
@@ -76,7 +77,7 @@ pub(super) async fn carry<R: Recipient>(
         }
         record.bytes = transfer.bytes;
         record.service = transfer.answered_at.unwrap_or_else(Instant::now) - sending_at;
-        let stream = transfer.take_stream();
+        let (stream, is_sent) = (transfer.take_stream(), transfer.is_sent());
         let fault = match ended {
             Ok(()) => return Ok(()),
             Err(fault) => fault,
@@ -96,7 +97,7 @@ pub(super) async fn carry<R: Recipient>(
             Fault::Left | Fault::Problem(_) => {}
         }
         let orphaned = held.dyno.orphans.add(outgoing.method(), outgoing.target(), sending_at);
-        spawn_local(see_out(stream, held, orphaned));
+        spawn_local(see_out(stream, is_sent, held, orphaned));
         return Err(fault);
     }
 }
@@ -155,8 +156,12 @@ fn give_back<R: Recipient>(worker: &Worker, slot: &Slot, transfer: &mut Transfer
 }
 
 /// Keeps a slot until the dyno has answered or closed: a worker that is still busy with a request that nobody waits
-/// for is busy all the same.
-async fn see_out(stream: TcpStream, slot: Slot, orphaned: Orphaned) {
+/// for is busy all the same. One that waits for the rest of it is told that there is none.
+async fn see_out(mut stream: TcpStream, is_sent: bool, slot: Slot, orphaned: Orphaned) {
+    if !is_sent {
+        // It may be gone already; then there is something to read.
+        stream.shutdown().await.unwrap_or_default();
+    }
     while stream.readable().await.is_ok() {
         match stream.try_read(&mut [0]) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

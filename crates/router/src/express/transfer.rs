@@ -96,6 +96,11 @@ impl<'a, R: Recipient> Transfer<'a, R> {
         self.dyno.take()
     }
 
+    /// Whether the dyno has all of the request, as far as it took it.
+    pub(super) fn is_sent(&self) -> bool {
+        !matches!(self.stage, Stage::Sending { .. })
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let idle = Duration::from_millis(self.limits.idle_ms);
         loop {

@@ -14,6 +14,7 @@ mod challenges;
 mod codes;
 mod compression;
 mod crowd;
+mod departures;
 mod disorder;
 mod fronts;
 mod http2;
