@@ -190,6 +190,7 @@ impl Router {
             https_port,
             http2_without_tls,
             draining: AtomicBool::new(false),
+            has_successor: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             crowded: Notify::new(),
             requests_total: AtomicU64::new(0),
@@ -288,6 +289,8 @@ impl Router {
     /// Ends the router without failing a request: no new connections, health 503, `Connection: close`, then the end of
     /// idle connections and upgraded ones, then whatever requests finish within the drain limit.
     pub async fn drain(&mut self) {
+        let has_successor = *self.handed_on.borrow() == Handover::Retired;
+        self.shared.has_successor.store(has_successor, Ordering::Relaxed);
         self.shared.draining.store(true, Ordering::Relaxed);
         self.stage.send_replace(Stage::LameDuck);
         tokio::time::sleep(self.bounds.lame_duck).await;

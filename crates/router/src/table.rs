@@ -192,6 +192,11 @@ impl Table {
         counts
     }
 
+    /// Whether any dyno has anything in flight.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.lock().dynos.values().any(|dyno| dyno.in_flight() > 0)
+    }
+
     /// Sets what the router that this one took over from has in flight.
     pub(crate) fn set_elsewhere(&self, there: &InFlight) {
         let state = self.lock();

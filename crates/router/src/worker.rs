@@ -50,6 +50,9 @@ const SWEEP_PERIOD: Duration = Duration::from_millis(250);
 /// The most that is read at once.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// How often a router that ends looks whether dynos still work for it.
+const ORPHANS_PERIOD: Duration = Duration::from_millis(20);
+
 const PREFACE_BEGIN: [u8; 3] = *b"PRI";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const PREFACE_ATTEMPTS_MAX: u32 = 100;
@@ -78,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) https_port: Option<u16>,
     pub(crate) http2_without_tls: bool,
     pub(crate) draining: AtomicBool,
+    /// Whether it ends because another router has taken over.
+    pub(crate) has_successor: AtomicBool,
     pub(crate) connections: AtomicUsize,
     /// Rings when connections are about to run out.
     pub(crate) crowded: Notify,
@@ -173,6 +178,14 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<Listener>, mut stage
             worker.log.cut_off();
             break;
         }
+    }
+    // What dynos still work on though its client has left is counted by the successor for as long as it is told of it.
+    // Without one, nobody would know better for waiting.
+    while worker.shared.has_successor.load(Ordering::Relaxed) && worker.shared.table.is_busy() {
+        if Instant::now() >= deadline {
+            break;
+        }
+        tokio::time::sleep(ORPHANS_PERIOD).await;
     }
     sweeper.abort();
     logger.abort();

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -110,6 +111,11 @@ fn in_flight(router: &Serving, server: &mut RouterClient, dyno: &TestDyno) -> u3
     all.into_iter().find(|(id, _count)| *id == dyno.id).map_or(0, |(_id, count)| count)
 }
 
+fn queued(router: &Serving, server: &mut RouterClient) -> u32 {
+    let status = router.runtime.block_on(server.status()).unwrap();
+    status.admission.iter().map(|app| app.queued).sum()
+}
+
 #[test]
 fn requests_under_way_finish_in_the_old_router_while_the_new_one_serves() {
     let (dyno, go) = holding();
@@ -172,11 +178,7 @@ fn a_limit_counts_what_the_old_router_has_in_flight() {
     wait_for_handover(&mut kept);
     let mut waiting = fixture.ask("/next");
     let mut server = new.server(fixture.dir.path());
-    let queued = |server: &mut RouterClient| {
-        let status = new.runtime.block_on(server.status()).unwrap();
-        status.admission.iter().map(|app| app.queued).sum::<u32>()
-    };
-    wait_until(|| queued(&mut server) == 1, "the next request to wait for the dyno's only place");
+    wait_until(|| queued(&new, &mut server) == 1, "the next request to wait for the dyno's only place");
     assert_eq!(in_flight(&new, &mut server, &dyno), 1);
     go.send(()).unwrap();
     assert_eq!(held.response().body, "/hold");
@@ -238,6 +240,38 @@ fn streams_in_the_old_router_keep_no_dyno_from_the_new_one_while_its_limit_is_le
 }
 
 #[test]
+fn what_a_dyno_works_on_though_nobody_waits_for_it_counts_until_it_is_done() {
+    let (mut dyno, go) = holding();
+    dyno.concurrency = Some(2);
+    let fixture = Fixture::new();
+    let old = fixture.serve();
+    drop(fixture.replace(&old, 1, vec![app(&[&dyno])]));
+    let mut kept = fixture.connect();
+    assert_eq!(kept.get("/.well-known/berth/health").status(), 200);
+    // By the express lane, and by the full path.
+    for (count, way) in [(1, ""), (2, "te: trailers\r\n")] {
+        let mut client = fixture.connect();
+        client.send(&format!("GET /hold HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+        wait_until(|| dyno.connections.load(Ordering::SeqCst) == count, "the request to reach the dyno");
+        drop(client);
+    }
+    let new = fixture.serve();
+    wait_for_handover(&mut kept);
+    // Its clients are all gone long before this is over.
+    kept.expect_end();
+    let mut server = new.server(fixture.dir.path());
+    let mut waiting = fixture.ask("/next");
+    wait_until(|| queued(&new, &mut server) == 1, "the next request to wait for a place");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!((queued(&new, &mut server), in_flight(&new, &mut server, &dyno)), (1, 2));
+    go.send(()).unwrap();
+    assert_eq!(waiting.response().body, "/next");
+    go.send(()).unwrap();
+    old.wait();
+    fixture.end(new);
+}
+
+#[test]
 fn a_change_is_acknowledged_when_it_is_in_force_in_the_old_router_too() {
     let (mut busy, go) = holding();
     busy.concurrency = Some(1);
@@ -249,11 +283,7 @@ fn a_change_is_acknowledged_when_it_is_in_force_in_the_old_router_too() {
     wait_until(|| in_flight(&old, &mut server, &busy) == 1, "the request to reach the dyno");
     // It waits in the old router, for a place on a dyno that is about to leave.
     let mut waiting = fixture.ask("/hold-no-more");
-    let queued = |server: &mut RouterClient| {
-        let status = old.runtime.block_on(server.status()).unwrap();
-        status.admission.iter().map(|app| app.queued).sum::<u32>()
-    };
-    wait_until(|| queued(&mut server) == 1, "the second request to wait");
+    wait_until(|| queued(&old, &mut server) == 1, "the second request to wait");
     let new = fixture.serve();
     let mut server = new.server(fixture.dir.path());
     let update = TableUpdate { base: 1, generation: 2, changed: vec![app(&[&free])], ..TableUpdate::default() };
