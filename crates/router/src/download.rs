@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +12,13 @@ use domain::error_code::ErrorCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::client_io::ClientLine;
 use crate::dyno::Slot;
 use crate::dyno_io::DynoConnection;
 use crate::request_log::Record;
+use crate::timer::Timer;
 use crate::upload::{Phase, Progress};
 use crate::worker::Worker;
 
@@ -39,9 +40,9 @@ pub(crate) struct Download {
     began: Instant,
     http2: bool,
     idle: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether `timer` runs for the present silence.
-    timing: bool,
+    timer: Timer,
+    /// When the dyno was first found silent since its last bytes.
+    silent_since: Option<Instant>,
     progress: Rc<Progress>,
     client: Arc<ClientLine>,
     worker: Rc<Worker>,
@@ -69,8 +70,8 @@ impl Download {
             began: Instant::now(),
             http2,
             idle,
-            timer: None,
-            timing: false,
+            timer: Timer::default(),
+            silent_since: None,
             progress,
             client,
             worker,
@@ -96,18 +97,23 @@ impl Download {
         }
     }
 
+    /// Ready once the dyno has been silent for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = || Instant::now() + self.idle;
-        let timer = match &mut self.timer {
-            Some(timer) if self.timing => timer,
-            Some(timer) => {
-                timer.as_mut().reset(deadline());
-                timer
-            }
-            none => none.insert(Box::pin(tokio::time::sleep(self.idle))),
-        };
-        self.timing = true;
-        timer.as_mut().poll(cx)
+        let end = *self.silent_since.get_or_insert_with(Instant::now) + self.idle;
+        let long_at = self.began + Slot::CONVERSATION;
+        if Instant::now() < long_at {
+            ready!(self.timer.poll(cx, end.min(long_at)));
+        }
+        self.note_conversation();
+        self.timer.poll(cx, end)
+    }
+
+    fn note_conversation(&self) {
+        if let Some((_connection, slot)) = &self.held
+            && self.began.elapsed() >= Slot::CONVERSATION
+        {
+            slot.begin_conversation();
+        }
     }
 }
 
@@ -116,14 +122,10 @@ impl Body for Download {
     type Error = DownloadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
-        if let Some((_connection, slot)) = &self.held
-            && self.began.elapsed() > Slot::CONVERSATION
-        {
-            slot.begin_conversation();
-        }
+        self.note_conversation();
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.timing = false;
+                self.silent_since = None;
                 self.record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
                 if self.body.is_end_stream() {
                     self.finish();

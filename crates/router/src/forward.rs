@@ -203,7 +203,12 @@ pub(crate) fn bytes(headers: &HeaderMap) -> usize {
 
 /// Whether the answer is a stream of events, which ends when somebody leaves.
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_event_stream_type(value.as_bytes()))
+}
+
+/// The same of a `Content-Type`.
+pub(crate) fn is_event_stream_type(value: &[u8]) -> bool {
+    value.starts_with(b"text/event-stream")
 }
 
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {

@@ -57,9 +57,8 @@ pub(super) async fn carry<R: Recipient>(
         let mut transfer = Transfer::new(worker, client, dyno, outgoing, limits);
         let ended = poll_fn(|cx| {
             let polled = transfer.poll(cx);
-            if transfer.status > 0
-                && let Some(slot) = &slot
-                && sending_at.elapsed() > Slot::CONVERSATION
+            if let Some(slot) = &slot
+                && transfer.is_conversation()
             {
                 slot.begin_conversation();
             }

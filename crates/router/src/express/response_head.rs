@@ -7,6 +7,7 @@ use http::StatusCode;
 use httparse::Header;
 
 use super::request_head::HEADERS_MAX;
+use crate::forward;
 use crate::reply::Problem;
 
 /// A response may have more lines than a request that the lane takes: the full path's bound.
@@ -150,6 +151,12 @@ impl ResponseHead<'_, '_> {
             let repeated = name.eq_ignore_ascii_case("content-length") && std::mem::replace(&mut length_given, true);
             (!repeated && !is_hop_by_hop(name) && !self.nominates(name)).then_some((*name, *value))
         })
+    }
+
+    /// As on the full path.
+    pub(super) fn is_event_stream(&self) -> bool {
+        let mut types = self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-type"));
+        types.next().is_some_and(|header| forward::is_event_stream_type(header.value))
     }
 
     /// Whether `Connection` names this header. What frames the message stays whatever it says.

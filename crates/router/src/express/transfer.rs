@@ -20,6 +20,7 @@ use super::dyno_stream::DynoStream;
 use super::outgoing::Outgoing;
 use super::recipient::{Left, Recipient};
 use super::response_head::{self, Framing};
+use crate::dyno::Slot;
 use crate::places::{Hold, TooMuchHeld};
 use crate::reply::Problem;
 use crate::worker::{SCRATCH_BYTES, Worker};
@@ -53,6 +54,9 @@ pub(super) struct Transfer<'a, R> {
     stage: Stage,
     /// Of the request's end, then of the last byte of the answer.
     moved_at: Instant,
+    /// When the answer began.
+    began_at: Instant,
+    is_event_stream: bool,
     /// An incomplete head.
     partial: Vec<u8>,
     pub(super) status: u16,
@@ -83,6 +87,8 @@ impl<'a, R: Recipient> Transfer<'a, R> {
             limits,
             stage: Stage::Sending { sent: 0 },
             moved_at: Instant::now(),
+            began_at: Instant::now(),
+            is_event_stream: false,
             partial: Vec::new(),
             status: 0,
             bytes: 0,
@@ -99,6 +105,12 @@ impl<'a, R: Recipient> Transfer<'a, R> {
     /// Whether the dyno has all of the request, as far as it took it.
     pub(super) fn is_sent(&self) -> bool {
         !matches!(self.stage, Stage::Sending { .. })
+    }
+
+    /// Whether the answer, which is still on its way, is a stream by now.
+    pub(super) fn is_conversation(&self) -> bool {
+        let is_long = || self.began_at.elapsed() >= Slot::CONVERSATION;
+        matches!(self.stage, Stage::Body(_)) && (self.is_event_stream || is_long())
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -197,8 +209,13 @@ impl<'a, R: Recipient> Transfer<'a, R> {
         if self.client.poll_left(cx, &mut scratch).is_ready() {
             return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H27)));
         }
-        let deadline = self.moved_at + Duration::from_millis(self.limits.idle_ms);
-        self.client.poll_deadline(cx, deadline).map(|()| Err(self.broken(ErrorCode::H15)))
+        let end = self.moved_at + Duration::from_millis(self.limits.idle_ms);
+        if !self.is_conversation() {
+            // Whoever polls looks at that, too, and must not sleep until the end.
+            let long_at = self.began_at + Slot::CONVERSATION;
+            ready!(self.client.poll_deadline(cx, end.min(long_at)));
+        }
+        self.client.poll_deadline(cx, end).map(|()| Err(self.broken(ErrorCode::H15)))
     }
 
     fn received(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Fault> {
@@ -240,6 +257,8 @@ impl<'a, R: Recipient> Transfer<'a, R> {
             }
             self.status = head.status;
             self.moved_at = Instant::now();
+            self.began_at = self.moved_at;
+            self.is_event_stream = head.is_event_stream();
             self.keep_dyno = head.keep_alive;
             self.client.head(&head, head.framing == Framing::None);
             self.stage = match head.framing {

@@ -28,6 +28,7 @@ mod server_side;
 mod shutdown;
 mod slow_clients;
 mod smuggling;
+mod streams;
 mod strictness;
 mod stuck;
 mod table;

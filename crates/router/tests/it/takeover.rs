@@ -66,6 +66,9 @@ fn inherited(listener: &TcpListener) -> Listen {
     Listen::Inherited(listener.try_clone().unwrap())
 }
 
+/// What is not for the express lane.
+const FULL: &str = "te: trailers\r\n";
+
 struct Fixture {
     dir: tempfile::TempDir,
     listener: TcpListener,
@@ -199,8 +202,8 @@ fn streams_in_the_old_router_keep_no_dyno_from_the_new_one_while_its_limit_is_le
     // Of unknown limit: to begin with, it gets one request at a time.
     let dyno = TestDyno::start(move |mut stream| {
         let request = crate::harness::read_request(&mut stream).unwrap();
-        if request.path() == "/events" {
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n";
+        if let Some(kind) = request.path().strip_prefix("/stream/") {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/{kind}\r\n\r\ndata: 1\n\n");
             stream.write_all(head.as_bytes()).unwrap();
             streaming.lock().unwrap().recv().unwrap_err();
             return;
@@ -215,8 +218,12 @@ fn streams_in_the_old_router_keep_no_dyno_from_the_new_one_while_its_limit_is_le
     let mut kept = fixture.connect();
     assert_eq!(kept.get("/.well-known/berth/health").status(), 200);
     let mut streams: Vec<Client> = Vec::new();
-    for count in 1..=3 {
-        let mut client = fixture.ask("/events");
+    // Streams of events are such at once; others after a while, without another byte.
+    for (count, (kind, way)) in
+        (1..).zip([("event-stream", ""), ("event-stream", FULL), ("plain", ""), ("plain", FULL)])
+    {
+        let mut client = fixture.connect();
+        client.send(&format!("GET /stream/{kind} HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
         assert!(client.head().starts_with("HTTP/1.1 200 "));
         wait_until(|| in_flight(&old, &mut server, &dyno) == count, "the stream to begin");
         streams.push(client);
@@ -249,7 +256,7 @@ fn what_a_dyno_works_on_though_nobody_waits_for_it_counts_until_it_is_done() {
     let mut kept = fixture.connect();
     assert_eq!(kept.get("/.well-known/berth/health").status(), 200);
     // By the express lane, and by the full path.
-    for (count, way) in [(1, ""), (2, "te: trailers\r\n")] {
+    for (count, way) in [(1, ""), (2, FULL)] {
         let mut client = fixture.connect();
         client.send(&format!("GET /hold HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
         wait_until(|| dyno.connections.load(Ordering::SeqCst) == count, "the request to reach the dyno");
