@@ -252,6 +252,7 @@ impl Dyno {
             app: app.clone(),
             dyno: self.clone(),
             taken_us: clock::now_us(),
+            begun: AtomicBool::new(false),
             conversation: AtomicBool::new(false),
             probe: AtomicBool::new(probe),
         })
@@ -272,6 +273,8 @@ pub(crate) struct Slot {
     app: Arc<App>,
     pub(crate) dyno: Arc<Dyno>,
     taken_us: u64,
+    /// Whether the dyno has been given the request.
+    begun: AtomicBool,
     conversation: AtomicBool,
     /// Whether this request is finding out if the dyno takes connections again.
     probe: AtomicBool,
@@ -280,6 +283,11 @@ pub(crate) struct Slot {
 impl Slot {
     /// An answer that has begun and takes longer than this to end is a stream.
     pub(crate) const CONVERSATION: Duration = Duration::from_secs(2);
+
+    /// The dyno gets the request now. A slot that is given back before says nothing about how fast a dyno answers.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
 
     /// Whether the request must go over a new connection.
     pub(crate) fn is_probe(&self) -> bool {
@@ -323,15 +331,17 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.end_probe();
         let conversation = self.conversation.load(Ordering::Relaxed);
+        let answered = self.begun.load(Ordering::Relaxed) && !conversation;
         if conversation {
             self.dyno.conversations.fetch_sub(1, Ordering::SeqCst);
-        } else {
+        }
+        if answered {
             self.dyno.answers.fetch_add(1, Ordering::Relaxed);
         }
         let limit = self.dyno.limit();
         let before = self.dyno.state.fetch_sub(1, Ordering::SeqCst) & !REMOVED;
         if before == limit {
-            self.dyno.end_full((!conversation).then_some(self.taken_us));
+            self.dyno.end_full(answered.then_some(self.taken_us));
         } else if before == limit.saturating_add(1) {
             self.dyno.begin_full();
         }
@@ -346,18 +356,20 @@ mod tests {
     use super::*;
     use crate::app::AppView;
 
-    #[test]
-    fn a_conversation_neither_fills_a_dyno_nor_ends_its_being_full() {
-        let route = DynoRoute {
+    fn route(concurrency: Option<u32>) -> DynoRoute {
+        DynoRoute {
             dyno: Uuid::nil(),
             name: "web.1".to_owned(),
             address: "127.0.0.1:5000".parse().unwrap(),
-            concurrency: None,
+            concurrency,
             weight: 1,
             protocol: None,
-        };
-        let dyno = Arc::new(Dyno::new(&route));
-        dyno.enter(&route, DynoProtocol::Http1);
+        }
+    }
+
+    fn dyno_of_app() -> (Arc<Dyno>, Arc<App>) {
+        let dyno = Arc::new(Dyno::new(&route(None)));
+        dyno.enter(&route(None), DynoProtocol::Http1);
         let view = AppView {
             availability: None,
             dynos: Vec::new(),
@@ -365,13 +377,31 @@ mod tests {
             edge: EdgeSettings::default(),
             admission: AdmissionSettings::default(),
         };
-        let app = Arc::new(App::new(Uuid::nil(), Uuid::nil(), view, Arc::default()));
+        (dyno, Arc::new(App::new(Uuid::nil(), Uuid::nil(), view, Arc::default())))
+    }
+
+    #[test]
+    fn a_slot_that_is_given_back_before_the_dyno_has_the_request_is_no_answer() {
+        let (dyno, app) = dyno_of_app();
+        let counted = || (dyno.count().answers, dyno.count().completions);
+        drop(dyno.try_take(&app, 0).unwrap());
+        assert_eq!(counted(), (0, 0));
+        let request = dyno.try_take(&app, 0).unwrap();
+        request.begin();
+        drop(request);
+        assert_eq!(counted(), (1, 1));
+    }
+
+    #[test]
+    fn a_conversation_neither_fills_a_dyno_nor_ends_its_being_full() {
+        let (dyno, app) = dyno_of_app();
         let full_since = || dyno.full_since_us.load(Ordering::SeqCst);
         let conversation = dyno.try_take(&app, 0).unwrap();
         assert_ne!(full_since(), 0);
         conversation.begin_conversation();
         assert_eq!(full_since(), 0, "there is room for a request again");
         let request = dyno.try_take(&app, 1).unwrap();
+        request.begin();
         dyno.full_since_us.fetch_sub(1, Ordering::SeqCst);
         let since = full_since();
         drop(conversation);

@@ -115,6 +115,7 @@ async fn search<C: Connector>(
             && let Some(connection) = connector.pooled(&slot).await
         {
             journey.connected(&slot, connecting_at.elapsed());
+            slot.begin();
             return Ok((slot, connection));
         }
         let limit = Duration::from_millis(app.view().limits.connect_ms);
@@ -123,6 +124,7 @@ async fn search<C: Connector>(
         match connected {
             Ok(connection) => {
                 slot.connected();
+                slot.begin();
                 return Ok((slot, connection));
             }
             Err(failure) => failed = Some(note(app, bounds, journey, &slot, failure)?),
