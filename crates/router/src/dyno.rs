@@ -23,6 +23,9 @@ use crate::quarantine::{Quarantine, Trust};
 /// to a dyno after its removal has been acknowledged, on any thread. Zero-downtime deploys rest on this.
 const REMOVED: u32 = 1 << 31;
 
+/// In place of a declared limit where there is none.
+const UNDECLARED: u32 = u32::MAX;
+
 /// How long a dyno's share grows after it came into the table, and with how much of it that begins.
 const RAMP: Duration = Duration::from_secs(5);
 const RAMP_START: u32 = RAMP_FULL / 8;
@@ -36,15 +39,16 @@ pub(crate) struct Dyno {
     pub(crate) serial: u64,
     /// In-flight count and [`REMOVED`].
     state: AtomicU32,
-    limit: AtomicU32,
+    /// How many requests it may have: as the formation declares, or [`UNDECLARED`], and as was learned. They are kept
+    /// apart because whoever has just learned may not know that a limit is declared since.
+    declared: AtomicU32,
+    learned: AtomicU32,
     weight: AtomicU32,
     h2c: AtomicBool,
     /// Requests that have become conversations of their own and no longer count against a limit that was learned.
     conversations: AtomicU32,
     /// What a router that this one took over from still has in flight there, as far as it counts against the limit.
     elsewhere: AtomicU32,
-    /// Whether the formation declares the limit.
-    declared: AtomicBool,
     /// Since when there are exactly as many requests as the limit allows, in microseconds; 0 while there are not.
     full_since_us: AtomicU64,
     full_us: AtomicU64,
@@ -72,12 +76,12 @@ impl Dyno {
             address: route.address,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             state: AtomicU32::new(REMOVED),
-            limit: AtomicU32::new(route.concurrency.unwrap_or(WORKERS_START)),
+            declared: AtomicU32::new(route.concurrency.unwrap_or(UNDECLARED)),
+            learned: AtomicU32::new(WORKERS_START),
             weight: AtomicU32::new(route.weight),
             h2c: AtomicBool::new(false),
             conversations: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
-            declared: AtomicBool::new(route.concurrency.is_some()),
             full_since_us: AtomicU64::new(0),
             full_us: AtomicU64::new(0),
             completions: AtomicU64::new(0),
@@ -99,20 +103,24 @@ impl Dyno {
     pub(crate) fn enter(&self, route: &DynoRoute, protocol: DynoProtocol) {
         self.weight.store(route.weight, Ordering::Relaxed);
         self.h2c.store(route.protocol.unwrap_or(protocol) == DynoProtocol::H2c, Ordering::Relaxed);
-        self.declared.store(route.concurrency.is_some(), Ordering::SeqCst);
-        if let Some(limit) = route.concurrency {
-            self.set_limit(limit);
+        let declared = route.concurrency.unwrap_or(UNDECLARED);
+        if self.declared.swap(declared, Ordering::SeqCst) != declared {
+            self.note_limit();
         }
         if self.state.fetch_and(!REMOVED, Ordering::SeqCst) & REMOVED != 0 {
             self.closing.send_replace(false);
         }
     }
 
-    /// Changes how many requests it may have at once.
-    pub(crate) fn set_limit(&self, limit: u32) {
-        if self.limit.swap(limit, Ordering::SeqCst) == limit {
-            return;
+    /// Changes how many requests it may have at once where that is not declared.
+    pub(crate) fn set_limit(&self, learned: u32) {
+        if self.learned.swap(learned, Ordering::SeqCst) != learned {
+            self.note_limit();
         }
+    }
+
+    /// The limit has changed.
+    fn note_limit(&self) {
         self.end_full(None);
         if self.in_flight() == self.limit() {
             self.begin_full();
@@ -127,15 +135,12 @@ impl Dyno {
         if self.elsewhere.swap(count, Ordering::SeqCst) == count {
             return false;
         }
-        self.end_full(None);
-        if self.in_flight() == self.limit() {
-            self.begin_full();
-        }
+        self.note_limit();
         true
     }
 
     pub(crate) fn is_declared(&self) -> bool {
-        self.declared.load(Ordering::Relaxed)
+        self.declared.load(Ordering::SeqCst) != UNDECLARED
     }
 
     /// What the learner wants to know.
@@ -157,13 +162,20 @@ impl Dyno {
     /// What it has been at work on for longer than `age` though nobody waits for it, if there is anything.
     pub(crate) fn stuck(&self, age: Duration) -> Option<StuckDyno> {
         let (held, requests) = self.orphans.older_than(age);
-        (held > 0).then(|| StuckDyno { dyno: self.id, held, limit: self.limit.load(Ordering::Relaxed), requests })
+        (held > 0).then(|| StuckDyno { dyno: self.id, held, limit: self.places().0, requests })
     }
 
     fn limit(&self) -> u32 {
-        let limit = self.limit.load(Ordering::SeqCst);
-        let beyond = if self.is_declared() { 0 } else { self.conversations.load(Ordering::SeqCst) };
+        let (limit, beyond) = self.places();
         limit.saturating_add(beyond).saturating_sub(self.elsewhere.load(Ordering::SeqCst))
+    }
+
+    /// Requests that it may have at once, and conversations that it has besides.
+    fn places(&self) -> (u32, u32) {
+        match self.declared.load(Ordering::SeqCst) {
+            UNDECLARED => (self.learned.load(Ordering::SeqCst), self.conversations.load(Ordering::SeqCst)),
+            declared => (declared, 0),
+        }
     }
 
     fn begin_full(&self) {
@@ -390,6 +402,20 @@ mod tests {
         request.begin();
         drop(request);
         assert_eq!(counted(), (1, 1));
+    }
+
+    #[test]
+    fn a_declared_limit_is_in_force_whatever_is_learned_and_when() {
+        let (dyno, app) = dyno_of_app();
+        // The admission thread found it undeclared, and comes with what it has learned when that has changed.
+        dyno.enter(&route(Some(1)));
+        dyno.set_limit(7);
+        assert_eq!((dyno.limit(), dyno.is_declared()), (1, true));
+        let _request = dyno.try_take(&app, 0).unwrap();
+        assert_ne!(dyno.full_since_us.load(Ordering::SeqCst), 0);
+        dyno.enter(&route(None));
+        assert_eq!((dyno.limit(), dyno.is_declared()), (7, false));
+        assert_eq!(dyno.full_since_us.load(Ordering::SeqCst), 0);
     }
 
     #[test]
