@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::client_io::ClientLine;
 use crate::dyno::Slot;
-use crate::dyno_io::DynoConnection;
+use crate::dyno_io::{DynoConnection, Unwanted};
 use crate::request_log::Record;
 use crate::timer::Timer;
 use crate::upload::{Phase, Progress};
@@ -168,9 +168,15 @@ impl Body for Download {
 impl Drop for Download {
     fn drop(&mut self) {
         self.progress.give_up();
+        self.note_conversation();
         // Dropped while the dyno was still sending: hyper gave the client up.
-        if self.held.is_some() {
-            self.record.fail(if self.client.stalled() { ErrorCode::H28 } else { ErrorCode::H27 });
+        let Some((connection, slot)) = self.held.take() else { return };
+        self.record.fail(if self.client.stalled() { ErrorCode::H28 } else { ErrorCode::H27 });
+        // A stream ends with its client, and one of many over HTTP/2 is reset.
+        if !self.http2 && !slot.is_conversation() {
+            let silent_since = self.silent_since.unwrap_or_else(Instant::now);
+            let unwanted = Unwanted { began: self.began, ends: silent_since + self.idle };
+            connection.line.hear_out(slot, unwanted);
         }
     }
 }

@@ -326,6 +326,10 @@ impl Slot {
         }
     }
 
+    pub(crate) fn is_conversation(&self) -> bool {
+        self.conversation.load(Ordering::Relaxed)
+    }
+
     /// The request has become an open conversation, a WebSocket or a stream of events: it says nothing about how many
     /// requests a dyno can work on, and must not keep others out.
     pub(crate) fn begin_conversation(&self) {

@@ -17,7 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use wire::routes::DynoProtocol;
 
 use crate::config::Bounds;
@@ -98,7 +98,22 @@ impl DynoConnection {
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     bytes_read: AtomicU64,
-    linger: Mutex<Option<Arc<Slot>>>,
+    linger: Mutex<Option<Linger>>,
+}
+
+/// What still happens on a socket that hyper has dropped.
+#[derive(Debug)]
+enum Linger {
+    UntilClosed(Arc<Slot>),
+    Unwanted(Arc<Slot>, Unwanted),
+}
+
+/// An answer that has begun, and that nobody wants the rest of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unwanted {
+    pub(crate) began: Instant,
+    /// When its dyno would have been silent for too long.
+    pub(crate) ends: Instant,
 }
 
 impl Line {
@@ -108,7 +123,16 @@ impl Line {
 
     /// Makes the socket keep this slot when hyper drops it, until the dyno has closed its side too.
     pub(crate) fn linger(&self, slot: Arc<Slot>) {
-        *self.linger.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
+        self.set(Linger::UntilClosed(slot));
+    }
+
+    /// The same for a slot whose answer is unwanted: see [`hear_out`].
+    pub(crate) fn hear_out(&self, slot: Arc<Slot>, unwanted: Unwanted) {
+        self.set(Linger::Unwanted(slot, unwanted));
+    }
+
+    fn set(&self, linger: Linger) {
+        *self.linger.lock().unwrap_or_else(PoisonError::into_inner) = Some(linger);
     }
 }
 
@@ -224,20 +248,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> DynoIo<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Drop for DynoIo<S> {
     fn drop(&mut self) {
-        let slot = self.line.linger.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(slot), Some(stream)) = (slot, self.stream.take())
+        let linger = self.line.linger.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(linger), Some(stream)) = (linger, self.stream.take())
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            spawn_local(linger(stream, slot));
+            match linger {
+                Linger::UntilClosed(slot) => drop(spawn_local(until_closed(stream, slot))),
+                Linger::Unwanted(slot, unwanted) => drop(spawn_local(hear_out(stream, slot, unwanted))),
+            }
         }
     }
 }
 
 /// Tells the dyno that no more comes and waits until it has closed, because until then its worker is not free.
-async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc<Slot>) {
+async fn until_closed(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc<Slot>) {
     let mut scrap = [0; 4096];
     if stream.shutdown().await.is_ok() {
         while stream.read(&mut scrap).await.is_ok_and(|count| count > 0) {}
+    }
+    drop(slot);
+}
+
+/// Keeps the slot until the dyno closes, or writes on: then it finds out that nobody reads, and is done soon. While it is
+/// silent it is at work, whoever waits for that.
+///
+/// The router's side is shut down meanwhile, so that a dyno that listens knows at once.
+pub(crate) async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc<Slot>, unwanted: Unwanted) {
+    let mut scrap = [0];
+    if stream.shutdown().await.is_ok() {
+        let mut heard = std::pin::pin!(stream.read(&mut scrap));
+        let long_at = unwanted.began + Slot::CONVERSATION;
+        let silent = timeout_at(long_at.min(unwanted.ends), &mut heard).await.is_err();
+        if silent && long_at < unwanted.ends {
+            // As if the client were still there.
+            slot.begin_conversation();
+            timeout_at(unwanted.ends, heard).await.map(drop).unwrap_or_default();
+        }
     }
     drop(slot);
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::outgoing::Outgoing;
 use super::recipient::{Left, Recipient};
 use super::transfer::Transfer;
 use crate::dyno::Slot;
-use crate::dyno_io::{ConnectFailure, open_stream};
+use crate::dyno_io::{ConnectFailure, hear_out, open_stream};
 use crate::orphans::Orphaned;
 use crate::reach::{Connector, reach, reach_again};
 use crate::reply::Problem;
@@ -76,7 +77,7 @@ pub(super) async fn carry<R: Recipient>(
         }
         record.bytes = transfer.bytes;
         record.service = transfer.answered_at.unwrap_or_else(Instant::now) - sending_at;
-        let (stream, is_sent) = (transfer.take_stream(), transfer.is_sent());
+        let (stream, is_sent, unwanted) = (transfer.take_stream(), transfer.is_sent(), transfer.unwanted());
         let fault = match ended {
             Ok(()) => return Ok(()),
             Err(fault) => fault,
@@ -92,6 +93,10 @@ pub(super) async fn carry<R: Recipient>(
                 continue;
             }
             Fault::Problem(problem) if problem.code != Some(ErrorCode::H12) => return Err(fault),
+            Fault::BrokenOff(ErrorCode::H27 | ErrorCode::H28) if !held.is_conversation() => {
+                spawn_local(hear_out(stream, Arc::new(held), unwanted));
+                return Err(fault);
+            }
             Fault::BrokenOff(_) => return Err(fault),
             Fault::Left | Fault::Problem(_) => {}
         }

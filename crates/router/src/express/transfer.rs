@@ -21,6 +21,7 @@ use super::outgoing::Outgoing;
 use super::recipient::{Left, Recipient};
 use super::response_head::{self, Framing};
 use crate::dyno::Slot;
+use crate::dyno_io::Unwanted;
 use crate::places::{Hold, TooMuchHeld};
 use crate::reply::Problem;
 use crate::worker::{SCRATCH_BYTES, Worker};
@@ -111,6 +112,11 @@ impl<'a, R: Recipient> Transfer<'a, R> {
     pub(super) fn is_conversation(&self) -> bool {
         let is_long = || self.began_at.elapsed() >= Slot::CONVERSATION;
         matches!(self.stage, Stage::Body(_)) && (self.is_event_stream || is_long())
+    }
+
+    /// What to do about the dyno if nobody wants the rest.
+    pub(super) fn unwanted(&self) -> Unwanted {
+        Unwanted { began: self.began_at, ends: self.moved_at + Duration::from_millis(self.limits.idle_ms) }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
