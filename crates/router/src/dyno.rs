@@ -224,10 +224,10 @@ impl Dyno {
             _ if state & REMOVED != 0 || tried.contains(&self.serial) => Standing::Excluded,
             Trust::Quarantined => Standing::Quarantined,
             Trust::Trusted if wanted == Some(self.id) => Standing::Wanted,
-            Trust::Trusted | Trust::HalfOpen | Trust::Probed => Standing::Healthy,
+            Trust::Trusted | Trust::HalfOpen | Trust::Scouted => Standing::Healthy,
         };
         // Whoever comes while it is being found out whether the dyno is back waits for that.
-        let limit = if trust == Trust::Probed { 0 } else { self.limit() };
+        let limit = if trust == Trust::Scouted { 0 } else { self.limit() };
         let weight = self.weight.load(Ordering::Relaxed);
         DynoLoad { in_flight: state & !REMOVED, limit: Some(limit), weight, ramp: self.ramp(), standing }
     }
@@ -246,13 +246,13 @@ impl Dyno {
     }
 
     /// Takes a slot if the dyno is still in the table and has exactly `in_flight` requests, as the choice saw it, and no
-    /// other request has become the probe since then.
+    /// other request has become the scout since then.
     pub(crate) fn try_take(self: &Arc<Self>, app: &Arc<App>, in_flight: u32) -> Option<Slot> {
-        let probe = self.quarantine.try_probe()?;
+        let scout = self.quarantine.try_scout()?;
         let taken = self.state.compare_exchange(in_flight, in_flight + 1, Ordering::SeqCst, Ordering::SeqCst);
         if taken.is_err() {
-            if probe {
-                self.quarantine.end_probe();
+            if scout {
+                self.quarantine.end_scout();
             }
             return None;
         }
@@ -266,7 +266,7 @@ impl Dyno {
             taken_us: clock::now_us(),
             begun: AtomicBool::new(false),
             conversation: AtomicBool::new(false),
-            probe: AtomicBool::new(probe),
+            scout: AtomicBool::new(scout),
         })
     }
 
@@ -289,7 +289,7 @@ pub(crate) struct Slot {
     begun: AtomicBool,
     conversation: AtomicBool,
     /// Whether this request is finding out if the dyno takes connections again.
-    probe: AtomicBool,
+    scout: AtomicBool,
 }
 
 impl Slot {
@@ -302,13 +302,13 @@ impl Slot {
     }
 
     /// Whether the request must go over a new connection.
-    pub(crate) fn is_probe(&self) -> bool {
-        self.probe.load(Ordering::Relaxed)
+    pub(crate) fn is_scout(&self) -> bool {
+        self.scout.load(Ordering::Relaxed)
     }
 
     /// The dyno has taken a new connection for this request.
     pub(crate) fn connected(&self) {
-        self.end_probe();
+        self.end_scout();
         if self.dyno.quarantine.end() {
             self.app.slot_freed();
         }
@@ -317,12 +317,12 @@ impl Slot {
     /// The dyno has not taken one.
     pub(crate) fn refused(&self, quarantine: Duration) {
         self.dyno.quarantine.begin(quarantine, self.taken_us);
-        self.end_probe();
+        self.end_scout();
     }
 
-    fn end_probe(&self) {
-        if self.probe.swap(false, Ordering::Relaxed) {
-            self.dyno.quarantine.end_probe();
+    fn end_scout(&self) {
+        if self.scout.swap(false, Ordering::Relaxed) {
+            self.dyno.quarantine.end_scout();
         }
     }
 
@@ -345,7 +345,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.end_probe();
+        self.end_scout();
         let conversation = self.conversation.load(Ordering::Relaxed);
         let answered = self.begun.load(Ordering::Relaxed) && !conversation;
         if conversation {

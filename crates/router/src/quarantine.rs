@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   trusted ── a connection fails ──► quarantined ── its time is over ──► half-open
-//!      ▲                                   ▲                                 │ one request at a time is the probe
-//!      │                                   └────── the probe fails ──────────┤
+//!      ▲                                   ▲                                 │ one request at a time is the scout
+//!      │                                   └────── the scout fails ──────────┤
 //!      └────────────────────────── a new connection is made ─────────────────┘
 //! ```
 //!
-//! What the dyno works on meanwhile, a WebSocket of yesterday say, is no reason to keep the probe away, and an answer
+//! What the dyno works on meanwhile, a WebSocket of yesterday say, is no reason to keep the scout away, and an answer
 //! over a connection of yesterday no sign that it takes new ones.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub(crate) struct Quarantine {
     /// In microseconds; 0 is never.
     until_us: AtomicU64,
     /// Whether a request is finding out; only the one that is ends it.
-    probing: AtomicBool,
+    scouting: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) enum Trust {
     Quarantined,
     HalfOpen,
     /// Half-open, and a request is about to know more.
-    Probed,
+    Scouted,
 }
 
 impl Quarantine {
@@ -43,24 +43,24 @@ impl Quarantine {
             Trust::Trusted
         } else if self.until_us.load(Ordering::SeqCst) > clock::now_us() {
             Trust::Quarantined
-        } else if self.probing.load(Ordering::SeqCst) {
-            Trust::Probed
+        } else if self.scouting.load(Ordering::SeqCst) {
+            Trust::Scouted
         } else {
             Trust::HalfOpen
         }
     }
 
-    /// Whether the request that goes there now is the probe; `None` if it must not go, because another one is.
-    pub(crate) fn try_probe(&self) -> Option<bool> {
+    /// Whether the request that goes there now is the scout; `None` if it must not go, because another one is.
+    pub(crate) fn try_scout(&self) -> Option<bool> {
         match self.trust() {
             Trust::Trusted | Trust::Quarantined => Some(false),
-            Trust::HalfOpen => (!self.probing.swap(true, Ordering::SeqCst)).then_some(true),
-            Trust::Probed => None,
+            Trust::HalfOpen => (!self.scouting.swap(true, Ordering::SeqCst)).then_some(true),
+            Trust::Scouted => None,
         }
     }
 
-    pub(crate) fn end_probe(&self) {
-        self.probing.store(false, Ordering::SeqCst);
+    pub(crate) fn end_scout(&self) {
+        self.scouting.store(false, Ordering::SeqCst);
     }
 
     /// A connection that was begun at `begun_us` has failed: the dyno is left alone, longer each time in a row.
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_probe_at_a_time() {
+    fn there_is_one_scout_at_a_time() {
         let quarantine = Quarantine::default();
-        assert_eq!(quarantine.try_probe(), Some(false));
+        assert_eq!(quarantine.try_scout(), Some(false));
         quarantine.begin(Duration::ZERO, clock::now_us());
         assert_eq!(quarantine.trust(), Trust::HalfOpen);
-        assert_eq!((quarantine.try_probe(), quarantine.trust()), (Some(true), Trust::Probed));
-        assert_eq!(quarantine.try_probe(), None);
-        quarantine.end_probe();
-        assert_eq!(quarantine.try_probe(), Some(true));
+        assert_eq!((quarantine.try_scout(), quarantine.trust()), (Some(true), Trust::Scouted));
+        assert_eq!(quarantine.try_scout(), None);
+        quarantine.end_scout();
+        assert_eq!(quarantine.try_scout(), Some(true));
     }
 }

@@ -111,7 +111,7 @@ async fn search<C: Connector>(
         only_half_open &= half_open;
         // A request is sent a second time only, so not over a connection that may be closed under it, too.
         if is_first
-            && !slot.is_probe()
+            && !slot.is_scout()
             && let Some(connection) = connector.pooled(&slot).await
         {
             journey.connected(&slot, connecting_at.elapsed());
