@@ -22,7 +22,7 @@ const QUARANTINE_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Quarantine {
     /// Quarantines since the last connection that was made.
     failures: AtomicU32,
-    /// In microseconds; 0 is never.
+    /// When the last one is or was over, in microseconds; connections that were begun before tell nothing new.
     until_us: AtomicU64,
     /// Whether a request is finding out; only the one that is ends it.
     scouting: AtomicBool,
@@ -65,7 +65,7 @@ impl Quarantine {
 
     /// A connection that was begun at `begun_us` has failed: the dyno is left alone, longer each time in a row.
     ///
-    /// Those that were begun before the present quarantine was over say nothing new: many fail in one outage.
+    /// One that was begun before the last quarantine was over is no reason for another: many fail in one outage.
     pub(crate) fn begin(&self, duration: Duration, begun_us: u64) {
         let before = self.until_us.load(Ordering::SeqCst);
         if begun_us < before {
@@ -80,12 +80,12 @@ impl Quarantine {
         }
     }
 
-    /// The dyno has taken a connection. Says whether it was not trusted to.
+    /// The dyno has taken a connection: the quarantine is over. Says whether it was not trusted to.
     pub(crate) fn end(&self) -> bool {
         if self.failures.load(Ordering::SeqCst) == 0 {
             return false;
         }
-        self.until_us.store(0, Ordering::SeqCst);
+        self.until_us.store(clock::now_us(), Ordering::SeqCst);
         self.failures.swap(0, Ordering::SeqCst) > 0
     }
 }
@@ -113,7 +113,8 @@ mod tests {
         }
         assert!(quarantine.end());
         assert!(!quarantine.end());
-        assert_eq!(quarantine.trust(), Trust::Trusted);
+        quarantine.begin(usual, until_us() - 1);
+        assert_eq!(quarantine.trust(), Trust::Trusted, "that one had failed before");
         check(clock::now_us(), 5);
     }
 
