@@ -412,12 +412,12 @@ mod tests {
     fn a_declared_limit_is_in_force_whatever_is_learned_and_when() {
         let (dyno, app) = dyno_of_app();
         // The admission thread found it undeclared, and comes with what it has learned when that has changed.
-        dyno.enter(&route(Some(1)));
+        dyno.enter(&route(Some(1)), DynoProtocol::Http1);
         dyno.set_limit(7);
         assert_eq!((dyno.limit(), dyno.is_declared()), (1, true));
         let _request = dyno.try_take(&app, 0).unwrap();
         assert_ne!(dyno.full_since_us.load(Ordering::SeqCst), 0);
-        dyno.enter(&route(None));
+        dyno.enter(&route(None), DynoProtocol::Http1);
         assert_eq!((dyno.limit(), dyno.is_declared()), (7, false));
         assert_eq!(dyno.full_since_us.load(Ordering::SeqCst), 0);
     }
