@@ -53,15 +53,20 @@ impl TestRouter {
     }
 
     pub(crate) fn start_in(dir: tempfile::TempDir, bounds: Bounds) -> Self {
-        Self::start_with_all(dir, None, bounds)
+        Self::start_with_all(dir, None, bounds, "127.0.0.1:0")
+    }
+
+    /// On all addresses of both kinds, as for the world.
+    pub(crate) fn start_for_all() -> Self {
+        Self::start_with_all(tempfile::tempdir().unwrap(), None, bounds(), "[::]:0")
     }
 
     pub(crate) fn start_on(status_address: Option<SocketAddr>, bounds: Bounds) -> Self {
-        Self::start_with_all(tempfile::tempdir().unwrap(), status_address, bounds)
+        Self::start_with_all(tempfile::tempdir().unwrap(), status_address, bounds, "127.0.0.1:0")
     }
 
-    fn start_with_all(dir: tempfile::TempDir, status_address: Option<SocketAddr>, bounds: Bounds) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fn start_with_all(dir: tempfile::TempDir, status_address: Option<SocketAddr>, bounds: Bounds, at: &str) -> Self {
+        let listener = TcpListener::bind(at).unwrap();
         let address = listener.local_addr().unwrap();
         let https_listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let https_address = https_listener.local_addr().unwrap();

@@ -1,8 +1,9 @@
 //! What a request and a response look like on the other side.
 
+use std::io::Write as _;
 use std::sync::atomic::Ordering;
 
-use crate::harness::{HOST, TestDyno, TestRouter, app, ok};
+use crate::harness::{Client, HOST, Request, TestDyno, TestRouter, app, ok, read_request};
 
 #[test]
 fn a_request_reaches_the_dyno_with_herokus_headers_and_is_logged() {
@@ -33,6 +34,30 @@ fn a_request_reaches_the_dyno_with_herokus_headers_and_is_logged() {
     assert!(line.starts_with(expect), "{line}");
     let bytes = seen.head.len();
     assert!(line.contains(&format!(" status=200 bytes={bytes} protocol=http queue=")), "{line}");
+    router.drain();
+}
+
+#[test]
+fn clients_and_dynos_may_have_addresses_of_either_kind() {
+    let dynos = ["127.0.0.1:0", "[::1]:0"].map(|address| {
+        TestDyno::start_at(address.parse().unwrap(), |mut stream| {
+            while let Some(request) = read_request(&mut stream) {
+                stream.write_all(ok(&request.head).as_bytes()).unwrap();
+            }
+        })
+    });
+    let mut router = TestRouter::start_for_all();
+    let port = router.address.port();
+    for dyno in &dynos {
+        router.route(app(&[dyno]));
+        for (address, fwd) in [(format!("127.0.0.1:{port}"), "127.0.0.1"), (format!("[::1]:{port}"), "::1")] {
+            let mut client = Client::connect(address.parse().unwrap());
+            let seen = Request { head: client.get("/").body, body: Vec::new() };
+            assert_eq!(seen.header("x-forwarded-for"), Some(fwd), "by {}", dyno.address);
+            let line = router.next_log_line();
+            assert!(line.contains(&format!(" fwd=\"{fwd}\" ")), "{line}");
+        }
+    }
     router.drain();
 }
 
