@@ -1,7 +1,7 @@
 //! One platform for one test: `berth up` with a data directory, ports and a network of its own.
 
 use std::fs::{self, OpenOptions};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -114,6 +114,9 @@ impl TestPlatform {
 
     /// The router without anybody who could tell it what to serve.
     pub(crate) fn start_router_alone(&self) -> Child {
+        // A killed process has its sockets until the last of its threads is gone.
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        wait_until("free ports", || is_free(self.http_port) && is_free(self.https_port));
         self.command("router").spawn().unwrap()
     }
 
