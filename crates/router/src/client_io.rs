@@ -20,6 +20,7 @@ use crate::head_guard::{GuardFault, Guarded, HeadGuard};
 use crate::joined_writes::JoinedWrites;
 use crate::pace::Pace;
 use crate::places::{AppPlaces, Hold, TooMuchHeld};
+use crate::seat::Seat;
 
 /// How long, and how much, is still read of a client whose connection was ended.
 const LINGER: Duration = Duration::from_secs(2);
@@ -120,6 +121,7 @@ pub(crate) enum ClientStream {
 pub(crate) struct ClientIo {
     /// `None` only while being dropped.
     stream: Option<ClientStream>,
+    seat: Arc<Seat>,
     /// Comes before what the stream has.
     before: Bytes,
     /// The client has said that nothing more comes.
@@ -139,9 +141,16 @@ pub(crate) struct ClientIo {
 
 impl ClientIo {
     /// `bytes` were read from the stream already.
-    pub(crate) fn http1(stream: ClientStream, bytes: Vec<u8>, head_clock: HeadClock, bounds: &Bounds) -> Self {
+    pub(crate) fn http1(
+        stream: ClientStream,
+        seat: Arc<Seat>,
+        bytes: Vec<u8>,
+        head_clock: HeadClock,
+        bounds: &Bounds,
+    ) -> Self {
         Self {
             stream: Some(stream),
+            seat,
             before: bytes.into(),
             ended: false,
             line: Arc::new(ClientLine::new()),
@@ -221,14 +230,18 @@ impl Drop for ClientIo {
         if let (Some(stream), false) = (self.stream.take(), self.ended)
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            see_off(stream);
+            see_off(stream, self.seat.clone());
         }
     }
 }
 
 /// Closes a connection so that its client reads everything that was written to it.
-pub(crate) fn see_off(stream: ClientStream) {
-    drop(spawn_local(timeout(LINGER, linger(stream))));
+pub(crate) fn see_off(stream: ClientStream, seat: Arc<Seat>) {
+    drop(spawn_local(async move {
+        drop(timeout(LINGER, linger(stream)).await);
+        // It counts until its socket is closed.
+        drop(seat);
+    }));
 }
 
 /// Reads what the client was still sending when its connection was ended. Closing a socket with unread bytes in it is

@@ -342,7 +342,7 @@ impl Exchange {
             let dyno_side = hyper::upgrade::on(&mut response);
             forward::prepare_response(response.headers_mut(), protocol.as_ref());
             let bounds = &self.client.worker.shared.bounds;
-            let open = Open::upgraded(self.client.worker.clone(), &self.client.origin);
+            let open = Open::new(self.client.worker.clone());
             let tunnel =
                 Tunnel { _open: open, slot, record: self.record, idle, websocket, close_wait: bounds.close_wait };
             self.client.line.set_upgraded();

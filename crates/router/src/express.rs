@@ -26,6 +26,7 @@ use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -46,6 +47,7 @@ use crate::proxy::OWN_PATHS;
 use crate::reach::Journey;
 use crate::reply::{self, Problem, ReplyBody};
 use crate::request_log::{Failure, LineView};
+use crate::seat::Seat;
 use crate::worker::{Origin, Stage, Worker};
 
 use self::carry::{Fault, carry};
@@ -79,7 +81,12 @@ pub(crate) struct HandOver {
 }
 
 /// Serves a connection as long as its requests are for the lane; `None` when it is over.
-pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Origin) -> Option<HandOver> {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    stream: ClientStream,
+    seat: &Arc<Seat>,
+    origin: &Origin,
+) -> Option<HandOver> {
     let mut lane = Lane { worker, origin, client: ClientSide::new(stream, worker.clone()), head_clock: None };
     loop {
         match lane.next_request().await {
@@ -87,13 +94,13 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: &Or
                 let keep = lane.exchange(&outgoing).await;
                 worker.buffers.put(outgoing.bytes);
                 if !keep {
-                    see_off(lane.client.stream);
+                    see_off(lane.client.stream, seat.clone());
                     return None;
                 }
             }
             Next::Other => return Some(HandOver { stream: lane.client.stream, bytes: lane.client.ahead }),
             Next::Over => {
-                see_off(lane.client.stream);
+                see_off(lane.client.stream, seat.clone());
                 return None;
             }
             Next::Gone => return None,

@@ -49,6 +49,7 @@ pub mod proxy_protocol;
 mod reach;
 mod reply;
 mod request_body;
+mod seat;
 mod server_side;
 mod tunnel;
 mod upload;

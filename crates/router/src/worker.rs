@@ -32,11 +32,12 @@ use crate::front::{Front, Fronts};
 use crate::head_clock::HeadClock;
 use crate::listener::{self, Listener};
 use crate::log_thread::LogSender;
-use crate::places::{ClientPlace, ClientPlaces};
+use crate::places::ClientPlaces;
 use crate::pool::Pool;
 use crate::proxy::{self, Client};
 use crate::proxy_protocol::{self, Proxied};
 use crate::request_body::RequestBody;
+use crate::seat::{Seat, TooMany};
 use crate::table::Table;
 use crate::tls::{Handshakes, Secured};
 use crate::traffic::{Tallies, Traffic};
@@ -203,23 +204,12 @@ async fn sweep(worker: Rc<Worker>) {
 /// Counts a client connection as long as it lives, upgraded or not: the end of the router waits for it.
 pub(crate) struct Open {
     worker: Rc<Worker>,
-    /// Held for as long, by whoever of the two lives longer.
-    place: Option<Rc<ClientPlace>>,
 }
 
 impl Open {
     pub(crate) fn new(worker: Rc<Worker>) -> Self {
         worker.open.set(worker.open.get() + 1);
-        worker.shared.connections.fetch_add(1, Ordering::Relaxed);
-        worker.shared.note_connection();
-        Self { worker, place: None }
-    }
-
-    /// An upgraded connection, which goes on when HTTP is over.
-    pub(crate) fn upgraded(worker: Rc<Worker>, origin: &Origin) -> Self {
-        let mut open = Self::new(worker);
-        open.place = origin.place.clone();
-        open
+        Self { worker }
     }
 }
 
@@ -227,7 +217,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         let worker = &self.worker;
         worker.open.set(worker.open.get() - 1);
-        worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
         if worker.open.get() == 0 {
             worker.idle.notify_one();
         }
@@ -237,28 +226,30 @@ impl Drop for Open {
 /// Serves one client connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Speaks) {
     let open = Open::new(worker.clone());
+    let mut seat = Seat::take(&worker.shared);
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let mut origin = Origin::new(peer, local, worker.shared.table.fronts());
     let bounds = &worker.shared.bounds;
-    let Some(mut first) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
     if let Some(balancer) = origin.fronts.find(peer.ip(), true) {
+        // Some load balancers open connections before they have a client for them.
+        let Some(_first) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
         match timeout(bounds.handshake, proxy_protocol::read(&mut stream)).await {
             Ok(Ok(proxied)) => origin.tell(balancer, proxied),
             Ok(Err(error)) => return debug!(%error, client = %peer, "No PROXY header from a front that must send it"),
             Err(_elapsed) => return debug!(client = %peer, "A front did not finish its PROXY header in time"),
         }
-        let Some(behind) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
-        first = behind;
     }
-    if origin.front.is_none() {
-        let Some(place) = worker.shared.clients.enter(origin.peer.ip(), bounds.client_connections_max) else {
-            return debug!(client = %origin.peer, "A client has too many connections");
-        };
-        origin.place = Some(Rc::new(place));
+    // Whose it is, is known from here on, and it may stay silent for as long as others may be idle.
+    if origin.front.is_none()
+        && let Err(TooMany) = seat.count_for(origin.peer.ip())
+    {
+        return debug!(client = %origin.peer, "A client has too many connections");
     }
+    let seat = Arc::new(seat);
+    let Some(first) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
     let (stream, tls, http2) = match speaks {
         Speaks::Http => {
             let asked = worker.shared.http2_without_tls && begins_http2(first, &stream).await;
@@ -286,9 +277,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Spe
     };
     origin.tls = tls;
     if http2 {
-        Box::pin(express::http2::serve(&worker, stream, origin)).await;
-    } else if let Some(HandOver { stream, bytes }) = express::serve(&worker, stream, &origin).await {
-        let io = ClientIo::http1(stream, bytes, origin.head_clock(&worker.shared), bounds);
+        Box::pin(express::http2::serve(&worker, stream, seat, origin)).await;
+    } else if let Some(HandOver { stream, bytes }) = express::serve(&worker, stream, &seat, &origin).await {
+        let io = ClientIo::http1(stream, seat, bytes, origin.head_clock(&worker.shared), bounds);
         Box::pin(serve_http1(&worker, io, origin)).await;
     }
     drop(open);
@@ -309,8 +300,6 @@ pub(crate) struct Origin {
     pub(crate) balancer_tls: bool,
     /// As they were when the connection came.
     pub(crate) fronts: Arc<Fronts>,
-    /// Its share of what its client may hold.
-    pub(crate) place: Option<Rc<ClientPlace>>,
 }
 
 impl Origin {

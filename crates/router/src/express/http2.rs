@@ -26,6 +26,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -42,6 +43,7 @@ use crate::client_io::{ClientStream, see_off};
 use crate::config::{Bounds, ClientPace};
 use crate::head_clock::HeadClock;
 use crate::pace::Pace;
+use crate::seat::Seat;
 use crate::timer::Timer;
 use crate::worker::{Origin, Stage, Worker};
 
@@ -88,7 +90,7 @@ pub(crate) fn played(bytes: &[u8], cut: usize) -> (Vec<(String, String, Vec<u8>)
 }
 
 /// Serves one HTTP/2 connection to its end.
-pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: Origin) {
+pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, seat: Arc<Seat>, origin: Origin) {
     let bounds = &worker.shared.bounds;
     let (now, idle) = (Instant::now(), origin.idle(bounds));
     let session = Rc::new(RefCell::new(Session::new(rules(bounds), now)));
@@ -164,7 +166,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, origin: Ori
     })
     .await;
     match ended {
-        Ok(()) => see_off(socket.stream),
+        Ok(()) => see_off(socket.stream, seat),
         Err(error) => debug!(%error, client = %origin.peer, "Client connection ended early"),
     }
 }

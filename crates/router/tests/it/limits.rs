@@ -8,7 +8,7 @@ use router::Bounds;
 use router::client::TableUpdate;
 use wire::routes::{AppRoute, Availability, EdgeSettings, FrontPolicy, FrontRoute, Page};
 
-use crate::harness::{HOST, TestDyno, TestRouter, app, bounds, ok, read_head, read_request, wait_until};
+use crate::harness::{Client, HOST, TestDyno, TestRouter, app, bounds, ok, read_head, read_request, wait_until};
 use crate::http2_peer::{ask, plain, request};
 
 fn with_edge(dyno: &TestDyno, edge: EdgeSettings) -> AppRoute {
@@ -18,17 +18,9 @@ fn with_edge(dyno: &TestDyno, edge: EdgeSettings) -> AppRoute {
 #[test]
 fn a_client_has_so_many_connections_and_others_are_not_touched() {
     let dyno = TestDyno::http(|request| ok(request.path()));
-    let mut router = TestRouter::start_with(Bounds { client_connections_max: 3, ..bounds() });
-    router.route(app(&[&dyno]));
-    let networks = vec!["127.0.0.0/8".to_owned()];
-    let balancer = FrontRoute { networks, proxy_protocol: true, ..FrontRoute::default() };
-    let fronts = Some(FrontPolicy { fronts: vec![balancer], only: false, ..FrontPolicy::default() });
-    router.update(TableUpdate { fronts, ..TableUpdate::default() });
-    let connect = |address: &str| {
-        let mut client = router.connect();
-        client.send(&format!("PROXY TCP4 {address} 5.6.7.8 1 80\r\nGET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
-        client
-    };
+    let router = behind_a_balancer(Bounds { client_connections_max: 3, ..bounds() }, &dyno);
+    let get = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+    let connect = |address: &str| client_from(&router, address, &get);
     let mut kept: Vec<_> = (0..3).map(|_n| connect("192.0.2.1")).collect();
     for client in &mut kept {
         assert_eq!(client.response().status(), 200);
@@ -37,6 +29,55 @@ fn a_client_has_so_many_connections_and_others_are_not_touched() {
     assert_eq!(connect("192.0.2.2").response().status(), 200);
     kept.pop();
     wait_until(|| read_head(&mut connect("192.0.2.1").stream).is_some(), "a place that was given back");
+    router.drain();
+}
+
+/// A router to which a load balancer on this machine says who its clients are: those are not of this machine, whose
+/// connections are not limited.
+fn behind_a_balancer(bounds: Bounds, dyno: &TestDyno) -> TestRouter {
+    let mut router = TestRouter::start_with(bounds);
+    router.route(app(&[dyno]));
+    let networks = vec!["127.0.0.0/8".to_owned()];
+    let balancer = FrontRoute { networks, proxy_protocol: true, ..FrontRoute::default() };
+    let fronts = Some(FrontPolicy { fronts: vec![balancer], only: false, ..FrontPolicy::default() });
+    router.update(TableUpdate { fronts, ..TableUpdate::default() });
+    router
+}
+
+/// A client that says this.
+fn client_from(router: &TestRouter, address: &str, text: &str) -> Client {
+    let mut client = router.connect();
+    client.send(&format!("PROXY TCP4 {address} 5.6.7.8 1 80\r\n{text}"));
+    client
+}
+
+#[test]
+fn a_connection_counts_for_its_client_from_the_first_moment_to_the_last() {
+    let dyno = TestDyno::http(|request| ok(request.path()));
+    let router = behind_a_balancer(Bounds { client_connections_max: 3, ..bounds() }, &dyno);
+    let get = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+    let is_served = |address: &str| read_head(&mut client_from(&router, address, &get).stream).is_some();
+    // Those that say nothing are the cheapest to hold.
+    let mut silent = Vec::new();
+    let one_more_is_refused = || {
+        silent.push(client_from(&router, "192.0.2.1", ""));
+        !is_served("192.0.2.1")
+    };
+    wait_until(one_more_is_refused, "silent connections to count");
+    assert!(is_served("192.0.2.2"));
+    drop(silent);
+    wait_until(|| is_served("192.0.2.1"), "a place that was given back");
+    // A client that does not close holds its socket for as long as the router waits for that.
+    let closing = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+    let mut ended = Vec::new();
+    for _n in 0..3 {
+        let mut client = client_from(&router, "192.0.2.3", &closing);
+        assert_eq!(client.response().status(), 200);
+        ended.push(client);
+    }
+    assert!(!is_served("192.0.2.3"));
+    wait_until(|| is_served("192.0.2.3"), "the router to close by itself");
+    drop(ended);
     router.drain();
 }
 
