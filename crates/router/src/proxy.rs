@@ -89,6 +89,7 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         }
         return reply::problem(Problem::NO_SUCH_APP, &request_id, &parts.headers);
     };
+    client.line.answered_by(&app.places);
     let tls = client.origin.tls.as_ref();
     let misdirected = tls.is_some_and(|tls| tls.is_misdirected(&target.host, shared.table.certificates()));
     let Origin { peer, local, fronts, .. } = &client.origin;

@@ -14,6 +14,7 @@ mod frame;
 mod header_list;
 mod hpack;
 mod huffman;
+mod outbound;
 mod request;
 mod request_body;
 mod session;

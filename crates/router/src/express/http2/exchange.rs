@@ -85,6 +85,7 @@ async fn by_the_lane(worker: &Rc<Worker>, origin: &Origin, side: &mut StreamSide
             record.bytes = response.body().size_hint().exact().unwrap_or(0);
             let line = ClientLine::new();
             line.set_idle_ms(outgoing.app.view().limits.idle_ms);
+            line.answered_by(&outgoing.app.places);
             let method = if outgoing.head_only { Method::HEAD } else { Method::GET };
             answer(side, response, &method, &line).await;
         }
@@ -135,13 +136,12 @@ async fn answer(side: &mut StreamSide<'_>, response: Response<ReplyBody>, method
     {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let held_bytes = HELD_BUFFERS * side.worker.shared.bounds.buffer_bytes_max;
     let mut ends = is_head || bodyless || body.is_end_stream();
     side.head_of(&parts, ends);
     if side.send(&[], ends).is_err() {
         return;
     }
-    while !ends {
+    while is_taken(side, line).await && !ends {
         let next = poll_fn(|cx| {
             if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx) {
                 return Poll::Ready(Some(frame));
@@ -168,25 +168,28 @@ async fn answer(side: &mut StreamSide<'_>, response: Response<ReplyBody>, method
                 }
             },
         }
-        let mut held = None;
-        let taken = poll_fn(|cx| {
-            let taken = side.poll_taken(cx, line.idle());
-            if taken.is_pending() && held.is_none() {
-                match line.hold(held_bytes) {
-                    Ok(room) => held = room,
-                    Err(TooMuchHeld) => return Poll::Ready(Err(ErrorCode::H28)),
-                }
-            }
-            taken
-        });
-        match taken.await {
-            Ok(()) => {}
-            Err(ErrorCode::H28) => {
-                // Before the body is dropped, which then says why.
-                line.set_stalled();
-                return side.reset(Reason::Cancel);
-            }
-            Err(_left) => return,
-        }
     }
+}
+
+/// Waits until the client has taken what there is, as long as the app has room in memory for that. Whether it has.
+async fn is_taken(side: &mut StreamSide<'_>, line: &ClientLine) -> bool {
+    let held_bytes = HELD_BUFFERS * side.worker.shared.bounds.buffer_bytes_max;
+    let mut held = None;
+    let taken = poll_fn(|cx| {
+        let taken = side.poll_taken(cx, line.idle());
+        if taken.is_pending() && held.is_none() {
+            match line.hold(held_bytes) {
+                Ok(room) => held = room,
+                Err(TooMuchHeld) => return Poll::Ready(Err(ErrorCode::H28)),
+            }
+        }
+        taken
+    });
+    let taken = taken.await;
+    if taken == Err(ErrorCode::H28) {
+        // Before the body is dropped, which then says why.
+        line.set_stalled();
+        side.reset(Reason::Cancel);
+    }
+    taken.is_ok()
 }

@@ -17,12 +17,10 @@ use super::frame::{
 };
 use super::header_list::HeaderList;
 use super::hpack::{self, Decoder};
+use super::outbound::{self, Outbound};
 use super::request;
 use super::stream::Stream;
 use crate::express::recipient::Left;
-
-/// What may wait for the client's socket. Whoever has more to send waits for that.
-const OUT_BYTES_MAX: usize = 64 * 1024;
 
 /// What every window begins with (RFC 9113, 6.9.2).
 const WINDOW_BYTES: u32 = 65_535;
@@ -44,9 +42,8 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct Session {
     rules: Rules,
-    /// For the client; the first `sent` bytes are gone.
-    out: Vec<u8>,
-    sent: usize,
+    /// For the client.
+    out: Outbound,
     /// A frame that has not come whole.
     partial: Vec<u8>,
     greeted: bool,
@@ -68,8 +65,10 @@ pub(super) struct Session {
     stream_send_window: i64,
     /// The client has changed the size of the table that it keeps for the router's headers.
     table_changed: bool,
-    /// Streams that have something to send and no room for it, in the order in which they get some.
+    /// Streams that have something to send and no room for it, in the order in which they get some; those that wait with
+    /// a head, which needs no window, come first.
     line: VecDeque<u32>,
+    line_of_heads: VecDeque<u32>,
     /// When a stream wants to be woken, or before.
     pub(super) deadline: Option<Instant>,
     end: End,
@@ -132,22 +131,21 @@ pub(super) enum Inbound {
 
 impl Session {
     pub(super) fn new(rules: Rules, now: Instant) -> Self {
-        let mut out = Vec::new();
+        let mut out = Outbound::default();
         let header_bytes_max = u32::try_from(rules.header_bytes_max).unwrap_or(u32::MAX);
         let settings = [
             (setting::MAX_CONCURRENT_STREAMS, rules.streams_max),
             (setting::INITIAL_WINDOW_SIZE, rules.stream_window_bytes),
             (setting::MAX_HEADER_LIST_SIZE, header_bytes_max),
         ];
-        frame::write_settings(&mut out, &settings);
+        frame::write_settings(out.end(), &settings);
         let more = rules.connection_window_bytes.saturating_sub(WINDOW_BYTES);
         if more > 0 {
-            frame::write_window_update(&mut out, 0, more);
+            frame::write_window_update(out.end(), 0, more);
         }
         Self {
             rules,
             out,
-            sent: 0,
             partial: Vec::new(),
             greeted: false,
             has_settings: false,
@@ -164,6 +162,7 @@ impl Session {
             stream_send_window: i64::from(WINDOW_BYTES),
             table_changed: false,
             line: VecDeque::new(),
+            line_of_heads: VecDeque::new(),
             deadline: None,
             end: End::Open,
             waker: None,
@@ -276,7 +275,7 @@ impl Session {
             }
             Frame::Settings(payload) => self.settings(payload),
             Frame::Ping(opaque) => {
-                frame::write(&mut self.out, kind::PING, flag::ACK, 0, &opaque);
+                frame::write(self.out.end(), kind::PING, flag::ACK, 0, &opaque);
                 Ok(())
             }
             Frame::PingAck(END_PING) if self.end == End::Announced => {
@@ -334,7 +333,7 @@ impl Session {
                 _ => {}
             }
         }
-        frame::write(&mut self.out, kind::SETTINGS, flag::ACK, 0, &[]);
+        frame::write(self.out.end(), kind::SETTINGS, flag::ACK, 0, &[]);
         Ok(())
     }
 
@@ -383,7 +382,7 @@ impl Session {
         self.last_stream = id;
         if self.end >= End::Last || self.streams.len() >= self.rules.streams_max as usize {
             self.allowances.take_stray(now)?;
-            frame::write_reset(&mut self.out, id, Reason::RefusedStream);
+            frame::write_reset(self.out.end(), id, Reason::RefusedStream);
             self.forget(id);
             return Ok(());
         }
@@ -469,7 +468,7 @@ impl Session {
         if gone {
             return;
         }
-        frame::write_reset(&mut self.out, id, reason);
+        frame::write_reset(self.out.end(), id, reason);
         if open && !self.forgotten.contains(&id) {
             self.forget(id);
         }
@@ -607,23 +606,35 @@ impl Session {
 
     // What goes.
 
-    /// Sends a header block, of an answer's head or of trailers.
-    pub(super) fn send_headers(&mut self, id: u32, block: &[u8], end: bool) {
-        let Some(stream) = self.stream(id).filter(|stream| !stream.gone) else { return };
-        stream.sent_all |= end;
+    /// Sends a header block, of an answer's head or of trailers. `false` if it must wait until the client has taken what
+    /// waits already: the stream stands in line for that, and must be waiting by [`Session::poll_left`] as well.
+    pub(super) fn send_headers(&mut self, id: u32, block: &[u8], end: bool) -> bool {
+        if self.is_gone(id) {
+            return true;
+        }
+        if self.out.room() == 0 || !self.line_of_heads.is_empty() {
+            if !self.line_of_heads.contains(&id) {
+                self.line_of_heads.push_back(id);
+            }
+            return false;
+        }
+        if let Some(stream) = self.stream(id) {
+            stream.sent_all |= end;
+        }
         if std::mem::take(&mut self.table_changed) {
             let mut longer = Vec::with_capacity(block.len() + 1);
             hpack::write_empty_table(&mut longer);
             longer.extend_from_slice(block);
-            return frame::write_headers(&mut self.out, id, &longer, end);
+            frame::write_headers(self.out.end(), id, &longer, end);
+        } else {
+            frame::write_headers(self.out.end(), id, block, end);
         }
-        frame::write_headers(&mut self.out, id, block, end);
+        true
     }
 
     /// Sends as much of `data` as the client takes, and says how much that is.
     pub(super) fn send_data(&mut self, id: u32, data: &[u8], end: bool) -> usize {
-        let room = i64::try_from(OUT_BYTES_MAX.saturating_sub(self.out.len() - self.sent)).unwrap_or(0);
-        let room = room.min(self.send_window);
+        let room = i64::try_from(self.out.room()).unwrap_or(0).min(self.send_window);
         let Some(stream) = self.stream(id).filter(|stream| !stream.gone) else { return 0 };
         let room = usize::try_from(room.min(stream.send_window)).unwrap_or(0);
         let taken = room.min(data.len());
@@ -638,7 +649,7 @@ impl Session {
         loop {
             let (piece, behind) = rest.split_at(rest.len().min(PAYLOAD_BYTES_MAX));
             let flags = if ends && behind.is_empty() { flag::END_STREAM } else { 0 };
-            frame::write(&mut self.out, kind::DATA, flags, id, piece);
+            frame::write(self.out.end(), kind::DATA, flags, id, piece);
             if behind.is_empty() {
                 return taken;
             }
@@ -656,7 +667,8 @@ impl Session {
     }
 
     fn call_line(&mut self) {
-        for id in std::mem::take(&mut self.line) {
+        let heads = std::mem::take(&mut self.line_of_heads);
+        for id in heads.into_iter().chain(std::mem::take(&mut self.line)) {
             if let Some(stream) = self.stream(id) {
                 stream.in_line = false;
                 if let Some(waker) = stream.waker.take() {
@@ -679,7 +691,7 @@ impl Session {
         if stream.unannounced >= window / 2 {
             let more = std::mem::take(&mut stream.unannounced);
             stream.receive_window += i64::from(more);
-            frame::write_window_update(&mut self.out, id, more);
+            frame::write_window_update(self.out.end(), id, more);
         }
     }
 
@@ -688,7 +700,7 @@ impl Session {
         if self.unannounced >= self.rules.connection_window_bytes.max(WINDOW_BYTES) / 2 {
             let more = std::mem::take(&mut self.unannounced);
             self.receive_window += i64::from(more);
-            frame::write_window_update(&mut self.out, 0, more);
+            frame::write_window_update(self.out.end(), 0, more);
         }
     }
 
@@ -701,32 +713,29 @@ impl Session {
         }
     }
 
-    /// More waits for the socket than bodies may: a client that asks on and on and reads nothing is not listened to until
+    /// More waits for the socket than answers may: a client that asks on and on and reads nothing is not listened to until
     /// it has.
     pub(super) fn is_congested(&self) -> bool {
-        self.out.len() - self.sent > 2 * OUT_BYTES_MAX
+        self.out.len() > 2 * outbound::BYTES_MAX
     }
 
     pub(super) fn has_unsent(&self) -> bool {
-        self.sent < self.out.len()
+        !self.out.is_empty()
     }
 
     pub(super) fn unsent(&self) -> &[u8] {
-        &self.out[self.sent..]
+        self.out.unsent()
     }
 
     /// The socket has taken so many bytes.
     pub(super) fn note_sent(&mut self, bytes: usize) {
-        self.sent += bytes;
-        if !self.has_unsent() {
-            self.out.clear();
-            self.sent = 0;
-            // A connection that is idle holds no memory for what it once had to send.
-            if self.streams.is_empty() {
-                self.out = Vec::new();
-            }
+        self.out.note_sent(bytes);
+        // A connection that is idle holds no memory for what it once had to send.
+        if self.streams.is_empty() {
+            self.out.shrink();
         }
-        if self.out.len() - self.sent <= OUT_BYTES_MAX / 2 && !self.line.is_empty() && self.send_window > 0 {
+        let somebody = !self.line_of_heads.is_empty() || (!self.line.is_empty() && self.send_window > 0);
+        if self.out.len() <= outbound::BYTES_MAX / 2 && somebody {
             self.call_line();
         }
     }
@@ -744,8 +753,8 @@ impl Session {
     pub(super) fn announce_end(&mut self) {
         if self.end == End::Open {
             self.end = End::Announced;
-            frame::write_go_away(&mut self.out, MAX_31_BITS, Reason::NoError);
-            frame::write(&mut self.out, kind::PING, 0, 0, &END_PING);
+            frame::write_go_away(self.out.end(), MAX_31_BITS, Reason::NoError);
+            frame::write(self.out.end(), kind::PING, 0, 0, &END_PING);
         }
     }
 
@@ -753,12 +762,12 @@ impl Session {
     pub(super) fn end_with_last(&mut self) {
         if self.end < End::Last {
             self.end = End::Last;
-            frame::write_go_away(&mut self.out, self.last_stream, Reason::NoError);
+            frame::write_go_away(self.out.end(), self.last_stream, Reason::NoError);
         }
     }
 
     fn end_with(&mut self, reason: Reason) {
-        frame::write_go_away(&mut self.out, self.last_stream, reason);
+        frame::write_go_away(self.out.end(), self.last_stream, reason);
         self.break_off();
     }
 
@@ -777,7 +786,7 @@ impl Session {
 
     /// Asks whether the client is still there.
     pub(super) fn ping(&mut self) {
-        frame::write(&mut self.out, kind::PING, 0, 0, b"there? \n");
+        frame::write(self.out.end(), kind::PING, 0, 0, b"there? \n");
     }
 }
 

@@ -26,7 +26,9 @@ pub(super) struct StreamSide<'a> {
     /// The block of a head that nothing has followed yet, and whether nothing will.
     head: Vec<u8>,
     is_whole: bool,
-    /// What the client has no room for.
+    /// It does not wait for the body any more, only for the client.
+    head_leaves: bool,
+    /// What of the body the client has no room for.
     unsent: Vec<u8>,
     /// The body ends with that.
     ends: bool,
@@ -43,6 +45,7 @@ impl<'a> StreamSide<'a> {
             id,
             head: Vec::new(),
             is_whole: false,
+            head_leaves: false,
             unsent: Vec::new(),
             ends: false,
             trailers: Vec::new(),
@@ -72,29 +75,61 @@ impl<'a> StreamSide<'a> {
     /// Sends the head, if it waits, and as much of `bytes` as the client has room for.
     pub(super) fn send(&mut self, bytes: &[u8], ends: bool) -> Result<(), Left> {
         let mut session = self.session.borrow_mut();
-        if !self.head.is_empty() {
-            session.send_headers(self.id, &self.head, self.is_whole);
-            self.worker.buffers.put(std::mem::take(&mut self.head));
-        }
+        self.head_leaves |= !self.head.is_empty();
+        self.send_head(&mut session);
         if self.is_whole {
             return Ok(());
         }
         if session.is_gone(self.id) {
             return Err(Left);
         }
-        let taken = if self.unsent.is_empty() { session.send_data(self.id, bytes, ends) } else { 0 };
-        if taken < bytes.len() {
+        let waits = self.head_leaves || !self.unsent.is_empty();
+        let taken = if waits { 0 } else { session.send_data(self.id, bytes, ends) };
+        if waits || taken < bytes.len() {
             self.unsent.extend_from_slice(&bytes[taken..]);
             self.ends |= ends;
         }
         Ok(())
     }
 
+    /// Sends the head if it is to leave and there is room for it. How many bytes that were.
+    fn send_head(&mut self, session: &mut Session) -> usize {
+        if !self.head_leaves || !session.send_headers(self.id, &self.head, self.is_whole) {
+            return 0;
+        }
+        self.head_leaves = false;
+        let bytes = self.head.len();
+        self.worker.buffers.put(std::mem::take(&mut self.head));
+        bytes
+    }
+
+    /// Sends what waits, in its order, as far as there is room for it. How many bytes that were.
+    fn send_waiting(&mut self, session: &mut Session) -> usize {
+        let mut bytes = self.send_head(session);
+        if self.head_leaves {
+            return bytes;
+        }
+        let ends = self.ends && self.trailers.is_empty();
+        if ends || !self.unsent.is_empty() {
+            let taken = session.send_data(self.id, &self.unsent, ends);
+            self.unsent.drain(..taken);
+            bytes += taken;
+        }
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
+            self.ends = self.ends && !ends && !session.send_headers(self.id, &self.trailers, true);
+        }
+        bytes
+    }
+
+    fn waits(&self) -> bool {
+        self.head_leaves || !self.unsent.is_empty() || self.ends
+    }
+
     fn end(&mut self) {
         self.ends = true;
-        if self.unsent.is_empty() {
-            self.send_end();
-        }
+        let mut session = self.session.borrow_mut();
+        self.send_waiting(&mut session);
     }
 
     /// Ends the body with these fields.
@@ -109,16 +144,6 @@ impl<'a> StreamSide<'a> {
         // What frames a message, or concerns a connection, has no place behind a body.
         if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case("content-length") {
             hpack::write_field(&mut self.trailers, name.as_bytes(), value.trim_ascii());
-        }
-    }
-
-    /// Once everything before it was sent.
-    fn send_end(&self) {
-        let mut session = self.session.borrow_mut();
-        if self.trailers.is_empty() {
-            session.send_data(self.id, &[], true);
-        } else {
-            session.send_headers(self.id, &self.trailers, true);
         }
     }
 }
@@ -148,7 +173,7 @@ impl Recipient for StreamSide<'_> {
     }
 
     fn take_back_head(&mut self) -> bool {
-        self.is_whole = false;
+        (self.is_whole, self.head_leaves) = (false, false);
         !std::mem::take(&mut self.head).is_empty()
     }
 
@@ -175,35 +200,30 @@ impl Recipient for StreamSide<'_> {
     }
 
     fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>> {
-        if self.unsent.is_empty() {
+        if !self.waits() {
             return Poll::Ready(Ok(()));
         }
-        {
-            let mut session = self.session.borrow_mut();
-            let ends = self.ends && self.trailers.is_empty();
-            let taken = session.send_data(self.id, &self.unsent, ends);
-            if taken > 0 {
-                let least = self.worker.shared.bounds.client_pace;
-                if self.pace.moved(taken as u64, Instant::now(), least).is_err() {
-                    return Poll::Ready(Err(ErrorCode::H28));
-                }
-            }
-            if taken < self.unsent.len() {
-                self.unsent.drain(..taken);
-                if session.poll_left(self.id, cx).is_ready() {
-                    return Poll::Ready(Err(ErrorCode::H27));
-                }
-                session.stand_in_line(self.id);
-                let since = self.pace.wait(Instant::now());
-                ready!(session.poll_deadline(self.id, since + idle));
+        let mut session = self.session.borrow_mut();
+        let taken = self.send_waiting(&mut session);
+        if taken > 0 {
+            let least = self.worker.shared.bounds.client_pace;
+            if self.pace.moved(taken as u64, Instant::now(), least).is_err() {
                 return Poll::Ready(Err(ErrorCode::H28));
             }
-            self.unsent = Vec::new();
         }
-        if self.ends && !self.trailers.is_empty() {
-            self.send_end();
+        if !self.waits() {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        if session.poll_left(self.id, cx).is_ready() {
+            return Poll::Ready(Err(ErrorCode::H27));
+        }
+        // Heads and trailers stand in line already.
+        if !self.head_leaves && !self.unsent.is_empty() {
+            session.stand_in_line(self.id);
+        }
+        let since = self.pace.wait(Instant::now());
+        ready!(session.poll_deadline(self.id, since + idle));
+        Poll::Ready(Err(ErrorCode::H28))
     }
 
     fn poll_flush(&mut self, _cx: &mut Context<'_>, _idle: Duration) -> Poll<Result<(), ErrorCode>> {

@@ -287,13 +287,52 @@ fn no_more_waits_for_the_socket_than_its_bound() {
     peer.send(&head(1, GET, true));
     peer.opened();
     let taken = peer.session.send_data(1, &[0; 1 << 20], true);
-    assert_eq!(taken, OUT_BYTES_MAX);
+    assert_eq!(taken, outbound::BYTES_MAX);
     assert_eq!(peer.session.send_data(1, b"x", true), 0);
     peer.session.stand_in_line(1);
     peer.session.note_sent(1_000);
     assert_eq!(peer.session.line, [1], "not for every byte");
     peer.session.note_sent(40_000);
     assert!(peer.session.line.is_empty());
+}
+
+#[test]
+fn heads_wait_for_the_socket_too_and_go_before_bodies() {
+    let mut peer = Peer::new();
+    peer.send(&[head(1, GET, true), head(3, GET, true), head(5, GET, true), head(7, GET, true)].concat());
+    peer.opened();
+    let block = vec![0x88; 40_000];
+    assert!(peer.session.send_headers(1, &block, true));
+    assert!(peer.session.send_headers(3, &block, true), "a head is not cut");
+    assert_eq!(peer.session.send_data(7, b"x", true), 0);
+    peer.session.stand_in_line(7);
+    for _attempt in 0..2 {
+        assert!(!peer.session.send_headers(5, &block, true));
+    }
+    assert_eq!(peer.session.line_of_heads, [5], "once");
+    peer.session.note_sent(20_000);
+    assert!(!peer.session.send_headers(5, &block, true), "there is room, but not for long enough to call anybody");
+    // Without a window for bodies, which heads do not need.
+    peer.session.send_window = 0;
+    peer.session.note_sent(30_000);
+    assert!(peer.session.line_of_heads.is_empty() && peer.session.line.is_empty());
+    assert!(peer.session.send_headers(5, &block, true));
+    peer.session.abandon(7);
+    assert!(peer.session.send_headers(7, &block, true), "nobody waits for a stream that is gone");
+}
+
+#[test]
+fn nothing_is_kept_of_what_a_client_took_that_is_never_quite_done() {
+    let mut peer = Peer::new();
+    peer.send(&head(1, GET, true));
+    peer.opened();
+    for _piece in 0..1_000 {
+        peer.session.send_window = 1 << 20;
+        peer.session.stream(1).unwrap().send_window = 1 << 20;
+        peer.session.send_data(1, &[0; 40_000], false);
+        peer.session.note_sent(peer.session.unsent().len() - 1_000);
+        assert!(peer.session.out.end().len() <= 3 * outbound::BYTES_MAX);
+    }
 }
 
 #[test]
