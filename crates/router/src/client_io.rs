@@ -104,6 +104,11 @@ impl ClientLine {
         self.fault.get().filter(|fault| fault.request <= request).map(|fault| fault.cause)
     }
 
+    /// Over HTTP/2, where a line has one request: it is to be refused.
+    pub(crate) fn set_fault(&self, cause: &'static str) {
+        self.fault.set(GuardFault { request: 0, cause }).unwrap_or_default();
+    }
+
     /// Whether the connection was ended because the client took no bytes for too long.
     pub(crate) fn stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)

@@ -82,8 +82,12 @@ pub(crate) fn played(bytes: &[u8], cut: usize) -> (Vec<(String, String, Vec<u8>)
             assert_eq!(Some(head.target), parts.uri.path_and_query().map(|path| path.as_str()));
             assert_eq!(head.host(), target.host);
         }
-        if let Ok(request) = full {
+        if let Ok(request) = full
+            && request::is_sound_target(&list)
+        {
             let target = request.uri().path_and_query().map_or("", |path| path.as_str());
+            let sent = list.iter().find(|(name, _value)| *name == b":path").map_or(&b""[..], |(_name, path)| path);
+            assert_eq!(target.as_bytes(), sent, "nothing of a target is dropped or changed");
             requests.push((request.method().to_string(), target.to_owned(), body.unwrap_or_default()));
         }
     }

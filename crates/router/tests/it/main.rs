@@ -28,6 +28,7 @@ mod server_side;
 mod shutdown;
 mod slow_clients;
 mod smuggling;
+mod smuggling_http2;
 mod streams;
 mod strictness;
 mod stuck;

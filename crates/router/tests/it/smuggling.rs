@@ -52,6 +52,73 @@ const CORPUS: &[(&str, &str, Expect)] = &[
     ("options for all", "OPTIONS * HTTP/1.1~@~", Served(&["OPTIONS * "])),
     ("percent-encoded line end", "GET /a%0d%0aX:%20y HTTP/1.1~@~", Served(&["GET /a%0d%0aX:%20y "])),
     ("latin-1 in a value", "GET /a HTTP/1.1~@X: \u{e9}~~", Served(&["GET /a "])),
+    // What a client says about its connection takes nothing away that frames the request or says where it came from.
+    ("connection names the host", "GET /a HTTP/1.1~@Connection: host~~", Served(&["GET /a "])),
+    (
+        "connection names the length",
+        "POST /a HTTP/1.1~@Connection: content-length~Content-Length: 3~~abc",
+        Served(&["POST /a abc"]),
+    ),
+    (
+        "connection names the length of a body that looks like a request",
+        "POST /a HTTP/1.1~@Content-Length: 24~Connection: keep-alive, Content-Length~~GET /x HTTP/1.1~Host: y",
+        Served(&["POST /a GET /x HTTP/1.1\r\nHost: y"]),
+    ),
+    (
+        "connection names the coding",
+        "POST /a HTTP/1.1~@Connection: Transfer-Encoding~Transfer-Encoding: chunked~~3~abc~0~~",
+        Served(&["POST /a abc"]),
+    ),
+    (
+        "connection names where it came from",
+        "GET /a HTTP/1.1~@Connection: x-forwarded-for, x-forwarded-proto~X-Forwarded-For: 1.2.3.4~~",
+        Served(&["GET /a "]),
+    ),
+    ("connection names all", "GET /a HTTP/1.1~@Connection: host, x-request-id, via, *~~", Served(&["GET /a "])),
+    (
+        "connection in two lines",
+        "POST /a HTTP/1.1~@Connection: keep-alive~Content-Length: 3~Connection: content-length, host~~abc",
+        Served(&["POST /a abc"]),
+    ),
+    // What stands behind a body frames nothing.
+    (
+        "length behind a body",
+        "POST /a HTTP/1.1~@Transfer-Encoding: chunked~~3~abc~0~Content-Length: 30~~",
+        Served(&["POST /a abc"]),
+    ),
+    (
+        "announced length behind a body",
+        "POST /a HTTP/1.1~@Trailer: content-length~Transfer-Encoding: chunked~~3~abc~0~Content-Length: 30~~",
+        Served(&["POST /a abc"]),
+    ),
+    (
+        "announced coding and host behind a body",
+        "POST /a HTTP/1.1~@TE: trailers~Trailer: transfer-encoding, host~Transfer-Encoding: chunked~~3~abc~0~\
+         Transfer-Encoding: chunked~Host: other.example~~",
+        Served(&["POST /a abc"]),
+    ),
+    ("no field behind a body", "POST /a HTTP/1.1~@Transfer-Encoding: chunked~~3~abc~0~nonsense~~", Refused(&[], 400)),
+    (
+        "a request behind a body",
+        "POST /a HTTP/1.1~@Transfer-Encoding: chunked~~3~abc~0~GET /x HTTP/1.1~Host: y~~",
+        Refused(&[], 400),
+    ),
+    // An upgrade comes alone: with a body, it is none.
+    (
+        "upgrade with a body",
+        "GET /a HTTP/1.1~@Connection: Upgrade~Upgrade: websocket~Content-Length: 3~~abc",
+        Served(&["GET /a abc"]),
+    ),
+    (
+        "upgrade with chunks",
+        "GET /a HTTP/1.1~@Connection: Upgrade~Upgrade: websocket~Transfer-Encoding: chunked~~3~abc~0~~",
+        Served(&["GET /a abc"]),
+    ),
+    (
+        "upgrade to another HTTP",
+        "GET /a HTTP/1.1~@Connection: Upgrade, HTTP2-Settings~Upgrade: h2c~HTTP2-Settings: AAMAAABkAAQAAP__~~",
+        Served(&["GET /a "]),
+    ),
     // Length and chunks at once.
     ("length then chunks", "POST /a HTTP/1.1~@Content-Length: 6~Transfer-Encoding: chunked~~0~~G", Refused(&[], 400)),
     (
@@ -185,10 +252,10 @@ fn raw(case: &str) -> Vec<u8> {
 }
 
 /// Everything that one connection to the dyno carried.
-type Received = Arc<Mutex<Vec<u8>>>;
+pub(crate) type Received = Arc<Mutex<Vec<u8>>>;
 
 /// Records every byte and answers each whole request.
-fn recorder(all: &Arc<Mutex<Vec<Received>>>) -> TestDyno {
+pub(crate) fn recorder(all: &Arc<Mutex<Vec<Received>>>) -> TestDyno {
     let all = all.clone();
     TestDyno::start(move |mut stream| {
         let received = Received::default();
@@ -213,7 +280,7 @@ fn recorder(all: &Arc<Mutex<Vec<Received>>>) -> TestDyno {
 /// The whole requests in what was received, as `METHOD target body`, and whether something is left over.
 ///
 /// Panics on anything that is not in the plainest form.
-fn parse(mut bytes: &[u8]) -> (Vec<String>, bool) {
+pub(crate) fn parse(mut bytes: &[u8]) -> (Vec<String>, bool) {
     let mut requests = Vec::new();
     while let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
         let head: String = bytes[..end].iter().map(|&byte| char::from(byte)).collect();
@@ -233,6 +300,9 @@ fn parse(mut bytes: &[u8]) -> (Vec<String>, bool) {
         };
         let (lengths, codings) = (all_of("content-length"), all_of("transfer-encoding"));
         assert!(lengths.len() + codings.len() <= 1 && all_of("host").len() == 1, "{head:?}");
+        let [client] = all_of("x-forwarded-for")[..] else { panic!("{head:?}") };
+        assert!(client.rsplit(", ").next() == Some("127.0.0.1") && all_of("x-forwarded-proto") == ["http"], "{head:?}");
+        assert!(all_of("upgrade").is_empty() && all_of("connection").is_empty(), "{head:?}");
         let rest = &bytes[end + 4..];
         let (body, used) = match (lengths.first(), codings.first()) {
             (Some(length), _) => {

@@ -107,6 +107,9 @@ async fn by_the_full_path(worker: &Rc<Worker>, origin: &Origin, side: &mut Strea
         return answer(side, response, &Method::GET, &line).await;
     }
     let Ok(request) = request::for_the_full_path(&list) else { return side.reset(Reason::ProtocolError) };
+    if !request::is_sound_target(&list) {
+        line.set_fault("bad target");
+    }
     drop(list);
     let body = StreamBody::new(side.session.clone(), side.id);
     let request = request.map(|()| RequestBody::http2(body));

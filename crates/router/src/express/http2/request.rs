@@ -205,6 +205,19 @@ pub(super) fn for_the_full_path(list: &HeaderList) -> Result<Request<()>, Malfor
     Ok(request)
 }
 
+/// Whether the target is a path, or `*` for the server as a whole, and nothing else. The request for the full path does
+/// not show that: it loses a fragment, and gets a slash where there is none, so that the dyno would see another target
+/// than whoever is in front.
+pub(super) fn is_sound_target(list: &HeaderList) -> bool {
+    let Ok(Pseudo { method, path, .. }) = Pseudo::of(list) else { return false };
+    match path {
+        Some(b"*") => method == Some(b"OPTIONS"),
+        Some(path) => path.starts_with(b"/") && !path.contains(&b'#'),
+        // CONNECT has none, and is refused for what it is.
+        None => true,
+    }
+}
+
 /// The fields behind the first `skipped` ones.
 ///
 /// # Errors
