@@ -11,6 +11,7 @@ use tokio::task::spawn_local;
 use tracing::warn;
 
 use crate::config::Listen;
+use crate::seat::Seat;
 use crate::worker::{Speaks, Stage, Worker, serve};
 
 /// Connections that the kernel holds until they are accepted.
@@ -90,7 +91,11 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: Listener) {
             _ending = stage.wait_for(|stage| *stage > Stage::Serving) => return,
         };
         match accepted {
-            Ok((stream, _peer)) => drop(spawn_local(serve(worker.clone(), stream, speaks))),
+            Ok((stream, _peer)) => {
+                // Counted before the next one is accepted.
+                let seat = Seat::take(&worker.shared);
+                drop(spawn_local(serve(worker.clone(), stream, seat, speaks)));
+            }
             Err(error) if is_about_the_connection(&error) => {}
             Err(error) => {
                 warn!(%error, "Cannot accept connections; trying again");

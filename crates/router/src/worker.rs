@@ -224,9 +224,8 @@ impl Drop for Open {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, speaks: Speaks) {
+pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, mut seat: Seat, speaks: Speaks) {
     let open = Open::new(worker.clone());
-    let mut seat = Seat::take(&worker.shared);
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     if stream.set_nodelay(true).is_err() {
         return;

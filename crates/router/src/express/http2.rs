@@ -111,14 +111,17 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, seat: Arc<S
         session.borrow_mut().set_waker(cx);
         loop {
             let now = Instant::now();
+            let mut has_answered = false;
             while let Poll::Ready(Some(())) = Pin::new(&mut exchanges).poll_next(cx) {
                 clock.busy_at = now;
+                has_answered = true;
             }
             // Asked once, it wakes this task, and idle ones also when connections run out; later the flag is cheaper.
             let is_idle = session.borrow().is_empty();
-            if (std::mem::take(&mut is_first) || is_idle || worker.shared.draining.load(Ordering::Relaxed))
-                && session.borrow().end() == End::Open
-                && ending.as_mut().poll(cx).is_ready()
+            let looks = std::mem::take(&mut is_first) || is_idle || worker.shared.draining.load(Ordering::Relaxed);
+            if session.borrow().end() == End::Open
+                && ((looks && ending.as_mut().poll(cx).is_ready())
+                    || (has_answered && worker.shared.ends_connections()))
             {
                 // The client is told at once: later requests are for another connection, those under way finish.
                 session.borrow_mut().announce_end();

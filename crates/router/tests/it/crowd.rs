@@ -1,9 +1,9 @@
 //! What happens when connections run out: that whoever holds them without asking for anything makes room.
 
 use std::io::Write as _;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use wire::routes::AppRoute;
 
 use crate::harness::{Client, HOST, Stop, TestDyno, TestRouter, app, bounds, ok, read_head, wait_until};
+use crate::http2_peer::{plain, request};
 
 const OTHER: &str = "other.example";
 
@@ -111,6 +112,39 @@ fn busy_connections_of_one_app_let_another_one_in() {
             ask_other(&router);
         }
     });
+    router.drain();
+}
+
+#[test]
+fn busy_http2_connections_of_one_app_let_another_one_in() {
+    const CONNECTIONS_MAX: usize = 16;
+    let (dyno, of_other) = (TestDyno::http(|_request| ok("shop")), TestDyno::http(|_request| ok("other")));
+    let mut router = TestRouter::start_with(Bounds { connections_max: CONNECTIONS_MAX, ..bounds() });
+    router.push(vec![app(&[&dyno]), other(&of_other)], Vec::new());
+    let (address, answers) = (router.address, Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..2 * CONNECTIONS_MAX)
+        .map(|_client| {
+            let answers = answers.clone();
+            router.runtime.spawn(async move {
+                loop {
+                    let client = plain(address).await;
+                    // As long as it is allowed, and never idle for as long as it takes to be closed for that.
+                    while let Ok(mut client) = client.clone().ready().await
+                        && let Ok((response, _stream)) = client.send_request(request("GET", "/"), true)
+                        && response.await.is_ok()
+                    {
+                        answers.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(Duration::from_millis(300)).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    wait_until(|| answers.load(Ordering::SeqCst) > 2 * CONNECTIONS_MAX, "clients that hold all there is");
+    for _request in 0..5 {
+        ask_other(&router);
+    }
+    clients.iter().for_each(tokio::task::JoinHandle::abort);
     router.drain();
 }
 
