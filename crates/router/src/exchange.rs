@@ -357,6 +357,10 @@ impl Exchange {
             slot.begin_conversation();
         }
         forward::prepare_response(response.headers_mut(), None);
+        if response.status() == StatusCode::NO_CONTENT {
+            // RFC 9110, 8.6: it has no body, so it says no length. A client might wait for it.
+            response.headers_mut().remove(http::header::CONTENT_LENGTH);
+        }
         let (worker, line) = (self.client.worker.clone(), self.client.line.clone());
         let (parts, body) = response.into_parts();
         let download = Download::new(body, idle, progress, line, worker, connection, slot, self.record);

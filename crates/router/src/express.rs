@@ -20,6 +20,7 @@ mod outgoing;
 mod recipient;
 mod request_head;
 mod response_head;
+mod trailers;
 mod transfer;
 
 use std::future::poll_fn;

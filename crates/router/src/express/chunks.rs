@@ -1,7 +1,7 @@
 //! Follows a chunked body: where it ends, and whether it is one. For HTTP/2, what it holds. Pure.
 //!
 //! Strict where two parsers could disagree: sizes are at most sixteen hexadecimal digits, lines end in CR LF, extensions
-//! and trailers hold no control characters and have a bound.
+//! and trailers hold no control characters and have a bound. What the trailers say is for `trailers`.
 
 const SIZE_DIGITS_MAX: u32 = 16;
 const EXTENSION_BYTES_MAX: u32 = 1_024;
@@ -43,7 +43,7 @@ pub(super) struct ChunkFault;
 #[derive(Debug)]
 pub(super) struct Chunks {
     state: State,
-    /// The lines behind the last chunk, of a body that is decoded.
+    /// The lines behind the last chunk.
     trailers: Vec<u8>,
 }
 
@@ -58,28 +58,20 @@ impl Chunks {
 
     /// Takes the next bytes and says how many of them belong to the body: all, or fewer where it ends.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<usize, ChunkFault> {
-        self.follow(bytes, |_data| {}, |_trailer| {})
+        self.follow(bytes, |_data| {})
     }
 
     /// The same, and appends the data in the chunks to `data`.
     pub(super) fn decode(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<usize, ChunkFault> {
-        let mut trailers = std::mem::take(&mut self.trailers);
-        let taken = self.follow(bytes, |piece| data.extend_from_slice(piece), |byte| trailers.push(byte));
-        self.trailers = trailers;
-        taken
+        self.follow(bytes, |piece| data.extend_from_slice(piece))
     }
 
-    /// The lines behind the last chunk of a body that was decoded, with the empty one that ends them.
-    pub(super) fn take_trailers(&mut self) -> Vec<u8> {
-        if self.is_done() { std::mem::take(&mut self.trailers) } else { Vec::new() }
+    /// What has come of the lines behind the last chunk, up to the empty one that ends them.
+    pub(super) fn trailers(&self) -> &[u8] {
+        &self.trailers
     }
 
-    fn follow(
-        &mut self,
-        bytes: &[u8],
-        mut data: impl FnMut(&[u8]),
-        mut trailer: impl FnMut(u8),
-    ) -> Result<usize, ChunkFault> {
+    fn follow(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, ChunkFault> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if let State::Data { left } = self.state {
@@ -90,7 +82,7 @@ impl Chunks {
                 self.state = if left == 0 { State::DataReturn } else { State::Data { left } };
             } else {
                 if matches!(self.state, State::Trailer { .. } | State::TrailerLineFeed { .. }) {
-                    trailer(bytes[at]);
+                    self.trailers.push(bytes[at]);
                 }
                 self.state = next(self.state, bytes[at]).ok_or(ChunkFault)?;
                 at += 1;
@@ -173,10 +165,7 @@ mod tests {
             for piece in body.chunks(cut) {
                 assert_eq!(chunks.decode(piece, &mut data), Ok(piece.len()));
             }
-            assert_eq!(
-                (&data[..], &chunks.take_trailers()[..]),
-                (&b"a\nb0123456789"[..], &b"x-sum: 1\r\ny: 2\r\n\r\n"[..])
-            );
+            assert_eq!((&data[..], chunks.trailers()), (&b"a\nb0123456789"[..], &b"x-sum: 1\r\ny: 2\r\n\r\n"[..]));
         }
     }
 

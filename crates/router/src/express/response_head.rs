@@ -146,7 +146,8 @@ pub(super) fn write(head: &ResponseHead<'_, '_>, close: bool, date: &str, out: &
 impl ResponseHead<'_, '_> {
     /// The fields that are the client's, too.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut length_given = false;
+        // RFC 9110, 8.6: an answer that can have no body says no length. A client might wait for it.
+        let mut length_given = self.status == StatusCode::NO_CONTENT.as_u16();
         self.headers.iter().filter_map(move |Header { name, value }| {
             let repeated = name.eq_ignore_ascii_case("content-length") && std::mem::replace(&mut length_given, true);
             (!repeated && !is_hop_by_hop(name) && !self.nominates(name)).then_some((*name, *value))
@@ -217,6 +218,14 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\nConnection: x-private, close\r\nX-Private: 1\r\nKeep-Alive: 5\r\nContent-Length: 3\r\nSet-Cookie: a=b\r\n\r\n";
         let expect = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nSet-Cookie: a=b\r\ndate: now\r\nvia: 1.1 berth\r\n\r\n";
         assert_eq!(rewritten(text, false).unwrap(), expect);
+    }
+
+    #[test]
+    fn an_answer_that_has_no_body_says_no_length_and_one_to_head_does() {
+        let expect = "HTTP/1.1 204 No Content\r\nX: y\r\ndate: now\r\nvia: 1.1 berth\r\n\r\n";
+        assert_eq!(rewritten("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\nX: y\r\n\r\n", false).unwrap(), expect);
+        let unchanged = rewritten("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", false).unwrap();
+        assert!(unchanged.contains("Content-Length: 5\r\n"), "{unchanged}");
     }
 
     #[test]

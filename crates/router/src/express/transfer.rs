@@ -20,6 +20,7 @@ use super::dyno_stream::DynoStream;
 use super::outgoing::Outgoing;
 use super::recipient::{Left, Recipient};
 use super::response_head::{self, Framing};
+use super::trailers;
 use crate::dyno::Slot;
 use crate::dyno_io::Unwanted;
 use crate::places::{Hold, TooMuchHeld};
@@ -293,16 +294,27 @@ impl<'a, R: Recipient> Transfer<'a, R> {
                 self.client.pass(cx, own, done).map_err(left)
             }
             Stage::Body(Body::Chunked(chunks)) if R::TAKES_CHUNKS => {
+                let before = chunks.trailers().len();
                 let Ok(taken) = chunks.push(bytes) else { return Err(self.broken(ErrorCode::H17)) };
-                let done = chunks.is_done();
+                let (done, trailers) = (chunks.is_done(), chunks.trailers());
+                let of_trailers = trailers.len() - before;
+                if of_trailers == 0 || (done && before == 0 && trailers == b"\r\n") {
+                    let own = self.take(bytes, taken, done);
+                    return self.client.pass(cx, own, done).map_err(left);
+                }
+                // Trailers go on once they are whole, as far as they may.
+                let trailers = if done { trailers::sound(trailers) } else { Ok(Vec::new()) };
+                let Ok(trailers) = trailers else { return Err(self.broken(ErrorCode::H17)) };
                 let own = self.take(bytes, taken, done);
-                self.client.pass(cx, own, done).map_err(left)
+                let passed = [own.get(..taken - of_trailers).unwrap_or_default(), &trailers].concat();
+                self.client.pass(cx, &passed, done).map_err(left)
             }
             Stage::Body(Body::Chunked(chunks)) => {
                 let mut data = self.worker.buffers.take();
                 let Ok(taken) = chunks.decode(bytes, &mut data) else { return Err(self.broken(ErrorCode::H17)) };
                 let done = chunks.is_done();
-                let trailers = chunks.take_trailers();
+                let trailers = if done { trailers::sound(chunks.trailers()) } else { Ok(Vec::new()) };
+                let Ok(trailers) = trailers else { return Err(self.broken(ErrorCode::H17)) };
                 self.take(bytes, taken, done);
                 let passed = self.client.pass(cx, &data, false);
                 self.worker.buffers.put(data);

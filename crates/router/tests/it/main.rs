@@ -35,5 +35,6 @@ mod stuck;
 mod table;
 mod takeover;
 mod tls;
+mod trailers;
 mod upgrades;
 mod upstream;

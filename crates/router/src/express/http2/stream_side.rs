@@ -15,6 +15,7 @@ use super::hpack;
 use super::session::Session;
 use crate::express::recipient::{Left, Recipient};
 use crate::express::response_head::{ResponseHead, is_hop_by_hop};
+use crate::express::trailers;
 use crate::pace::Pace;
 use crate::worker::Worker;
 
@@ -141,8 +142,7 @@ impl<'a> StreamSide<'a> {
     }
 
     fn add_trailer(&mut self, name: &str, value: &[u8]) {
-        // What frames a message, or concerns a connection, has no place behind a body.
-        if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case("content-length") {
+        if trailers::may_follow(name) {
             hpack::write_field(&mut self.trailers, name.as_bytes(), value.trim_ascii());
         }
     }
@@ -190,12 +190,7 @@ impl Recipient for StreamSide<'_> {
     }
 
     fn end_unchunked(&mut self, trailers: &[u8]) {
-        let mut space = [httparse::EMPTY_HEADER; TRAILERS_MAX];
-        if let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(trailers, &mut space) {
-            for field in fields {
-                self.add_trailer(field.name, field.value);
-            }
-        }
+        trailers::each(trailers, |name, value| self.add_trailer(name, value));
         self.end();
     }
 
@@ -231,6 +226,3 @@ impl Recipient for StreamSide<'_> {
         Poll::Ready(Ok(()))
     }
 }
-
-/// A dyno's trailers beyond this are left out.
-const TRAILERS_MAX: usize = 32;
