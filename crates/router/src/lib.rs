@@ -47,6 +47,7 @@ mod places;
 mod proxy;
 pub mod proxy_protocol;
 mod reach;
+mod refused;
 mod reply;
 mod request_body;
 mod seat;

@@ -7,14 +7,18 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::refused::{Reason, Refused};
+
 /// So many threads can count at once.
 const SHARDS: usize = 16;
 
 /// Connections per client address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ClientPlaces {
     shards: [Mutex<HashMap<u64, usize>>; SHARDS],
     hasher: RandomState,
+    /// Those for which there was no place.
+    pub(crate) refused: Refused,
 }
 
 /// One connection's share.
@@ -25,6 +29,11 @@ pub(crate) struct ClientPlace {
 }
 
 impl ClientPlaces {
+    /// Whoever finds no place is refused for this reason.
+    pub(crate) fn new(reason: Reason) -> Self {
+        Self { shards: Default::default(), hasher: RandomState::default(), refused: Refused::new(reason) }
+    }
+
     /// `None` if this client has `places_max` connections already.
     ///
     /// Programs on this machine are not limited: one of them may be a proxy for everybody.
@@ -33,6 +42,8 @@ impl ClientPlaces {
         let mut shard = self.shard(client);
         let count = shard.entry(client).or_insert(0);
         if *count >= places_max && !address.to_canonical().is_loopback() {
+            drop(shard);
+            self.refused.note(address);
             return None;
         }
         *count += 1;
@@ -175,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_client_has_so_many_places_and_gets_them_back() {
-        let places = Arc::new(ClientPlaces::default());
+        let places = Arc::new(ClientPlaces::new(Reason::ClientConnections));
         let enter = |address: &str| places.enter(address.parse().unwrap(), 2);
         let first = enter("192.0.2.1").unwrap();
         let _second = enter("::ffff:192.0.2.1").unwrap();
@@ -191,7 +202,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_clients_that_left() {
-        let places = Arc::new(ClientPlaces::default());
+        let places = Arc::new(ClientPlaces::new(Reason::ClientConnections));
         for n in 0..1_000_u32 {
             drop(places.enter(std::net::Ipv4Addr::from(n).into(), 1));
         }

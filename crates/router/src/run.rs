@@ -21,7 +21,9 @@ use crate::control::{self, Control, Handover};
 use crate::crowd;
 use crate::listener::{self, Listener};
 use crate::log_thread;
+use crate::places::ClientPlaces;
 use crate::predecessor::{Predecessor, PredecessorError};
+use crate::refused::{Reason, Refused};
 use crate::status_thread::{self, StatusSockets};
 use crate::table::Table;
 use crate::table_file::{TableFile, TableFileError};
@@ -185,8 +187,9 @@ impl Router {
             ca_file,
             upstream_tls: OnceLock::new(),
             handshakes: Handshakes::default(),
-            clients: Arc::default(),
-            slow_heads: Arc::default(),
+            clients: ClientPlaces::new(Reason::ClientConnections).into(),
+            slow_heads: ClientPlaces::new(Reason::SlowHeads).into(),
+            floods: Refused::new(Reason::Http2Flood),
             https_port,
             http2_without_tls,
             draining: AtomicBool::new(false),

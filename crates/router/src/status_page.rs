@@ -26,6 +26,11 @@ pub(crate) fn metrics(shared: &Shared) -> String {
         family(&mut text, name, kind, help);
         line(&mut text, name, "", value);
     }
+    let name = "connections_refused_total";
+    family(&mut text, name, "counter", "Connections that were refused, or ended for what their clients did.");
+    for refused in shared.refused() {
+        line(&mut text, name, &format!("reason=\"{}\"", refused.reason.name()), refused.total());
+    }
     let names = shared.table.names(shared.traffic.apps().into_iter());
     shared.traffic.render(&names, &mut text);
     text

@@ -24,6 +24,7 @@ use crate::challenges::Challenges;
 use crate::config::Bounds;
 use crate::head_clock::HeadClock;
 use crate::joined_writes::JoinedWrites;
+use crate::refused::{Reason, Refused};
 use crate::ticket_keys::TicketKeys;
 
 /// The first byte of a TLS connection: a handshake record.
@@ -64,6 +65,8 @@ impl Secured {
 pub(crate) enum HandshakeError {
     #[error("too many handshakes are under way")]
     TooMany,
+    #[error("client has too many slow handshakes under way")]
+    OneOfTooMany,
     #[error("handshake took too long")]
     TimedOut,
     #[error("client spoke plain text")]
@@ -124,8 +127,17 @@ fn without_tickets(
 }
 
 /// Counts handshakes under way, of all threads.
-#[derive(Debug, Default)]
-pub(crate) struct Handshakes(AtomicUsize);
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    under_way: AtomicUsize,
+    pub(crate) refused: Refused,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self { under_way: AtomicUsize::new(0), refused: Refused::new(Reason::Handshakes) }
+    }
+}
 
 struct Counted<'a>(&'a AtomicUsize);
 
@@ -144,8 +156,8 @@ impl Handshakes {
         clock: Option<HeadClock>,
         bounds: &Bounds,
     ) -> Result<(TlsStream<JoinedWrites>, Secured), HandshakeError> {
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
-        let _counted = Counted(&self.0);
+        let before = self.under_way.fetch_add(1, Ordering::Relaxed);
+        let _counted = Counted(&self.under_way);
         if before >= bounds.handshakes_max {
             return Err(HandshakeError::TooMany);
         }
@@ -158,7 +170,7 @@ impl Handshakes {
         let accepting = timeout(bounds.handshake, accepting);
         let accepted = tokio::select! {
             accepted = accepting => accepted,
-            () = one_of_too_many(clock) => return Err(HandshakeError::TooMany),
+            () = one_of_too_many(clock) => return Err(HandshakeError::OneOfTooMany),
         };
         let mut stream = match accepted {
             Err(_elapsed) => return Err(HandshakeError::TimedOut),

@@ -36,10 +36,11 @@ use crate::places::ClientPlaces;
 use crate::pool::Pool;
 use crate::proxy::{self, Client};
 use crate::proxy_protocol::{self, Proxied};
+use crate::refused::Refused;
 use crate::request_body::RequestBody;
 use crate::seat::{Seat, TooMany};
 use crate::table::Table;
-use crate::tls::{Handshakes, Secured};
+use crate::tls::{HandshakeError, Handshakes, Secured};
 use crate::traffic::{Tallies, Traffic};
 use crate::traffic_totals::TrafficTotals;
 use crate::upstream;
@@ -78,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) handshakes: Handshakes,
     pub(crate) clients: Arc<ClientPlaces>,
     pub(crate) slow_heads: Arc<ClientPlaces>,
+    pub(crate) floods: Refused,
     /// Where clients find HTTPS.
     pub(crate) https_port: Option<u16>,
     pub(crate) http2_without_tls: bool,
@@ -103,6 +105,11 @@ impl Shared {
             admission: self.table.admission(),
             stuck: self.table.stuck(),
         }
+    }
+
+    /// Connections that were refused, by reason.
+    pub(crate) fn refused(&self) -> [&Refused; 4] {
+        [&self.clients.refused, &self.slow_heads.refused, &self.handshakes.refused, &self.floods]
     }
 
     pub(crate) fn upstream_tls(&self) -> io::Result<Arc<ClientConfig>> {
@@ -245,7 +252,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, mut seat: S
     if origin.front.is_none()
         && let Err(TooMany) = seat.count_for(origin.peer.ip())
     {
-        return debug!(client = %origin.peer, "A client has too many connections");
+        return;
     }
     let seat = Arc::new(seat);
     let Some(first) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
@@ -268,6 +275,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, mut seat: S
                     (ClientStream::Tls(Box::new(stream)), Some(secured), http2)
                 }
                 Err(error) => {
+                    if matches!(error, HandshakeError::TooMany) {
+                        handshakes.refused.note(origin.peer.ip());
+                    }
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     return debug!(%error, cause, client = %peer, "No TLS with a client");
                 }

@@ -25,6 +25,7 @@ mod stream_side;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -133,7 +134,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: ClientStream, seat: Arc<S
             if session.borrow().is_done() && socket.flushed {
                 return Poll::Ready(Ok(()));
             }
-            match socket.poll_read(cx, worker, &session, now) {
+            match socket.poll_read(cx, worker, &session, origin.peer.ip(), now) {
                 Poll::Ready(Ok(())) => {
                     (clock.heard_at, clock.pinged) = (now, false);
                     if session.borrow().is_mid_head() {
@@ -232,6 +233,7 @@ impl Socket {
         cx: &mut Context<'_>,
         worker: &Worker,
         session: &RefCell<Session>,
+        client: IpAddr,
         now: Instant,
     ) -> Poll<io::Result<()>> {
         if session.borrow().is_congested() {
@@ -245,7 +247,8 @@ impl Socket {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         if let Err(Flood(what)) = session.borrow_mut().receive(bytes, now) {
-            debug!("A client sent too many {what}");
+            debug!(%client, "A client sent too many {what}");
+            worker.shared.floods.note(client);
         }
         Poll::Ready(Ok(()))
     }

@@ -34,7 +34,7 @@ fn a_client_has_so_many_connections_and_others_are_not_touched() {
 
 /// A router to which a load balancer on this machine says who its clients are: those are not of this machine, whose
 /// connections are not limited.
-fn behind_a_balancer(bounds: Bounds, dyno: &TestDyno) -> TestRouter {
+pub(crate) fn behind_a_balancer(bounds: Bounds, dyno: &TestDyno) -> TestRouter {
     let mut router = TestRouter::start_with(bounds);
     router.route(app(&[dyno]));
     let networks = vec!["127.0.0.0/8".to_owned()];
@@ -45,7 +45,7 @@ fn behind_a_balancer(bounds: Bounds, dyno: &TestDyno) -> TestRouter {
 }
 
 /// A client that says this.
-fn client_from(router: &TestRouter, address: &str, text: &str) -> Client {
+pub(crate) fn client_from(router: &TestRouter, address: &str, text: &str) -> Client {
     let mut client = router.connect();
     client.send(&format!("PROXY TCP4 {address} 5.6.7.8 1 80\r\n{text}"));
     client

@@ -6,10 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use router::Bounds;
 use wire::routes::{AppRoute, EdgeSettings};
 use wire::traffic::{AppTraffic, StatusPage, TrafficSecond};
 
 use crate::harness::{Client, HOST, PATIENCE, TestDyno, TestRouter, app, bounds, limits, ok, read_head, wait_until};
+use crate::limits::{behind_a_balancer, client_from};
 
 /// Answers at once, after 50 ms, never, or not at all.
 fn dyno() -> TestDyno {
@@ -201,6 +203,45 @@ fn requests_for_hosts_that_have_not_moved_in_are_the_apps_own() {
         "the page to have them all",
     );
     drop(hanging);
+    router.drain();
+}
+
+#[test]
+fn connections_that_were_refused_are_counted_by_reason() {
+    let dyno = dyno();
+    let bounds =
+        Bounds { client_connections_max: 1, client_slow_heads_max: 0, handshakes_max: 0, ..crate::harness::bounds() };
+    let router = behind_a_balancer(bounds, &dyno);
+    let refused = |reason: &str| -> u64 {
+        let start = format!("berth_router_connections_refused_total{{reason=\"{reason}\"}} ");
+        let text = ask_status(&router, "/metrics").1;
+        text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+    };
+    let of_all = || ["client_connections", "slow_heads", "handshakes", "http2_flood"].map(refused);
+    assert_eq!(of_all(), [0; 4]);
+    let mut slow = client_from(&router, "192.0.2.1", "GET / HTTP/1.1\r\n");
+    slow.expect_end();
+    assert_eq!(of_all(), [0, 1, 0, 0]);
+    let mut tls = Client::connect(router.https_address);
+    tls.send("PROXY TCP4 192.0.2.2 5.6.7.8 1 443\r\n");
+    tls.stream.write_all(&[0x16, 3, 1]).unwrap();
+    tls.expect_end();
+    assert_eq!(of_all(), [0, 1, 1, 0]);
+    let mut flooding = client_from(&router, "192.0.2.3", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0].repeat(1_000);
+    // The router may close in the middle.
+    flooding.stream.write_all(&settings).ok();
+    flooding.expect_end();
+    assert_eq!(of_all(), [0, 1, 1, 1]);
+    let kept = client_from(&router, "192.0.2.4", "");
+    wait_until(
+        || {
+            client_from(&router, "192.0.2.4", "").expect_end();
+            of_all() == [1, 1, 1, 1]
+        },
+        "a client with too many connections",
+    );
+    drop(kept);
     router.drain();
 }
 
