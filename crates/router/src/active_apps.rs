@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Bounds;
-use crate::places::HeldBytes;
+use crate::places::ByAll;
 
 /// How often limits and queues are looked at.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -19,15 +19,15 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct ActiveApps {
     pub(crate) bounds: Bounds,
-    /// By all apps.
-    pub(crate) held: Arc<HeldBytes>,
+    /// What all apps have together.
+    pub(crate) held: Arc<ByAll>,
     added: Mutex<Vec<Arc<App>>>,
     bell: Notify,
 }
 
 impl ActiveApps {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let held = Arc::new(HeldBytes::new(bounds.held_bytes_max));
+        let held = Arc::new(ByAll::new(bounds.held_bytes_max));
         Self { bounds, held, added: Mutex::default(), bell: Notify::new() }
     }
 

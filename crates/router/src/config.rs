@@ -47,6 +47,9 @@ pub struct Bounds {
     /// Requests and upgraded connections of one app, waiting ones included, and never more than there is room for further
     /// connections. More are refused (`H22`).
     pub app_requests_max: usize,
+    /// Connections to dynos, of which a request under way may need one: no app has more requests than leave as many
+    /// connections to others (`H22`). As many as there are descriptors for.
+    pub dyno_connections_max: usize,
     /// What the router keeps in memory of uploads, large heads, upgraded connections, and answers whose clients do not
     /// take them. One app has no more of it than it leaves to the others; then its uploads are refused (`H22`), and
     /// answers that wait for their clients broken off (`H28`).
@@ -118,6 +121,7 @@ impl Default for Bounds {
             connections_max: 20_000,
             client_connections_max: 2_000,
             app_requests_max: 10_000,
+            dyno_connections_max: usize::MAX,
             held_bytes_max: 1024 * 1024 * 1024,
             buffer_bytes_max: 64 * 1024,
             headers_max: 128,

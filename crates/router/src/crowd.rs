@@ -56,7 +56,8 @@ impl Shared {
 
     /// How much of the router an app that wants more may have: never more than it leaves to the others.
     pub(crate) fn app_requests_max(&self) -> usize {
-        self.bounds.app_requests_max.min(self.room().max(APP_REQUESTS_MIN))
+        let for_dynos = self.bounds.dyno_connections_max.saturating_sub(self.table.requests());
+        self.bounds.app_requests_max.min(self.room().min(for_dynos).max(APP_REQUESTS_MIN))
     }
 }
 

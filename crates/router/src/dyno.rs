@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::clock;
 use crate::in_flight::Count;
 use crate::orphans::Orphans;
+use crate::places::LeftPlace;
 use crate::quarantine::{Quarantine, Trust};
 
 /// Set in [`Dyno::state`] once the dyno has left the table.
@@ -328,6 +329,11 @@ impl Slot {
 
     pub(crate) fn is_conversation(&self) -> bool {
         self.conversation.load(Ordering::Relaxed)
+    }
+
+    /// For a request that has lost its client and goes on.
+    pub(crate) fn leave(&self) -> LeftPlace {
+        self.app.places.leave()
     }
 
     /// The request has become an open conversation, a WebSocket or a stream of events: it says nothing about how many

@@ -274,6 +274,7 @@ async fn until_closed(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc
 ///
 /// The router's side is shut down meanwhile, so that a dyno that listens knows at once.
 pub(crate) async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc<Slot>, unwanted: Unwanted) {
+    let place = slot.leave();
     let mut scrap = [0];
     if stream.shutdown().await.is_ok() {
         let mut heard = std::pin::pin!(stream.read(&mut scrap));
@@ -286,6 +287,7 @@ pub(crate) async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin, sl
         }
     }
     drop(slot);
+    drop(place);
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for DynoIo<S> {

@@ -25,6 +25,7 @@ use crate::download::Download;
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, DynoConnection, ResponseFuture, connect};
 use crate::forward;
+use crate::places::AppPlaces;
 use crate::proxy::Client;
 use crate::reach::{Connector, Journey, reach, reach_again};
 use crate::reply::{Problem, ReplyBody};
@@ -75,6 +76,7 @@ struct Pending {
     response: Option<ResponseFuture>,
     connection: Option<DynoConnection>,
     slot: Arc<Slot>,
+    places: Arc<AppPlaces>,
     method: Method,
     uri: Uri,
     sent_at: Instant,
@@ -87,11 +89,13 @@ impl Drop for Pending {
         {
             let (connection, slot) = (self.connection.take(), self.slot.clone());
             let orphaned = slot.dyno.orphans.add(self.method.as_str(), self.uri.path(), self.sent_at);
+            let place = self.places.leave();
             spawn_local(async move {
                 drop(response.await);
                 drop(connection);
                 drop(slot);
                 drop(orphaned);
+                drop(place);
             });
         }
     }
@@ -190,6 +194,7 @@ impl Exchange {
             response: Some(response),
             connection: Some(connection),
             slot: slot.clone(),
+            places: self.app.places.clone(),
             method: self.outgoing.method.clone(),
             uri: self.outgoing.uri.clone(),
             sent_at: Instant::now(),

@@ -84,22 +84,37 @@ fn key(address: IpAddr) -> u64 {
 #[derive(Debug)]
 pub(crate) struct AppPlaces {
     taken: AtomicUsize,
+    /// Of requests whose clients have left and whose dynos have not answered.
+    left: AtomicUsize,
     held: AtomicUsize,
-    by_all: Arc<HeldBytes>,
+    by_all: Arc<ByAll>,
 }
 
 #[derive(Debug)]
 pub(crate) struct AppPlace(Arc<AppPlaces>);
 
+/// The place of a request whose client has left: it holds a connection to a dyno like any other.
+#[derive(Debug)]
+pub(crate) struct LeftPlace(Arc<AppPlaces>);
+
 impl AppPlaces {
-    pub(crate) fn new(by_all: Arc<HeldBytes>) -> Self {
-        Self { taken: AtomicUsize::new(0), held: AtomicUsize::new(0), by_all }
+    pub(crate) fn new(by_all: Arc<ByAll>) -> Self {
+        Self { taken: AtomicUsize::new(0), left: AtomicUsize::new(0), held: AtomicUsize::new(0), by_all }
     }
 
     /// `None` if the app has `places_max` already.
     pub(crate) fn enter(self: &Arc<Self>, places_max: usize) -> Option<AppPlace> {
         let place = AppPlace(self.clone());
-        (self.taken.fetch_add(1, Ordering::Relaxed) < places_max).then_some(place)
+        self.by_all.requests.fetch_add(1, Ordering::Relaxed);
+        let before = self.taken.fetch_add(1, Ordering::Relaxed) + self.left.load(Ordering::Relaxed);
+        (before < places_max).then_some(place)
+    }
+
+    /// Counts a request that has lost its client, whatever the bound.
+    pub(crate) fn leave(self: &Arc<Self>) -> LeftPlace {
+        self.by_all.requests.fetch_add(1, Ordering::Relaxed);
+        self.left.fetch_add(1, Ordering::Relaxed);
+        LeftPlace(self.clone())
     }
 
     pub(crate) fn taken(&self) -> usize {
@@ -129,34 +144,47 @@ impl AppPlaces {
         }
         let hold = Hold { places: self.clone(), bytes };
         let of_app = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let by_all = self.by_all.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if of_app <= self.by_all.max.saturating_sub(by_all) / part { Ok(Some(hold)) } else { Err(TooMuchHeld) }
+        let by_all = self.by_all.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if of_app <= self.by_all.held_max.saturating_sub(by_all) / part { Ok(Some(hold)) } else { Err(TooMuchHeld) }
     }
 }
 
 impl Drop for AppPlace {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.by_all.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LeftPlace {
+    fn drop(&mut self) {
+        self.0.left.fetch_sub(1, Ordering::Relaxed);
+        self.0.by_all.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A request holds so much anyway, and may.
 pub(crate) const LITTLE_BYTES: usize = 8 * 1024;
 
-/// What is kept in memory of all apps' requests and answers because the other side does not take it.
+/// Requests of all apps, and what is kept in memory of them and of their answers because the other side does not take it.
 #[derive(Debug)]
-pub(crate) struct HeldBytes {
-    taken: AtomicUsize,
-    max: usize,
+pub(crate) struct ByAll {
+    requests: AtomicUsize,
+    held: AtomicUsize,
+    held_max: usize,
 }
 
-impl HeldBytes {
-    pub(crate) const fn new(max: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), max }
+impl ByAll {
+    pub(crate) const fn new(held_max: usize) -> Self {
+        Self { requests: AtomicUsize::new(0), held: AtomicUsize::new(0), held_max }
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
-impl Default for HeldBytes {
+impl Default for ByAll {
     fn default() -> Self {
         Self::new(usize::MAX)
     }
@@ -176,7 +204,7 @@ pub(crate) struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.places.held.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.places.by_all.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.places.by_all.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -216,11 +244,17 @@ mod tests {
         assert!(places.enter(1).is_none());
         drop(first);
         assert!(places.enter(1).is_some());
+        let left = places.leave();
+        assert!(places.enter(1).is_none(), "its dyno still works on it");
+        assert_eq!((places.taken(), places.by_all.requests()), (0, 1));
+        drop(left);
+        assert!(places.enter(1).is_some());
+        assert_eq!(places.by_all.requests(), 0);
     }
 
     #[test]
     fn an_app_holds_no_more_than_it_leaves_to_the_others() {
-        let by_all = Arc::new(HeldBytes::new(120));
+        let by_all = Arc::new(ByAll::new(120));
         let app = || Arc::new(AppPlaces::new(by_all.clone()));
         let (one, other, third) = (app(), app(), app());
         let fill = |app: &Arc<AppPlaces>| std::iter::from_fn(|| app.hold(1).unwrap_or(None)).collect::<Vec<Hold>>();

@@ -68,6 +68,8 @@ pub enum RouterError {
 pub fn run(mut config: RouterConfig) -> Result<(), RouterError> {
     let descriptors = raise_descriptor_limit();
     config.bounds.connections_max = connections_max(config.bounds.connections_max, descriptors);
+    config.bounds.dyno_connections_max =
+        config.bounds.dyno_connections_max.min(dyno_connections_max(config.bounds.connections_max, descriptors));
     let runtime = Builder::new_current_thread().enable_all().build().map_err(RouterError::Thread)?;
     let signals = runtime.block_on(async { Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) });
     let (mut terminate, mut interrupt) = signals.map_err(RouterError::Signals)?;
@@ -114,6 +116,15 @@ fn connections_max(wanted: usize, descriptors: Option<u64>) -> usize {
         warn!(wanted, connections = half, "There are too few descriptors for the connections that the router may have");
     }
     wanted.min(half)
+}
+
+/// As many as there are descriptors left for: a client over HTTP/2 can ask for a hundred things at a time over one
+/// connection, and each may need one to a dyno.
+fn dyno_connections_max(connections_max: usize, descriptors: Option<u64>) -> usize {
+    /// Listening sockets, logs, files.
+    const OWN: usize = 64;
+    let all = descriptors.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
+    all.saturating_sub(connections_max).saturating_sub(OWN)
 }
 
 /// A running router.
@@ -337,5 +348,9 @@ mod tests {
         assert_eq!(connections_max(20_000, Some(4_096)), 2_048);
         assert_eq!(connections_max(20_000, Some(1 << 20)), 20_000);
         assert_eq!(connections_max(20_000, None), 20_000);
+        assert_eq!(dyno_connections_max(2_048, Some(4_096)), 1_984);
+        assert_eq!(dyno_connections_max(20_000, Some(1 << 20)), 1_028_512);
+        assert!(dyno_connections_max(20_000, None) > 1 << 40);
+        assert_eq!(dyno_connections_max(32, Some(64)), 0);
     }
 }

@@ -102,6 +102,11 @@ impl Table {
         self.lock().generation
     }
 
+    /// Requests of all apps that are under way.
+    pub(crate) fn requests(&self) -> usize {
+        self.active_apps.held.requests()
+    }
+
     /// The apps with anything under way, without a lock; with what is under way for hosts that have not moved in yet.
     pub(crate) fn gauges(&self) -> HashMap<Uuid, Gauges> {
         // Each is seen as often as it has hosts.

@@ -21,6 +21,7 @@ use super::transfer::Transfer;
 use crate::dyno::Slot;
 use crate::dyno_io::{ConnectFailure, hear_out, open_stream};
 use crate::orphans::Orphaned;
+use crate::places::LeftPlace;
 use crate::reach::{Connector, reach, reach_again};
 use crate::reply::Problem;
 use crate::worker::Worker;
@@ -101,7 +102,7 @@ pub(super) async fn carry<R: Recipient>(
             Fault::Left | Fault::Problem(_) => {}
         }
         let orphaned = held.dyno.orphans.add(outgoing.method(), outgoing.target(), sending_at);
-        spawn_local(see_out(stream, is_sent, held, orphaned));
+        spawn_local(see_out(stream, is_sent, held, orphaned, outgoing.app.places.leave()));
         return Err(fault);
     }
 }
@@ -161,7 +162,7 @@ fn give_back<R: Recipient>(worker: &Worker, slot: &Slot, transfer: &mut Transfer
 
 /// Keeps a slot until the dyno has answered or closed: a worker that is still busy with a request that nobody waits
 /// for is busy all the same. One that waits for the rest of it is told that there is none.
-async fn see_out(mut stream: TcpStream, is_sent: bool, slot: Slot, orphaned: Orphaned) {
+async fn see_out(mut stream: TcpStream, is_sent: bool, slot: Slot, orphaned: Orphaned, place: LeftPlace) {
     if !is_sent {
         // It may be gone already; then there is something to read.
         stream.shutdown().await.unwrap_or_default();
@@ -175,4 +176,5 @@ async fn see_out(mut stream: TcpStream, is_sent: bool, slot: Slot, orphaned: Orp
     drop(stream);
     drop(slot);
     drop(orphaned);
+    drop(place);
 }

@@ -1,6 +1,7 @@
 //! What happens when connections run out: that whoever holds them without asking for anything makes room.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -8,11 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use router::Bounds;
+use router::client::RouterClient;
 use uuid::Uuid;
-use wire::routes::AppRoute;
+use wire::routes::{AppRoute, RouteTable};
 
-use crate::harness::{Client, HOST, Stop, TestDyno, TestRouter, app, bounds, ok, read_head, wait_until};
+use crate::harness::{Client, HOST, INSTANCE, Stop, TestDyno, TestRouter, app, bounds, ok, read_head, wait_until};
 use crate::http2_peer::{plain, request};
+use crate::memory::hundred_requests;
+use crate::shutdown::{free_address, start_process_with, wait_for_server};
 
 const OTHER: &str = "other.example";
 
@@ -21,8 +25,8 @@ fn other(dyno: &TestDyno) -> AppRoute {
 }
 
 /// Asks the other app on a connection of its own.
-fn ask_other(router: &TestRouter) -> Client {
-    let mut client = router.connect();
+fn ask_other(address: SocketAddr) -> Client {
+    let mut client = Client::connect(address);
     client.send(&format!("GET / HTTP/1.1\r\nhost: {OTHER}\r\n\r\n"));
     assert_eq!(client.response().body, "other");
     client
@@ -64,7 +68,7 @@ fn idle_connections_of_every_kind_make_room() {
                 }
                 let mut kept = Vec::new();
                 for _client in 0..CONNECTIONS_MAX {
-                    kept.push(ask_other(&router));
+                    kept.push(ask_other(router.address));
                     let open = open(&mut router);
                     assert!(open <= CONNECTIONS_MAX + 2, "{kind}: {open} connections");
                 }
@@ -109,7 +113,7 @@ fn busy_connections_of_one_app_let_another_one_in() {
         }
         let _stop = Stop(&stop);
         for _request in 0..20 {
-            ask_other(&router);
+            ask_other(router.address);
         }
     });
     router.drain();
@@ -142,7 +146,7 @@ fn busy_http2_connections_of_one_app_let_another_one_in() {
         .collect();
     wait_until(|| answers.load(Ordering::SeqCst) > 2 * CONNECTIONS_MAX, "clients that hold all there is");
     for _request in 0..5 {
-        ask_other(&router);
+        ask_other(router.address);
     }
     clients.iter().for_each(tokio::task::JoinHandle::abort);
     router.drain();
@@ -168,7 +172,7 @@ fn an_app_never_holds_more_connections_than_it_leaves_to_others() {
     let answered = |router: &mut TestRouter| router.runtime.block_on(router.server.status()).unwrap().requests_total;
     wait_until(|| answered(&mut router) == 80, "all requests");
     for _request in 0..20 {
-        ask_other(&router);
+        ask_other(router.address);
     }
     drop(go);
     let answers: Vec<_> = clients.iter_mut().map(|client| client.response()).collect();
@@ -179,4 +183,56 @@ fn an_app_never_holds_more_connections_than_it_leaves_to_others() {
         assert_eq!(answer.header("connection"), Some("close"));
     }
     router.drain();
+}
+
+#[test]
+fn requests_of_a_few_apps_that_wait_for_long_do_not_use_up_the_descriptors() {
+    const DESCRIPTORS: u64 = 256;
+    const APPS: u64 = 4;
+    // Until the test is over.
+    let polled: Vec<TestDyno> = (0..APPS)
+        .map(|_app| {
+            let mut dyno = TestDyno::start(|mut stream| while read_head(&mut stream).is_some() {});
+            dyno.concurrency = Some(1_000);
+            dyno
+        })
+        .collect();
+    let host = |n: u128| format!("{n}.example");
+    let polled_apps = (0..).zip(&polled).map(|(n, dyno)| AppRoute {
+        app: Uuid::from_u128(100 + n),
+        hosts: vec![host(n)],
+        ..app(&[dyno])
+    });
+    let of_other = TestDyno::http(|_request| ok("other"));
+    let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
+    let mut process = start_process_with(DESCRIPTORS, dir.path(), &address.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    wait_for_server(&runtime, dir.path(), process.id());
+    let mut server = runtime.block_on(RouterClient::connect(dir.path(), INSTANCE)).unwrap();
+    let apps = polled_apps.chain([other(&of_other)]).collect();
+    runtime.block_on(server.replace(RouteTable { generation: 1, apps, ..RouteTable::default() })).unwrap();
+    let mut asked = 0;
+    // Then the same of clients that come after others have left without their answers.
+    for _round in 0..5 {
+        let clients: Vec<Client> = (0..2 * u128::from(APPS))
+            .map(|n| {
+                let mut client = Client::connect(address);
+                client.stream.write_all(&hundred_requests(&host(n / 2))).unwrap();
+                client
+            })
+            .collect();
+        asked += 100 * clients.len() as u64;
+        wait_until(|| runtime.block_on(server.status()).unwrap().requests_total >= asked, "all requests");
+        for _request in 0..10 {
+            ask_other(address);
+            asked += 1;
+        }
+        drop(clients);
+        wait_until(|| runtime.block_on(server.status()).unwrap().connections == 0, "the clients to be gone");
+    }
+    let held = runtime.block_on(server.in_flight()).unwrap();
+    let held = |dyno: &TestDyno| held.iter().any(|(id, count)| *id == dyno.id && *count > 0);
+    assert!(polled.iter().all(held), "each has some");
+    process.kill().unwrap();
+    process.wait().unwrap();
 }

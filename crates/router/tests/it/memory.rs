@@ -134,7 +134,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x0
 
 /// The head of a request over HTTP/2 with an indexed method.
 fn head(stream: u32, method: u8, ends: bool) -> Vec<u8> {
-    let block = [&[method, 0x84, 0x86, 0x41, 12][..], HOST.as_bytes()].concat();
+    head_to(HOST, stream, method, ends)
+}
+
+fn head_to(host: &str, stream: u32, method: u8, ends: bool) -> Vec<u8> {
+    let block = [&[method, 0x84, 0x86, 0x41, u8::try_from(host.len()).unwrap()][..], host.as_bytes()].concat();
     let length = u8::try_from(block.len()).unwrap();
     [&[0, 0, length, 1, 4 + u8::from(ends)][..], &stream.to_be_bytes(), &block].concat()
 }
@@ -273,8 +277,9 @@ fn with_large_heads() -> (TestDyno, Arc<AtomicUsize>) {
     (dyno, answered)
 }
 
-fn hundred_requests() -> Vec<u8> {
-    (0..100).fold(PREFACE.to_vec(), |all, n| [all, head(2 * n + 1, GET, true)].concat())
+/// All at once, over one HTTP/2 connection.
+pub(crate) fn hundred_requests(host: &str) -> Vec<u8> {
+    (0..100).fold(PREFACE.to_vec(), |all, n| [all, head_to(host, 2 * n + 1, GET, true)].concat())
 }
 
 #[test]
@@ -285,7 +290,7 @@ fn heads_that_nobody_reads_count_as_memory_like_bodies() {
     let mut connections = Vec::new();
     for before in 0..CONNECTIONS {
         let stream = connect(router.address);
-        push(&stream, &hundred_requests());
+        push(&stream, &hundred_requests(HOST));
         connections.push(stream);
         wait_until(|| answered.load(Ordering::SeqCst) == 100 * (before + 1), "all answers");
     }
@@ -300,7 +305,7 @@ fn heads_that_had_to_wait_arrive_once_their_client_reads() {
     let (dyno, answered) = with_large_heads();
     let router = Flooded::start(vec![app(&[&dyno])]);
     let mut stream = connect(router.address);
-    push(&stream, &hundred_requests());
+    push(&stream, &hundred_requests(HOST));
     wait_until(|| answered.load(Ordering::SeqCst) == 100, "all answers");
     stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     let (mut ended, mut bytes) = (0, 0);

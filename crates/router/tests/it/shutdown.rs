@@ -37,6 +37,7 @@ fn a_drain_ends_at_its_limit_whatever_a_dyno_does() {
 /// When set, this test binary is a router with this data directory.
 const ROUTER_DIR: &str = "ROUTER_TEST_DATA_DIR";
 const ROUTER_ADDRESS: &str = "ROUTER_TEST_ADDRESS";
+const ROUTER_DESCRIPTORS: &str = "ROUTER_TEST_DESCRIPTORS";
 const ANY_ADDRESS: &str = "127.0.0.1:0";
 const DESCRIPTORS: u64 = 64;
 
@@ -80,7 +81,8 @@ fn router_process() {
     let Some(dir) = std::env::var_os(ROUTER_DIR) else { return };
     let http = vec![Listen::Address("127.0.0.1:0".parse().unwrap())];
     // Few enough descriptors for a test to exhaust.
-    let few = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
+    let count = std::env::var(ROUTER_DESCRIPTORS).unwrap().parse().ok();
+    let few = Rlimit { current: count, maximum: count };
     setrlimit(Resource::Nofile, few).unwrap();
     let bounds = Bounds { drain: std::time::Duration::from_secs(3600), ..bounds() };
     let inherited = std::env::var(ROUTER_ADDRESS).ok().map(|address| Listen::Address(address.parse().unwrap()));
@@ -88,8 +90,14 @@ fn router_process() {
 }
 
 fn start_process(dir: &std::path::Path, address: &str) -> std::process::Child {
+    start_process_with(DESCRIPTORS, dir, address)
+}
+
+/// A router that may have so many descriptors.
+pub(crate) fn start_process_with(descriptors: u64, dir: &std::path::Path, address: &str) -> std::process::Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "shutdown::router_process"]).env(ROUTER_DIR, dir).env(ROUTER_ADDRESS, address);
+    command.env(ROUTER_DESCRIPTORS, descriptors.to_string());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -97,7 +105,7 @@ fn terminate(process: &std::process::Child) {
     kill_process(Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
 }
 
-fn wait_for_server(runtime: &tokio::runtime::Runtime, dir: &std::path::Path, pid: u32) {
+pub(crate) fn wait_for_server(runtime: &tokio::runtime::Runtime, dir: &std::path::Path, pid: u32) {
     let answers = || {
         let mut server = runtime.block_on(RouterClient::connect(dir, INSTANCE)).ok()?;
         runtime.block_on(server.status()).ok().filter(|status| status.pid == pid)
@@ -138,7 +146,7 @@ fn every_thread_accepts_where_addresses_are_given() {
     runtime.block_on(router.drain());
 }
 
-fn free_address() -> std::net::SocketAddr {
+pub(crate) fn free_address() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
