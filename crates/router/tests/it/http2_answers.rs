@@ -12,6 +12,7 @@ use wire::routes::{AppRoute, Availability, RequestLimits};
 
 use crate::harness::{HOST, PATIENCE, TestDyno, TestRouter, app, limits, ok, read_head, read_request};
 use crate::http2_peer::{ask, next, plain, request, send, whole};
+use crate::smuggling_http2::{block, frame};
 
 /// A dyno that answers each request with these bytes and closes.
 fn raw(answer: impl Into<Vec<u8>>) -> TestDyno {
@@ -278,5 +279,54 @@ fn a_dyno_that_has_closed_its_kept_connection_is_asked_on_a_new_one() {
             assert_eq!(ask(&client, request("GET", "/"), None).await.text(), "served");
         }
     });
+    router.drain();
+}
+
+#[test]
+fn a_large_answer_does_not_hold_up_the_others_on_its_connection() {
+    const LARGE_BYTES: usize = 64 << 20;
+    const SMALL_BYTES: usize = 1 << 20;
+    let mut dyno = TestDyno::start(|mut stream| {
+        while let Some(request) = read_request(&mut stream) {
+            let bytes = if request.path() == "/large" { LARGE_BYTES } else { SMALL_BYTES };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
+            if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'x'; bytes])).is_err() {
+                return;
+            }
+        }
+    });
+    dyno.concurrency = Some(10);
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut stream = router.connect().stream;
+    // Windows that nothing waits for.
+    let windows = [&[0, 4][..], &(u32::MAX >> 1).to_be_bytes()].concat();
+    let more = ((u32::MAX >> 1) - 65_535).to_be_bytes();
+    let get = |stream: u32, path| {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", HOST)];
+        frame(1, 5, stream, &block(fields))
+    };
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&[frame(4, 0, 0, &windows), frame(8, 0, 0, &more), get(1, "/large")].concat()).unwrap();
+    let (mut of_large, mut of_small) = (0, 0);
+    let mut has_asked = false;
+    while of_small < SMALL_BYTES {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let [_, high, low, kind, _flags, .., id] = head;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+        stream.read_exact(&mut payload).unwrap();
+        match (kind, id) {
+            (0, 1) => of_large += payload.len(),
+            (0, _) => of_small += payload.len(),
+            _ => {}
+        }
+        if of_large > SMALL_BYTES && !std::mem::replace(&mut has_asked, true) {
+            stream.write_all(&get(3, "/small")).unwrap();
+        }
+    }
+    // Both got about the same meanwhile, besides what sockets held already.
+    assert!(of_large < 24 * SMALL_BYTES, "{of_large} bytes of the large one came first");
+    drop(stream);
     router.drain();
 }

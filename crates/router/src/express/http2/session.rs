@@ -65,10 +65,13 @@ pub(super) struct Session {
     stream_send_window: i64,
     /// The client has changed the size of the table that it keeps for the router's headers.
     table_changed: bool,
-    /// Streams that have something to send and no room for it, in the order in which they get some; those that wait with
-    /// a head, which needs no window, come first.
-    line: VecDeque<u32>,
+    /// Streams that have something to send and no room for it, in the order in which they get some: those with a head,
+    /// which needs no window, then those that got nothing when they were called last, then those that did.
     line_of_heads: VecDeque<u32>,
+    line: VecDeque<u32>,
+    line_of_served: VecDeque<u32>,
+    /// How often they were called.
+    calls: u64,
     /// When a stream wants to be woken, or before.
     pub(super) deadline: Option<Instant>,
     end: End,
@@ -161,8 +164,10 @@ impl Session {
             send_window: i64::from(WINDOW_BYTES),
             stream_send_window: i64::from(WINDOW_BYTES),
             table_changed: false,
-            line: VecDeque::new(),
             line_of_heads: VecDeque::new(),
+            line: VecDeque::new(),
+            line_of_served: VecDeque::new(),
+            calls: 1,
             deadline: None,
             end: End::Open,
             waker: None,
@@ -635,6 +640,7 @@ impl Session {
     /// Sends as much of `data` as the client takes, and says how much that is.
     pub(super) fn send_data(&mut self, id: u32, data: &[u8], end: bool) -> usize {
         let room = i64::try_from(self.out.room()).unwrap_or(0).min(self.send_window);
+        let calls = self.calls;
         let Some(stream) = self.stream(id).filter(|stream| !stream.gone) else { return 0 };
         let room = usize::try_from(room.min(stream.send_window)).unwrap_or(0);
         let taken = room.min(data.len());
@@ -644,6 +650,7 @@ impl Session {
         }
         stream.send_window -= i64::try_from(taken).unwrap_or(0);
         stream.sent_all |= ends;
+        stream.served_at = calls;
         self.send_window -= i64::try_from(taken).unwrap_or(0);
         let mut rest = &data[..taken];
         loop {
@@ -659,16 +666,21 @@ impl Session {
 
     /// Lets a stream be woken when there may be room for what it has to send.
     pub(super) fn stand_in_line(&mut self, id: u32) {
+        let calls = self.calls;
         if let Some(stream) = self.stream(id)
             && !std::mem::replace(&mut stream.in_line, true)
         {
-            self.line.push_back(id);
+            // An answer that goes on and on would else have all the room there ever is.
+            let was_served = stream.served_at == calls;
+            let line = if was_served { &mut self.line_of_served } else { &mut self.line };
+            line.push_back(id);
         }
     }
 
     fn call_line(&mut self) {
-        let heads = std::mem::take(&mut self.line_of_heads);
-        for id in heads.into_iter().chain(std::mem::take(&mut self.line)) {
+        self.calls += 1;
+        let lines = [&mut self.line_of_heads, &mut self.line, &mut self.line_of_served].map(std::mem::take);
+        for id in lines.into_iter().flatten() {
             if let Some(stream) = self.stream(id) {
                 stream.in_line = false;
                 if let Some(waker) = stream.waker.take() {
@@ -734,7 +746,8 @@ impl Session {
         if self.streams.is_empty() {
             self.out.shrink();
         }
-        let somebody = !self.line_of_heads.is_empty() || (!self.line.is_empty() && self.send_window > 0);
+        let bodies = !self.line.is_empty() || !self.line_of_served.is_empty();
+        let somebody = !self.line_of_heads.is_empty() || (bodies && self.send_window > 0);
         if self.out.len() <= outbound::BYTES_MAX / 2 && somebody {
             self.call_line();
         }

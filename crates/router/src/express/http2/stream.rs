@@ -39,6 +39,8 @@ pub(super) struct Stream {
     pub(super) deadline: Option<Instant>,
     /// It stands in the line of those who wait to send.
     pub(super) in_line: bool,
+    /// At which call of that line it sent something last.
+    pub(super) served_at: u64,
 }
 
 /// The body is not as long as the head said (RFC 9113, 8.1.1).
@@ -74,6 +76,7 @@ impl Stream {
             body_waker: None,
             deadline: None,
             in_line: false,
+            served_at: 0,
         }
     }
 

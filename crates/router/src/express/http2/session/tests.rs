@@ -291,9 +291,31 @@ fn no_more_waits_for_the_socket_than_its_bound() {
     assert_eq!(peer.session.send_data(1, b"x", true), 0);
     peer.session.stand_in_line(1);
     peer.session.note_sent(1_000);
-    assert_eq!(peer.session.line, [1], "not for every byte");
+    assert_eq!(peer.session.line_of_served, [1], "not for every byte");
     peer.session.note_sent(40_000);
-    assert!(peer.session.line.is_empty());
+    assert!(peer.session.line_of_served.is_empty());
+}
+
+#[test]
+fn whoever_got_no_room_gets_it_before_those_who_did() {
+    let mut peer = Peer::new();
+    peer.send(&[head(1, GET, true), head(3, GET, true), head(5, GET, true)].concat());
+    peer.opened();
+    let mut order = vec![1, 3, 5];
+    let mut served = Vec::new();
+    for _call in 0..7 {
+        peer.session.send_window = 1 << 20;
+        for &id in &order {
+            peer.session.stream(id).unwrap().send_window = 1 << 20;
+            if peer.session.send_data(id, &[0; 1 << 20], false) > 0 {
+                served.push(id);
+            }
+            peer.session.stand_in_line(id);
+        }
+        order = peer.session.line.iter().chain(&peer.session.line_of_served).copied().collect();
+        peer.sent();
+    }
+    assert_eq!(served, [1, 3, 5, 1, 3, 5, 1]);
 }
 
 #[test]
