@@ -314,7 +314,7 @@ pub(crate) struct Origin {
 impl Origin {
     pub(crate) fn new(peer: SocketAddr, local: SocketAddr, fronts: Arc<Fronts>) -> Self {
         let front = fronts.find(peer.ip(), false);
-        Self { peer, local, tls: None, front, balancer: None, balancer_tls: false, fronts, place: None }
+        Self { peer, local, tls: None, front, balancer: None, balancer_tls: false, fronts }
     }
 
     /// Takes what the PROXY protocol says: the client may be a front itself, as with Cloudflare before a load balancer.
