@@ -22,7 +22,9 @@ use wire::routes::DynoProtocol;
 
 use crate::config::Bounds;
 use crate::dyno::Slot;
+use crate::head_room::HeadRoom;
 use crate::local_executor::LocalExecutor;
+use crate::places::TooMuchHeld;
 use crate::upload::Upload;
 
 /// After this much silence the kernel asks whether the dyno's host is still there, so that a slot is not held for ever.
@@ -98,6 +100,7 @@ impl DynoConnection {
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     bytes_read: AtomicU64,
+    pub(crate) head_room: HeadRoom,
     linger: Mutex<Option<Linger>>,
 }
 
@@ -292,6 +295,9 @@ pub(crate) async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin, sl
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for DynoIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Err(TooMuchHeld) = self.line.head_room.make(self.line.bytes_read()) {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
         let before = buf.filled().len();
         let polled = self.stream().poll_read(cx, buf);
         self.line.bytes_read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);

@@ -186,8 +186,13 @@ impl Exchange {
         let (request, upgrade_to_dyno) = self.request(&connection, slot, &progress);
         let read_before = connection.line.bytes_read();
         self.record.sending();
-        let response = connection.send(request);
         let line = connection.line.clone();
+        // Over HTTP/2 the library has a bound of its own for all heads of a connection.
+        if !connection.is_http2() {
+            let bytes_max = self.client.worker.shared.bounds.buffer_bytes_max;
+            line.head_room.begin(&self.app.places, read_before, bytes_max);
+        }
+        let response = connection.send(request);
         // The server may take a connection in the moment in which it ends.
         let may_be_closed = connection.reused || self.app.view().edge.to_server;
         let mut pending = Pending {
@@ -201,6 +206,7 @@ impl Exchange {
         };
         let outcome = self.wait(&mut pending, &progress).await?;
         pending.response = None;
+        line.head_room.end();
         let connection = pending.connection.take();
         match (outcome, connection) {
             (Ok(response), Some(connection)) => {
@@ -209,6 +215,9 @@ impl Exchange {
             }
             (Ok(_response), None) => Err(Failed::Code(ErrorCode::H99)),
             (Err(mut error), _connection) => {
+                if line.head_room.is_refused() {
+                    return Err(Failed::Problem(Problem::NO_ROOM_FOR_HEAD));
+                }
                 let answered = line.bytes_read() > read_before;
                 if let Some(unsent) = error.take_message() {
                     self.take_back(unsent);

@@ -39,6 +39,7 @@ mod front;
 mod head;
 mod head_clock;
 mod head_guard;
+mod head_room;
 mod joined_writes;
 mod local_executor;
 mod orphans;

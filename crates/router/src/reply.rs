@@ -86,6 +86,10 @@ impl Problem {
         retry_after: None,
     };
 
+    /// The app holds as much memory as it may, and its answer's head is large.
+    pub(crate) const NO_ROOM_FOR_HEAD: Self =
+        Self { status: StatusCode::BAD_GATEWAY, code: Some(ErrorCode::H25), cause: Some("memory"), retry_after: None };
+
     pub(crate) const fn bad_request(cause: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: Some(ErrorCode::H26), cause: Some(cause), retry_after: None }
     }

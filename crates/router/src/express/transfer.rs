@@ -23,7 +23,7 @@ use super::response_head::{self, Framing};
 use super::trailers;
 use crate::dyno::Slot;
 use crate::dyno_io::Unwanted;
-use crate::places::{Hold, TooMuchHeld};
+use crate::places::{Hold, LITTLE_BYTES, TooMuchHeld};
 use crate::reply::Problem;
 use crate::worker::{SCRATCH_BYTES, Worker};
 
@@ -70,6 +70,8 @@ pub(super) struct Transfer<'a, R> {
     pub(super) answered_at: Option<Instant>,
     /// While the client does not take what there is.
     held: Option<Hold>,
+    /// Of a large head that has not come whole, or waits for its body.
+    head_held: Option<Hold>,
 }
 
 impl<'a, R: Recipient> Transfer<'a, R> {
@@ -97,6 +99,7 @@ impl<'a, R: Recipient> Transfer<'a, R> {
             keep_dyno: false,
             answered_at: None,
             held: None,
+            head_held: None,
         }
     }
 
@@ -248,6 +251,7 @@ impl<'a, R: Recipient> Transfer<'a, R> {
                     let oversized = Problem { cause: Some("oversized header"), ..Problem::code(ErrorCode::H25) };
                     return Err(Fault::Problem(oversized));
                 }
+                self.hold_head(rest.len())?;
                 self.partial = rest.to_vec();
                 return Ok(());
             };
@@ -267,6 +271,12 @@ impl<'a, R: Recipient> Transfer<'a, R> {
             self.began_at = self.moved_at;
             self.is_event_stream = head.is_event_stream();
             self.keep_dyno = head.keep_alive;
+            // Most servers write head and body one after the other; one packet costs all who handle it half of what two
+            // cost. A body of unknown length may begin late, as a stream of events does, so there the head goes at once.
+            let waits = rest.len() == head.head_bytes && matches!(head.framing, Framing::Length(_));
+            if waits {
+                self.hold_head(head.head_bytes)?;
+            }
             self.client.head(&head, head.framing == Framing::None);
             self.stage = match head.framing {
                 Framing::None => Stage::Done,
@@ -275,16 +285,24 @@ impl<'a, R: Recipient> Transfer<'a, R> {
                 Framing::UntilClose => Stage::Body(Body::UntilClose),
             };
             let rest = rest.get(head.head_bytes..).unwrap_or_default();
-            // Most servers write head and body one after the other; one packet costs all who handle it half of what two
-            // cost. A body of unknown length may begin late, as a stream of events does, so there the head goes at once.
-            let waits = rest.is_empty() && matches!(self.stage, Stage::Body(Body::Length(_)));
             return if waits { Ok(()) } else { self.body(cx, rest) };
         }
+    }
+
+    /// Room in memory for so much of a head. Whoever lets heads wait by the thousand has only so much of it.
+    fn hold_head(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.head_held = None;
+        if bytes > LITTLE_BYTES {
+            let held = self.outgoing.app.places.hold(bytes);
+            self.head_held = held.map_err(|TooMuchHeld| Fault::Problem(Problem::NO_ROOM_FOR_HEAD))?;
+        }
+        Ok(())
     }
 
     /// Passes on what belongs to the body.
     fn body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Fault> {
         let left = |Left| Fault::BrokenOff(ErrorCode::H27);
+        self.head_held = None;
         match &mut self.stage {
             Stage::Body(Body::Length(length_left)) => {
                 let taken = usize::try_from(*length_left).unwrap_or(usize::MAX).min(bytes.len());

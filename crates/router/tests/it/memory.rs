@@ -12,7 +12,7 @@ use std::time::Duration;
 use router::client::RouterClient;
 use router::{Bounds, Listen};
 use tokio::runtime::Runtime;
-use wire::routes::{AppRoute, RouteTable};
+use wire::routes::{AppRoute, EdgeSettings, RouteTable};
 use wire::segment::SegmentReader;
 
 use crate::harness::{Client, HOST, INSTANCE, Stop, TestDyno, app, bounds, config, ok, read_head, wait_until};
@@ -298,6 +298,47 @@ fn heads_that_nobody_reads_count_as_memory_like_bodies() {
     let grown = router.grown();
     assert!(grown < most, "{} MiB, where {} MiB are allowed", grown / MIB, most / MIB);
     wait_until(|| router.logged("code=H28") > 0, "an answer for which there is no room");
+}
+
+#[test]
+fn heads_that_dynos_do_not_finish_count_as_memory() {
+    const CONNECTIONS: usize = 20;
+    let settings_of_its_own = EdgeSettings { request_bytes_max: Some(1 << 20), ..EdgeSettings::default() };
+    // A whole head whose body does not come, and half a head, by the express lane and by the full path. There the whole
+    // head goes on at once, and each request holds a little anyway.
+    let cases = [
+        ("\r\n\r\n", EdgeSettings::default(), 0),
+        ("", EdgeSettings::default(), 0),
+        ("", settings_of_its_own, 24 * 1024),
+    ];
+    for (end, edge, of_request) in cases {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        let large = format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: {}{end}", "x".repeat(LARGE_HEAD_BYTES));
+        let mut dyno = TestDyno::start(move |mut stream| {
+            if read_head(&mut stream).is_none() {
+                return;
+            }
+            // The router may close before it has read it.
+            stream.write_all(large.as_bytes()).ok();
+            counter.fetch_add(1, Ordering::SeqCst);
+            read_head(&mut stream);
+        });
+        dyno.concurrency = Some(10_000);
+        let router = Flooded::start(vec![AppRoute { edge, ..app(&[&dyno]) }]);
+        let mut connections = Vec::new();
+        for before in 0..CONNECTIONS {
+            let stream = connect(router.address);
+            push(&stream, &hundred_requests(HOST));
+            connections.push(stream);
+            wait_until(|| asked.load(Ordering::SeqCst) >= 50 * (before + 1), "requests to reach the dyno");
+        }
+        let of_connections = CONNECTIONS * 2 * bounds().buffer_bytes_max;
+        let most = of_connections + asked.load(Ordering::SeqCst) * of_request + HELD_BYTES_MAX;
+        let grown = router.grown();
+        assert!(grown < most, "{} MiB, where {} MiB are allowed", grown / MIB, most / MIB);
+        wait_until(|| router.logged("code=H25 desc=\"HTTP Restriction\" cause=\"memory\"") > 0, "a refused head");
+    }
 }
 
 #[test]

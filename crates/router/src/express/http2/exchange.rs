@@ -141,6 +141,7 @@ async fn answer(side: &mut StreamSide<'_>, response: Response<ReplyBody>, method
     }
     let mut ends = is_head || bodyless || body.is_end_stream();
     side.head_of(&parts, ends);
+    drop(parts);
     if side.send(&[], ends).is_err() {
         return;
     }
