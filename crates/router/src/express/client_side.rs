@@ -185,6 +185,10 @@ impl Recipient for ClientSide {
 
     fn end_unchunked(&mut self, _trailers: &[u8]) {}
 
+    fn waiting_bytes(&self) -> usize {
+        self.unsent.len()
+    }
+
     fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>> {
         if self.unsent.is_empty() {
             return Poll::Ready(Ok(()));

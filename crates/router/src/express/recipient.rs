@@ -47,6 +47,9 @@ pub(super) trait Recipient {
     /// Ends a body that was passed on without its chunks.
     fn end_unchunked(&mut self, trailers: &[u8]);
 
+    /// How much of the answer the client has not taken.
+    fn waiting_bytes(&self) -> usize;
+
     /// Ready once the client has taken everything, or has taken nothing for `idle`, or has left.
     fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>>;
 

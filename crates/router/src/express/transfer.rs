@@ -141,7 +141,8 @@ impl<'a, R: Recipient> Transfer<'a, R> {
         if taken.is_ready() {
             self.held = None;
         } else if self.held.is_none() {
-            match self.outgoing.app.places.hold(SCRATCH_BYTES) {
+            // A large head may wait together with the first of its body.
+            match self.outgoing.app.places.hold(self.client.waiting_bytes().max(SCRATCH_BYTES)) {
                 Ok(held) => self.held = held,
                 Err(TooMuchHeld) => return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H28))),
             }

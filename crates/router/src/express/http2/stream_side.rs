@@ -194,6 +194,10 @@ impl Recipient for StreamSide<'_> {
         self.end();
     }
 
+    fn waiting_bytes(&self) -> usize {
+        self.head.len() + self.unsent.len() + self.trailers.len()
+    }
+
     fn poll_taken(&mut self, cx: &mut Context<'_>, idle: Duration) -> Poll<Result<(), ErrorCode>> {
         if !self.waits() {
             return Poll::Ready(Ok(()));
