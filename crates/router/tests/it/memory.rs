@@ -309,7 +309,7 @@ fn heads_that_dynos_do_not_finish_count_as_memory() {
     let cases = [
         ("\r\n\r\n", EdgeSettings::default(), 0),
         ("", EdgeSettings::default(), 0),
-        ("", settings_of_its_own, 24 * 1024),
+        ("", settings_of_its_own, 48 * 1024),
     ];
     for (end, edge, of_request) in cases {
         let asked = Arc::new(AtomicUsize::new(0));
