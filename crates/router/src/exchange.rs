@@ -107,8 +107,8 @@ impl Exchange {
     }
 
     pub(crate) async fn run(mut self) -> Result<Response<ReplyBody>, Problem> {
-        match self.run_inner().await {
-            Ok(response) => Ok(self.deliver(response)),
+        match self.run_inner().await.and_then(|answer| self.sound(answer)) {
+            Ok(answer) => Ok(self.deliver(answer)),
             Err(problem) => {
                 if let Some(code) = problem.code {
                     // Heroku logs 499 for a client that stalls; no client could be told that.
@@ -334,9 +334,19 @@ impl Exchange {
         }
     }
 
+    /// What could be read in two ways, or agrees to what nobody asked for, is not passed on.
+    fn sound(&self, answer: Answer) -> Result<Answer, Problem> {
+        let is_asked = answer.upgrade_to_dyno && matches!(self.outgoing.upgrade, Some((_, Some(_))));
+        let is_sound = match answer.response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => is_asked,
+            _ => !forward::is_ambiguous(answer.response.headers()),
+        };
+        if is_sound { Ok(answer) } else { Err(Problem::code(ErrorCode::H17)) }
+    }
+
     /// Hands the response to the client, with everything that ends when its body does.
     fn deliver(mut self, answer: Answer) -> Response<ReplyBody> {
-        let Answer { mut response, connection, slot, progress, upgrade_to_dyno } = answer;
+        let Answer { mut response, connection, slot, progress, upgrade_to_dyno: _ } = answer;
         response.extensions_mut().insert(AnsweredBy(slot.dyno.id));
         // hyper writes the version that the client understands; a dyno's HTTP/1.0 says nothing about our own hop.
         *response.version_mut() = Version::HTTP_11;
@@ -345,11 +355,9 @@ impl Exchange {
         self.client.line.set_idle_ms(limits.idle_ms);
         self.client.line.answered_by(&self.app.places);
         self.record.answered(response.status().as_u16());
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let client_side = self.outgoing.upgrade.take().and_then(|(_protocol, client_side)| client_side);
-            let (true, Some(client_side)) = (upgrade_to_dyno, client_side) else {
-                return self.fail_late(ErrorCode::H17);
-            };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(client_side) = self.outgoing.upgrade.take().and_then(|(_protocol, client_side)| client_side)
+        {
             let protocol = response.headers().get(http::header::UPGRADE).cloned();
             let websocket =
                 protocol.as_ref().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -364,9 +372,6 @@ impl Exchange {
             drop(connection);
             return response.map(|_no_body| ReplyBody::Own(None));
         }
-        if forward::is_ambiguous(response.headers()) {
-            return self.fail_late(ErrorCode::H17);
-        }
         if forward::is_event_stream(response.headers()) {
             slot.begin_conversation();
         }
@@ -379,12 +384,6 @@ impl Exchange {
         let (parts, body) = response.into_parts();
         let download = Download::new(body, idle, progress, line, worker, connection, slot, self.record);
         Response::from_parts(parts, ReplyBody::Dyno(Box::new(download)))
-    }
-
-    fn fail_late(mut self, code: ErrorCode) -> Response<ReplyBody> {
-        let problem = Problem::code(code);
-        self.record.fail(code);
-        crate::reply::problem(problem, "", &HeaderMap::new())
     }
 }
 

@@ -71,6 +71,59 @@ pub(crate) fn taken(mut bytes: &[u8]) -> Vec<(String, String, Vec<u8>)> {
     }
 }
 
+/// What a dyno says in answer to a GET, if its bytes come in pieces of `cut`: the status, the body, and whether it ended.
+/// `None` if there is no answer in it.
+#[cfg(fuzzing)]
+pub(crate) fn answered(bytes: &[u8], cut: usize) -> Option<(u16, Vec<u8>, bool)> {
+    use self::chunks::Chunks;
+    use self::response_head::Framing;
+
+    let mut pieces = bytes.chunks(cut);
+    let mut read = Vec::new();
+    let (status, framing, mut rest) = 'head: loop {
+        read.extend_from_slice(pieces.next()?);
+        loop {
+            let mut space = response_head::header_space();
+            let Some(head) = response_head::parse(&read, &mut space, false).ok()? else { break };
+            if !head.is_interim() {
+                break 'head (head.status, head.framing, read.get(head.head_bytes..).unwrap_or_default().to_vec());
+            }
+            let behind = head.head_bytes;
+            read.drain(..behind);
+        }
+    };
+    if status < 200 {
+        return None;
+    }
+    let (mut body, mut chunks) = (Vec::new(), Chunks::new());
+    let ended = loop {
+        match framing {
+            Framing::None => break true,
+            Framing::UntilClose => body.append(&mut rest),
+            Framing::Length(length) => {
+                let left = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(body.len());
+                body.extend_from_slice(rest.get(..left).unwrap_or(&rest));
+                if rest.len() >= left {
+                    break true;
+                }
+            }
+            Framing::Chunked => {
+                if chunks.decode(&rest, &mut body).is_err() {
+                    return Some((status, body, false));
+                }
+                if chunks.is_done() {
+                    break trailers::sound(chunks.trailers()).is_ok();
+                }
+            }
+        }
+        match pieces.next() {
+            Some(piece) => rest = piece.to_vec(),
+            None => break framing == Framing::UntilClose,
+        }
+    };
+    Some((status, body, ended))
+}
+
 /// A head that is not complete by then is for the full path, which has its own bounds.
 const PARTIAL_BYTES_MAX: usize = 16 * 1024;
 

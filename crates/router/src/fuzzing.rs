@@ -40,6 +40,43 @@ pub fn http2(bytes: &[u8], cut: usize) -> (Vec<Understood>, Vec<u8>) {
     (understood, answers)
 }
 
+/// What a dyno's bytes say in answer to a GET, as the express lane reads it: status, body, and whether that ended.
+pub fn answer(bytes: &[u8], cut: usize) -> Option<(u16, Vec<u8>, bool)> {
+    crate::express::answered(bytes, cut)
+}
+
+/// The same as the full path reads it; the body only if it ended.
+pub fn answer_by_the_full_path(bytes: &[u8]) -> Option<(u16, Option<Vec<u8>>)> {
+    let io = Answered { bytes: bytes.to_vec(), at: 0 };
+    runtime().block_on(async move {
+        let builder = hyper::client::conn::http1::Builder::new();
+        let (mut sender, connection) = builder.handshake::<_, Empty<Bytes>>(TokioIo::new(io)).await.ok()?;
+        let asked = async move {
+            let request = Request::get("/").header("host", "shop.example").body(Empty::new()).ok()?;
+            let response = sender.send_request(request).await.ok()?;
+            let status = response.status().as_u16();
+            let ambiguous = crate::forward::is_ambiguous(response.headers());
+            let body = response.into_body().collect().await.ok().map(|body| body.to_bytes().to_vec());
+            (!ambiguous).then_some((status, body))
+        };
+        let mut connection = std::pin::pin!(connection);
+        let mut asked = std::pin::pin!(asked);
+        std::future::poll_fn(|cx| {
+            for _turn in 0..64 {
+                if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+                    return Poll::Ready(answer);
+                }
+                if connection.as_mut().poll(cx).is_ready() {
+                    return asked.as_mut().poll(cx);
+                }
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await
+    })
+}
+
 /// What the PROXY header says, and how many bytes are left behind it.
 pub fn proxy_header(mut bytes: &[u8]) -> Option<(Option<proxy_protocol::Proxied>, usize)> {
     let proxied = runtime().block_on(proxy_protocol::read(&mut bytes)).ok()?;
@@ -145,6 +182,35 @@ impl AsyncRead for Sent {
 }
 
 impl AsyncWrite for Sent {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A dyno that says these bytes and closes, whatever it is told.
+struct Answered {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl AsyncRead for Answered {
+    fn poll_read(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = (self.bytes.len() - self.at).min(buf.remaining());
+        buf.put_slice(&self.bytes[self.at..self.at + count]);
+        self.at += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Answered {
     fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(bytes.len()))
     }

@@ -95,8 +95,12 @@ fn an_answer_with_two_lengths_is_not_passed_on() {
         let mut router = TestRouter::start();
         router.route(app(&[&dyno]));
         let mut client = router.connect();
-        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
-        assert_eq!(client.response().status(), 503);
+        let id = "8601b555-6a83-4c12-8269-97c8e32cdb22";
+        let asked = format!("accept: text/html\r\nx-request-id: {id}\r\n{way}");
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{asked}\r\n"));
+        let response = client.response();
+        assert_eq!(response.status(), 503);
+        assert!(response.body.contains("<html") && response.body.contains(&format!("H17 · {id}")), "{}", response.body);
         let line = router.next_log_line();
         assert!(line.starts_with("at=error code=H17 desc=\"Poorly formatted HTTP response\" "), "{way:?}: {line}");
         router.drain();
