@@ -530,7 +530,8 @@ impl Learner {
             }
             (false, false) => Certainty { to_adopt: 3.0, to_reject: 2.0, completions_max: 400.0, error_max: 0.3 },
         };
-        self.trial = Some(Trial { level, base, at_once, started: now, settled, probes, others, certainty });
+        let exact = self.exact;
+        self.trial = Some(Trial { level, base, at_once, exact, started: now, settled, probes, others, certainty });
     }
 
     /// As long as nothing is proved, fine differences do not matter, unless they are easily told.

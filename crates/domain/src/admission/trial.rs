@@ -35,6 +35,9 @@ const EVEN: f64 = 0.12;
 const FIRST_WAVE: (f64, f64) = (1.08, 1.4);
 const WAVE_LEAST: f64 = 0.8;
 
+/// So many answers for each slot give a mean where they are not equal among themselves.
+const ROUNDS: f64 = 2.0;
+
 /// Of fewer answers, that they took the same time may be chance: one in ten could be long.
 const EXACT_MIN: f64 = 30.0;
 
@@ -53,6 +56,8 @@ pub(crate) struct Trial {
     pub(crate) base: u32,
     /// Everything counts from the beginning, and slots that are new begin empty.
     pub(crate) at_once: bool,
+    /// Answers took all the same time before.
+    pub(crate) exact: bool,
     pub(crate) started: Duration,
     /// Until then dynos get used to their limits, and nothing counts.
     pub(crate) settled: Duration,
@@ -219,20 +224,21 @@ impl Trial {
                 _ => Equals::No,
             };
         }
-        if let Some(probed) = probes.equal_seconds()
-            && probes.completions >= WAVE_LEAST * dynos * level
-        {
-            return Equals::Gain(level / base * seconds / probed);
+        // Where slots are no multiple of the workers, some requests wait for another and some do not; of two rounds the
+        // mean is near enough.
+        let rounds = probes.completions / (dynos * level);
+        if (self.exact && rounds >= ROUNDS) || (rounds >= WAVE_LEAST && probes.equal_seconds().is_some()) {
+            return Equals::Gain(level / base * seconds / (probes.held_seconds / probes.completions));
         }
         let waves = now.saturating_sub(self.settled).as_secs_f64() / seconds;
-        if waves <= EQUALS_WAVES * (level / base).max(1.0) { Equals::Awaited } else { Equals::No }
+        if self.exact && waves <= EQUALS_WAVES * (level / base).max(1.0) { Equals::Awaited } else { Equals::No }
     }
 
     /// Whether there is little chance in what the others answered.
     pub(crate) fn is_exact(&self) -> bool {
         let (probes, others) = (sum(self.probes.values()), sum(self.others.values()));
-        let are_equal = probes.equal_seconds().is_some() && others.equal_seconds().is_some();
-        are_equal && probes.completions + others.completions >= EXACT_MIN
+        let equal = |tally: Tally| tally.equal_seconds().map_or(0.0, |_seconds| tally.completions);
+        equal(others) > 0.0 && equal(others) + equal(probes) >= EXACT_MIN
     }
 
     /// Whether the probes did no better than the others at the same time, whatever was known before, and answers came
@@ -275,6 +281,7 @@ mod tests {
             level: 4,
             base: 1,
             at_once: true,
+            exact: false,
             started: Duration::ZERO,
             settled: Duration::ZERO,
             probes: [0, 1].map(|serial| (serial, span(probe_ms))).into(),
