@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf, join, sink};
 
 use crate::config::Bounds;
 use crate::head;
@@ -47,7 +47,8 @@ pub fn answer(bytes: &[u8], cut: usize) -> Option<(u16, Vec<u8>, bool)> {
 
 /// The same as the full path reads it; the body only if it ended.
 pub fn answer_by_the_full_path(bytes: &[u8]) -> Option<(u16, Option<Vec<u8>>)> {
-    let io = Answered { bytes: bytes.to_vec(), at: 0 };
+    // It says these bytes and closes, whatever it is told.
+    let io = join(Cursor::new(bytes.to_vec()), sink());
     runtime().block_on(async move {
         let builder = hyper::client::conn::http1::Builder::new();
         let (mut sender, connection) = builder.handshake::<_, Empty<Bytes>>(TokioIo::new(io)).await.ok()?;
@@ -104,7 +105,7 @@ pub fn taken_by_the_lane(bytes: &[u8]) -> Vec<Understood> {
 pub fn understood(bytes: &[u8]) -> Vec<Understood> {
     let all = Rc::new(RefCell::new(Vec::new()));
     let faults = Rc::new(RefCell::new((0, None)));
-    let io = Sent { bytes: bytes.to_vec(), at: 0, guard: HeadGuard::new(), cut: false, faults: faults.clone() };
+    let sent = Sent { bytes: bytes.to_vec(), at: 0, guard: HeadGuard::new(), cut: false, faults: faults.clone() };
     let service = {
         let all = all.clone();
         service_fn(move |request: Request<Incoming>| {
@@ -135,7 +136,7 @@ pub fn understood(bytes: &[u8]) -> Vec<Understood> {
     let bounds = Bounds::default();
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.max_headers(bounds.headers_max).max_buf_size(bounds.buffer_bytes_max).half_close(false);
-    drop(runtime().block_on(builder.serve_connection(TokioIo::new(io), service)));
+    drop(runtime().block_on(builder.serve_connection(TokioIo::new(join(sent, sink())), service)));
     let understood = all.borrow().clone();
     understood
 }
@@ -177,49 +178,6 @@ impl AsyncRead for Sent {
                 buf.put_slice(&piece[..sound_bytes]);
             }
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Sent {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// A dyno that says these bytes and closes, whatever it is told.
-struct Answered {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl AsyncRead for Answered {
-    fn poll_read(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let count = (self.bytes.len() - self.at).min(buf.remaining());
-        buf.put_slice(&self.bytes[self.at..self.at + count]);
-        self.at += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Answered {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }
