@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use shim::dns::Upstreams;
+use shim::dns::{Forwarder, Upstreams};
 
 use crate::arguments::DnsOptions;
 use crate::server::log_to_stderr;
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &DnsOptions) -> Result<()> {
         [] => Upstreams::File(PathBuf::from(RESOLV_CONF)),
         fixed => Upstreams::Fixed(fixed.iter().copied().map(SocketAddr::from).collect()),
     };
-    match shim::dns::run(listen, &upstreams)? {}
+    match Forwarder::bind(listen)?.serve(&upstreams)? {}
 }
 
 /// Whether this machine needs the forwarder: it names resolvers, but none that a dyno could reach.

@@ -32,16 +32,33 @@ pub struct DnsError {
     source: io::Error,
 }
 
-/// Serves until the process ends. The address need not exist yet.
-pub fn run(listen: SocketAddrV4, upstreams: &Upstreams) -> Result<Infallible, DnsError> {
-    let serve = || {
-        let (udp, tcp) = (bind_udp(listen)?, bind_tcp(listen)?);
-        let own = SocketAddr::from(listen);
-        let for_tcp = upstreams.clone();
-        thread::Builder::new().name("dns-tcp".to_owned()).spawn(move || tcp::serve(&tcp, for_tcp.follow(own)))?;
-        udp::serve(udp, upstreams.clone().follow(own))
-    };
-    serve().map_err(|source| DnsError { listen, source })
+/// A forwarder that has its address and serves nobody yet.
+#[derive(Debug)]
+pub struct Forwarder {
+    listen: SocketAddrV4,
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Forwarder {
+    /// Takes `listen` for datagrams and connections. The address need not exist yet.
+    pub fn bind(listen: SocketAddrV4) -> Result<Self, DnsError> {
+        let both = || Ok((bind_udp(listen)?, bind_tcp(listen)?));
+        let (udp, tcp) = both().map_err(|source| DnsError { listen, source })?;
+        Ok(Self { listen, udp, tcp })
+    }
+
+    /// Serves until the process ends.
+    pub fn serve(self, upstreams: &Upstreams) -> Result<Infallible, DnsError> {
+        let Self { listen, udp, tcp } = self;
+        let serve = || {
+            let follower = || upstreams.clone().follow(SocketAddr::from(listen));
+            let for_tcp = follower();
+            thread::Builder::new().name("dns-tcp".to_owned()).spawn(move || tcp::serve(&tcp, for_tcp))?;
+            udp::serve(udp, follower())
+        };
+        serve().map_err(|source| DnsError { listen, source })
+    }
 }
 
 fn bind_udp(address: SocketAddrV4) -> io::Result<UdpSocket> {

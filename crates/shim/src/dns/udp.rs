@@ -32,7 +32,7 @@ struct Waiting {
     asked_at: Instant,
 }
 
-struct Forwarder {
+struct Relay {
     socket: UdpSocket,
     /// Connected, so that the kernel drops what comes from elsewhere and tells that nobody listens.
     upstreams: Vec<(SocketAddr, UdpSocket)>,
@@ -41,24 +41,24 @@ struct Forwarder {
 }
 
 pub(super) fn serve(socket: UdpSocket, mut follower: Follower) -> io::Result<Infallible> {
-    let mut forwarder = Forwarder { socket, upstreams: Vec::new(), waiting: HashMap::new(), next_id: 0 };
+    let mut relay = Relay { socket, upstreams: Vec::new(), waiting: HashMap::new(), next_id: 0 };
     loop {
-        let sockets = std::iter::once(&forwarder.socket).chain(forwarder.upstreams.iter().map(|(_, socket)| socket));
+        let sockets = std::iter::once(&relay.socket).chain(relay.upstreams.iter().map(|(_, socket)| socket));
         let mut polled: Vec<PollFd<'_>> =
             sockets.map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)).collect();
-        wait(&mut polled, (!forwarder.waiting.is_empty()).then_some(TICK));
+        wait(&mut polled, (!relay.waiting.is_empty()).then_some(TICK));
         drop(polled);
         let now = Instant::now();
-        for upstream in 0..forwarder.upstreams.len() {
-            forwarder.take_answers(upstream, now);
+        for upstream in 0..relay.upstreams.len() {
+            relay.take_answers(upstream, now);
         }
-        forwarder.use_upstreams(follower.current(now));
-        forwarder.take_queries(now);
-        forwarder.give_up(now);
+        relay.use_upstreams(follower.current(now));
+        relay.take_queries(now);
+        relay.give_up(now);
     }
 }
 
-impl Forwarder {
+impl Relay {
     /// Queries on their way to a resolver that is no longer listed are asked again of one that is.
     fn use_upstreams(&mut self, list: &[SocketAddr]) {
         if list.iter().eq(self.upstreams.iter().map(|(address, _)| address)) {

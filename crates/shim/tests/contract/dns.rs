@@ -4,16 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::thread;
 
-use shim::dns::{self, Upstreams};
+use shim::dns::{Forwarder, Upstreams};
 use shim::host::{self, HostNetwork};
 
 use crate::harness::{Dyno, eventually, needs_root, skip};
 use crate::network::{GATEWAY, Prepared, isolated};
 
+/// Nothing listens there, and no test gets the port.
+const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
+
 /// A resolver on loopback that knows one address for every name, and is longer on TCP than a datagram may be.
-fn resolver(address: SocketAddr, answer: Ipv4Addr) {
-    let udp = UdpSocket::bind(address).unwrap();
-    let tcp = TcpListener::bind(address).unwrap();
+fn resolver(udp: UdpSocket, tcp: TcpListener, answer: Ipv4Addr) {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((count, client)) = udp.recv_from(&mut buffer) {
@@ -47,16 +48,20 @@ fn reply(query: &[u8], answer: Ipv4Addr, count: u16) -> Vec<u8> {
     reply
 }
 
-/// Starts a forwarder between two addresses that are chosen by the kernel.
+/// Starts a forwarder on a port that is free for datagrams and for connections.
 fn forwarder(upstreams: Upstreams) -> SocketAddrV4 {
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free.port());
-    thread::spawn(move || dns::run(listen, &upstreams));
+    let (listen, forwarder) = on_a_free_port(|port| {
+        let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        Some((listen, Forwarder::bind(listen).ok()?))
+    });
+    thread::spawn(move || forwarder.serve(&upstreams));
     listen
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// What `bind` takes on a port. A port that is free for datagrams may well be that of some test's connection.
+fn on_a_free_port<T>(bind: impl Fn(u16) -> Option<T>) -> T {
+    let port = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    (0..100).find_map(|_| bind(port())).expect("a free port")
 }
 
 const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04name\x04test\x00\x00\x01\x00\x01";
@@ -74,11 +79,14 @@ fn ask(forwarder: SocketAddrV4, query: &[u8]) -> Option<Vec<u8>> {
 
 #[tokio::test]
 async fn datagrams_and_connections_come_back_with_their_answers() {
-    let upstream = free_address();
     let known = Ipv4Addr::new(192, 0, 2, 77);
-    resolver(upstream, known);
-    // The first one listed does not exist: nobody waits for it.
-    let forwarder = forwarder(Upstreams::Fixed(vec![free_address(), upstream]));
+    let (upstream, udp, tcp) = on_a_free_port(|port| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Some((address, UdpSocket::bind(address).ok()?, TcpListener::bind(address).ok()?))
+    });
+    resolver(udp, tcp, known);
+    // Nobody waits for the first one.
+    let forwarder = forwarder(Upstreams::Fixed(vec![NOBODY, upstream]));
     let answer = eventually("an answer", || ask(forwarder, QUERY)).await;
     assert_eq!(answer, reply(QUERY, known, 1));
     assert_eq!(ask(forwarder, b"\x12\x34\x81\x80 an answer nobody asked for"), None);
@@ -92,8 +100,7 @@ async fn datagrams_and_connections_come_back_with_their_answers() {
 
 #[tokio::test]
 async fn a_query_that_nobody_can_answer_fails_at_once() {
-    // A port that no test gets and nothing listens on.
-    let forwarder = forwarder(Upstreams::Fixed(vec!["127.0.0.1:1".parse().unwrap()]));
+    let forwarder = forwarder(Upstreams::Fixed(vec![NOBODY]));
     let answer = eventually("a failure", || ask(forwarder, QUERY)).await;
     assert_eq!((&answer[..2], answer[2] & 0x80, answer[3] & 0x0f), (&QUERY[..2], 0x80, 2));
 }
@@ -122,8 +129,10 @@ async fn a_dyno_resolves_names_through_the_gateway() {
     let file = dir.path().join("resolv.conf");
     let loopback = Ipv4Addr::new(127, 213, 0, 53);
     std::fs::write(&file, format!("nameserver {loopback}\n")).unwrap();
-    resolver(SocketAddr::from((loopback, 53)), Ipv4Addr::new(192, 0, 2, 99));
-    thread::spawn(move || dns::run(SocketAddrV4::new(GATEWAY, 53), &Upstreams::File(file)));
+    let (udp, tcp) = (UdpSocket::bind((loopback, 53)).unwrap(), TcpListener::bind((loopback, 53)).unwrap());
+    resolver(udp, tcp, Ipv4Addr::new(192, 0, 2, 99));
+    let forwarder = Forwarder::bind(SocketAddrV4::new(GATEWAY, 53)).unwrap();
+    thread::spawn(move || forwarder.serve(&Upstreams::File(file)));
 
     dyno.launch().await.unwrap();
     dyno.says("ready").await;
