@@ -16,6 +16,8 @@ pub mod learner;
 pub mod queue;
 pub mod retry_budget;
 
+mod baseline;
+mod loan;
 mod pulse;
 mod tally;
 mod trial;

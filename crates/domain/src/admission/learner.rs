@@ -29,6 +29,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::admission::baseline::Baseline;
+use crate::admission::loan::{Judgement, Loan, Silence};
 use crate::admission::pulse::Pulse;
 use crate::admission::tally::{Meter, Span, mean_rate, sum};
 use crate::admission::trial::{Certainty, Trial, Verdict};
@@ -83,15 +85,6 @@ const MEMORY_WAVES: f64 = 3.0;
 const SILENCE_LATENCIES: f64 = 10.0;
 const SILENCE_SECONDS_MIN: f64 = 0.5;
 
-/// Silence, while somebody waits, after which dynos are lent more than their limit: while it is not known how long an
-/// answer takes; a multiple of what it takes, and its bounds, while it is not known whether the limit is right; and
-/// once it is known, or was to be.
-const LEND_SECONDS_COLD: f64 = 0.6;
-const LEND_LATENCIES: f64 = 3.0;
-const LEND_SECONDS: (f64, f64) = (0.1, 1.0);
-const LEND_SECONDS_KNOWN: f64 = 2.0;
-const LEND_LATENCIES_KNOWN: f64 = 20.0;
-
 /// After a stall, what piled up in it is refused until nobody waits any more, but for so long at least and at most.
 const AFTERMATH_MIN: Duration = Duration::from_millis(500);
 const AFTERMATH_MAX: Duration = Duration::from_secs(3);
@@ -102,22 +95,11 @@ const PROOF: f64 = 6.0;
 /// Evidence for a limit is forgotten once no dyno has reached it for so long.
 const EVIDENCE_LASTS: Duration = Duration::from_secs(10);
 
-/// Latency so many times that of a lower limit is a reason to look whether that one is enough.
-const SUSPICIOUS: f64 = 1.25;
-
-/// Latency up to so many times that of a lower limit is the same.
-const AS_FAST: f64 = 1.1;
-
 /// How long a confirmation is beyond suspicion.
 const VERIFIED_FOR: Duration = Duration::from_secs(2);
 
 /// Latency so many times that of a lower limit shows that bold growth has gone too far.
 const OVERSHOT: f64 = 1.5;
-
-/// Fewer completions at low limits are no base for a comparison, and so many are beyond doubt.
-const LOW_COMPLETIONS_MIN: f64 = 4.0;
-const LOW_COMPLETIONS_KNOWN: f64 = 16.0;
-const LOW_COMPLETIONS_SOME: f64 = 8.0;
 
 /// Whether a hint should be replaced by what is learned: it wavers all the time.
 pub fn is_news(hint: Option<u32>, learned: u32) -> bool {
@@ -151,60 +133,13 @@ pub struct Learner {
     pause: Duration,
     /// Trials upwards that were rejected since the last one downwards.
     confirmed: u32,
-    /// What answers took at limits that were not too high.
-    low: Low,
+    baseline: Baseline,
     /// When a trial downwards last confirmed the limit.
     verified: Option<Duration>,
     /// The dyno that the next probes begin with.
     turn: usize,
     /// The last trial was of answers that all took the same time: small differences can be told.
     exact: bool,
-}
-
-/// Mean latency, and how many completions it rests on.
-#[derive(Debug, Clone, Copy, Default)]
-struct Low {
-    seconds: f64,
-    completions: f64,
-    limit: f64,
-}
-
-/// What every dyno may have beyond its limit because nothing comes from any of them while somebody waits.
-///
-/// A server that takes hundreds of long polls would be out of reach behind as many of them as the limit allows, and so
-/// would be one whose first requests are slow. It is given more, at intervals; if it is frozen instead, that is little
-/// work for afterwards.
-#[derive(Debug, Clone, Copy, Default)]
-struct Loan {
-    extra: u32,
-    times: u32,
-    /// Silence at which there will be more.
-    next_seconds: f64,
-    /// How long the silence has been.
-    silent_seconds: f64,
-    /// Answers since the silence ended, and when it is judged whether they are enough.
-    answers: f64,
-    judged: Option<Duration>,
-}
-
-impl Loan {
-    /// Lends more if the silence is long enough, and says so. `wait` is the silence after which it begins, `pace` its
-    /// share that lies between the times after that.
-    fn lend(&mut self, silent_seconds: f64, wait: f64, pace: f64, workers: u32, level: u32) -> bool {
-        if self.times == 0 {
-            self.next_seconds = wait;
-        }
-        if silent_seconds < self.next_seconds {
-            return false;
-        }
-        self.extra = level.saturating_sub(workers).clamp(self.extra, WORKERS_MAX);
-        self.times += 1;
-        self.next_seconds = silent_seconds + pace * wait;
-        self.silent_seconds = self.silent_seconds.max(silent_seconds);
-        self.judged = None;
-        self.answers = 0.0;
-        true
-    }
 }
 
 impl Learner {
@@ -228,7 +163,7 @@ impl Learner {
             next_trial: Duration::ZERO,
             pause: PAUSE_MIN,
             confirmed: 0,
-            low: Low::default(),
+            baseline: Baseline::default(),
             verified: None,
             turn: 0,
             exact: false,
@@ -252,7 +187,7 @@ impl Learner {
             Some(trial) => trial.base,
             None => self.base(),
         };
-        limit + self.loan.extra
+        limit + self.loan.extra()
     }
 
     /// Whether a request that waits for too long should be refused: more in flight would bring no more answers, or none
@@ -268,7 +203,7 @@ impl Learner {
 
     /// What another learner should begin with for the same dynos.
     pub fn hint(&self) -> u32 {
-        self.workers() + if self.evidence.is_some() { 0 } else { self.loan.extra }
+        self.workers() + if self.evidence.is_some() { 0 } else { self.loan.extra() }
     }
 
     /// Takes in what the dynos have done and decides the limits from now on. `counts` are of all dynos in the table;
@@ -295,7 +230,7 @@ impl Learner {
             binding |= new.full_seconds > 0.0;
             match &mut self.trial {
                 Some(trial) => trial.note(count.serial, new, now),
-                None if self.loan.extra > 0 => {}
+                None if self.loan.extra() > 0 => {}
                 None => {
                     let known = self.known.entry(count.serial).or_default();
                     known.add(new);
@@ -313,13 +248,13 @@ impl Learner {
             self.evidence = None;
         }
         if let Some(rate) = self.base_rate()
-            && self.loan.extra == 0
+            && self.loan.extra() == 0
         {
             self.seconds = Some((self.workers / rate).clamp(0.0, 3_600.0));
         }
         if self.trial.is_some() {
             self.follow_trial(now);
-        } else if self.loan.extra == 0 || self.evidence.is_some() {
+        } else if self.loan.extra() == 0 || self.evidence.is_some() {
             self.look_for_change(now);
             if binding && now >= self.next_trial {
                 self.begin_trial(now, counts);
@@ -330,7 +265,7 @@ impl Learner {
     /// Before a stall nobody had to wait for long at this limit; so, once it is over, whoever comes then is served in
     /// time if those who came in the stall are not served first.
     fn note_stall(&mut self, now: Duration, waiting: bool) {
-        if self.loan.times > 0 && self.pulse.is_stalled() {
+        if self.loan.is_running() && self.pulse.is_stalled() {
             self.stalled = Some(now);
             return;
         }
@@ -344,12 +279,11 @@ impl Learner {
     }
 
     fn lend(&mut self, now: Duration, answers: f64, in_flight_max: u32, waiting: bool) {
-        let workers = rounded(self.workers);
         if answers > 0.0 {
-            self.loan.times = 0;
+            self.loan.end_silence();
             if self.sheds() {
-                self.loan.extra /= 2;
-            } else if self.loan.extra > 0 {
+                self.loan.pay_back();
+            } else if self.loan.extra() > 0 {
                 self.judge_loan(now, answers, waiting);
             }
             return;
@@ -357,53 +291,31 @@ impl Learner {
         if !waiting {
             return;
         }
-        let silent = self.pulse.silent_seconds();
-        let latency = self.latency().map(|latency| latency.as_secs_f64());
-        let level = (workers + self.loan.extra).max(in_flight_max);
-        // In a stall, or about to, a few are enough to see whether these are answered.
-        let few = workers + self.loan.extra + workers.div_ceil(4);
-        if self.sheds() {
-            let wait = latency.map_or(0.0, |latency| LEND_LATENCIES_KNOWN * latency).max(LEND_SECONDS_KNOWN);
-            let level = if self.pulse.is_stalled() { few } else { 2 * (workers + self.loan.extra) };
-            self.loan.lend(silent, wait, 1.0, workers, level);
-            return;
-        }
-        let lent = match latency {
-            Some(latency) => {
-                // Workers with constant service times answer all together: a silence as long as an answer is usual.
-                let latency = latency.max(self.pulse.latency());
-                let wait = (LEND_LATENCIES * latency).clamp(LEND_SECONDS.0, LEND_SECONDS.1);
-                let level = if self.pulse.is_faint() { few } else { 2 * (workers + self.loan.extra) };
-                self.loan.lend(silent, wait, 1.0, workers, level)
-            }
-            None => self.loan.lend(silent, LEND_SECONDS_COLD, 0.5, workers, 4 * level),
+        let silence = Silence {
+            seconds: self.pulse.silent_seconds(),
+            latency: self.seconds,
+            recent_latency: self.pulse.latency(),
+            workers: self.workers(),
+            in_flight_max,
+            is_stalled: self.pulse.is_stalled(),
+            is_faint: self.pulse.is_faint(),
+            sheds: self.sheds(),
         };
-        if lent {
+        if self.loan.lend(silence) && !self.sheds() {
             self.forget();
             // Slots that are held for long make every limit look alike.
             self.against = 0.0;
         }
     }
 
-    /// If what was lent is answered in about the time that the first of it took, there are so many workers. If it is
-    /// not, and still others wait, there are not: then it was too much, as it would have been without any limit.
     fn judge_loan(&mut self, now: Duration, answers: f64, waiting: bool) {
-        let Loan { extra, silent_seconds, .. } = self.loan;
-        if !waiting {
-            self.loan.judged = None;
-            return;
-        }
-        if self.loan.judged.is_none() {
-            self.loan.answers = 0.0;
-        }
-        let until = *self.loan.judged.get_or_insert(now + Duration::from_secs_f64(1.5 * silent_seconds));
-        self.loan.answers += answers;
-        let level = self.workers + f64::from(extra);
-        if 4.0 * self.loan.answers >= level * to_f64(self.meters.len()) {
-            self.workers = level.min(f64::from(WORKERS_MAX));
-            self.growth = GROWTH.len() - 1;
-        } else if now < until {
-            return;
+        match self.loan.judge(now, answers, waiting, self.workers, to_f64(self.meters.len())) {
+            Judgement::Open => return,
+            Judgement::Enough { workers } => {
+                self.workers = workers.min(f64::from(WORKERS_MAX));
+                self.growth = GROWTH.len() - 1;
+            }
+            Judgement::TooMuch => {}
         }
         self.loan = Loan::default();
         self.forget();
@@ -415,14 +327,15 @@ impl Learner {
         self.known.clear();
     }
 
-    /// A dyno that is alone is compared with its own past, and requests may have been different then.
-    fn proof(&self) -> f64 {
-        if self.meters.len() == 1 { 2.0 * PROOF } else { PROOF }
-    }
-
-    fn prove(&mut self, now: Duration) {
-        self.evidence = Some(now);
-        self.loan = Loan::default();
+    /// So sure it is that more in flight would bring no more answers; enough of it is evidence.
+    fn count_against(&mut self, sure: f64, now: Duration) {
+        self.against += sure;
+        // A dyno that is alone is compared with its own past, and requests may have been different then.
+        let proof = if self.meters.len() == 1 { 2.0 * PROOF } else { PROOF };
+        if self.against >= proof {
+            self.evidence = Some(now);
+            self.loan = Loan::default();
+        }
     }
 
     fn base(&self) -> u32 {
@@ -449,59 +362,65 @@ impl Learner {
 
     /// Mean latency, as a multiple of what it was at a limit that was not too high.
     fn slower(&self) -> f64 {
-        match self.base_rate() {
-            Some(rate) if self.low.completions >= LOW_COMPLETIONS_MIN => self.workers / rate / self.low.seconds,
-            Some(_) | None => 1.0,
-        }
-    }
-
-    /// Answers take no longer than at a limit of half as many or fewer: there is a worker for each, and looking whether
-    /// fewer would do costs answers.
-    fn is_as_fast_as_low(&self) -> bool {
-        self.low.completions >= LOW_COMPLETIONS_SOME && 2.0 * self.low.limit <= self.workers && self.slower() < AS_FAST
+        self.baseline.slower(self.workers, self.base_rate())
     }
 
     fn is_suspicious(&self, now: Duration) -> bool {
         let verified = self.verified.is_some_and(|verified| now.saturating_sub(verified) < VERIFIED_FOR);
-        self.slower() > SUSPICIOUS && !verified
+        Baseline::is_suspicious(self.slower()) && !verified
     }
 
-    fn begin_trial(&mut self, now: Duration, counts: &[DynoCount]) {
+    /// Growth has gone too far, a moment ago, if answers have become slower: requests cannot have become that different
+    /// meanwhile.
+    fn steps_back(&mut self) -> bool {
         let slower = self.slower();
-        let settled = sum(self.known.values()).completions >= 2.0 * self.workers;
-        if (self.cold || self.evidence.is_none()) && slower > OVERSHOT && settled {
-            // Growth has gone too far, a moment ago: requests cannot have become that different meanwhile.
-            self.workers = (self.workers / slower).max(1.0);
-            self.known.clear();
-            // If they have, this would go on for ever.
-            self.low = if self.cold { self.low } else { Low::default() };
-            self.cold = false;
-            self.growth = 1;
-            return;
+        let is_settled = sum(self.known.values()).completions >= 2.0 * self.workers;
+        if (!self.cold && self.evidence.is_some()) || slower <= OVERSHOT || !is_settled {
+            return false;
         }
-        let base = self.base();
-        let suspicious = self.is_suspicious(now);
+        self.workers = (self.workers / slower).max(1.0);
+        self.known.clear();
+        // If they have, this would go on for ever.
+        if !self.cold {
+            self.baseline = Baseline::default();
+        }
+        self.cold = false;
+        self.growth = 1;
+        true
+    }
+
+    /// The limit of the next trial's probes, where it is lower than `base`.
+    fn level_down(&self, base: u32, suspicious: bool) -> Option<u32> {
         let too_late = self.late_at(base, base);
         let down = base > 1
             && (self.evidence.is_some() || too_late)
             && (suspicious || self.confirmed > 0)
             && self.confirmed % 4 == 1
-            && !self.is_as_fast_as_low();
-        let level = if down {
-            // If the answers have become slower because there are fewer workers, this is how many.
-            rounded(self.workers * if too_late { DESCENT_LATE } else { DESCENT }.min(1.0 / slower)).min(base - 1)
-        } else {
-            rounded(f64::from(base) * GROWTH[self.growth()].min(self.room())).max(base + 1)
-        };
-        if level > WORKERS_MAX {
+            // There is a worker for each, and looking whether fewer would do costs answers.
+            && !self.baseline.is_as_fast_at_half(self.workers, self.base_rate());
+        // If the answers have become slower because there are fewer workers, this is how many.
+        let share = if too_late { DESCENT_LATE } else { DESCENT }.min(1.0 / self.slower());
+        down.then(|| rounded(self.workers * share).min(base - 1))
+    }
+
+    fn level_up(&self, base: u32) -> u32 {
+        rounded(f64::from(base) * GROWTH[self.growth()].min(self.room())).max(base + 1)
+    }
+
+    fn begin_trial(&mut self, now: Duration, counts: &[DynoCount]) {
+        if self.steps_back() {
+            return;
+        }
+        let base = self.base();
+        let suspicious = self.is_suspicious(now);
+        let lower = self.level_down(base, suspicious);
+        let (level, down) = (lower.unwrap_or_else(|| self.level_up(base)), lower.is_some());
+        // One dyno alone is compared with its own past, so it must have one.
+        if level > WORKERS_MAX || (counts.len() == 1 && self.base_rate().is_none()) {
             return;
         }
         let bold = self.growth() >= 2 && !down;
         let late = !down && self.late_at(level, base);
-        // One dyno alone is compared with its own past, so it must have one.
-        if counts.len() == 1 && self.base_rate().is_none() {
-            return;
-        }
         let wanted = if bold || suspicious || (!down && !late) { counts.len() / 2 } else { counts.len() / 4 };
         let probes = counts.iter().cycle().skip(self.turn).take(wanted.max(1)).map(|count| count.serial);
         // In a hurry, what a dyno has been doing since its last answer counts from the beginning, as far as it has no
@@ -518,17 +437,12 @@ impl Learner {
         let settling = self.latency().unwrap_or_default() * if at_once { 0 } else { 1 + u32::from(self.exact) };
         let settled = now + settling;
         self.turn = (self.turn + wanted.max(1)) % counts.len();
-        let certainty = match (bold && self.cold, late && !self.cold) {
-            (_any, true) => Certainty { to_adopt: 3.0, to_reject: 1.6, completions_max: 60.0, error_max: 0.3 },
-            // To stay far below what the dynos could do costs more than a trial that lasts.
-            (true, false) => Certainty { to_adopt: 1.1, to_reject: 2.0, completions_max: 60.0, error_max: 0.4 },
-            (false, false) if suspicious => {
-                Certainty { to_adopt: 2.0, to_reject: 2.5, completions_max: 200.0, error_max: 0.3 }
-            }
-            (false, false) if down => {
-                Certainty { to_adopt: 3.5, to_reject: 1.6, completions_max: 400.0, error_max: 0.3 }
-            }
-            (false, false) => Certainty { to_adopt: 3.0, to_reject: 2.0, completions_max: 400.0, error_max: 0.3 },
+        let certainty = match () {
+            () if late && !self.cold => Certainty::LATE,
+            () if bold && self.cold => Certainty::HURRIED,
+            () if suspicious => Certainty::SUSPICIOUS,
+            () if down => Certainty::DOWN,
+            () => Certainty::USUAL,
         };
         let exact = self.exact;
         self.trial = Some(Trial { level, base, at_once, exact, started: now, settled, probes, others, certainty });
@@ -560,107 +474,115 @@ impl Learner {
         }
         let Some(trial) = self.trial.take() else { return };
         self.exact = trial.is_exact();
-        let (level, base) = (f64::from(trial.level), f64::from(trial.base));
-        let up = level > base;
+        let up = trial.level > trial.base;
         match verdict {
-            Verdict::Adopt { gain } if up => {
-                let share = if gain >= 0.8 * level / base { level } else { base * gain };
-                let reached = share.clamp((base + 1.0).min(level), level);
-                let before = mean_rate(trial.others.values()).or_else(|| mean_rate(self.known.values()));
-                self.remember_low(before, base);
-                self.adopt(reached, &trial.probes, now);
-                if self.meters.len() == 1 && self.evidence.is_none() {
-                    // The slots that were new fill with requests that take long only after a while.
-                    self.known.clear();
-                }
-                self.cold &= gain >= 0.7 * level / base;
-                // Whatever spoke against it was wrong.
-                self.against = 0.0;
-                if gain >= 0.8 * level / base && level >= 1.5 * base {
-                    self.evidence = None;
-                } else if self.evidence.is_none() && gain < 0.7 * level / base {
-                    // What the probes did at their level says little about the one between.
-                    self.doubtful = true;
-                    if self.meters.len() == 1 {
-                        self.known.clear();
-                    }
-                }
-                if self.exact && gain < 0.9 * level / base {
-                    // That was the number.
-                    self.growth = 0;
-                    self.next_trial = now + self.time_to_drain(level / reached);
-                } else if gain < 0.7 * level / base {
-                    self.growth = self.growth.saturating_sub(1);
-                } else {
-                    self.growth = (self.growth + 1).min(GROWTH.len() - 1);
-                }
-                self.confirmed = 0;
-            }
-            Verdict::Reject { gain, sure } if up => {
-                let hurried = std::mem::take(&mut self.cold);
-                if !hurried && !std::mem::take(&mut self.doubtful) && trial.confirms_rejection() {
-                    self.against += sure.min(PROOF / 3.0);
-                }
-                if self.against >= self.proof() {
-                    self.prove(now);
-                }
-                // Part of the way is better than nothing, once the doubt is small against it.
-                let reached = (base * gain).min(level);
-                if reached >= (base + 0.6).max(1.15 * base) {
-                    self.adopt(reached, &trial.probes, now);
-                } else {
-                    self.keep(&trial);
-                }
-                if self.meters.len() == 1 && self.evidence.is_none() {
-                    // It is compared with its own past, so that must not be long ago.
-                    self.known.clear();
-                }
-                let careful = if self.evidence.is_some() || self.exact { 0 } else { GROWTH_OPEN };
-                if self.exact {
-                    self.growth = 0;
-                    self.confirmed += 1;
-                    self.rest(now);
-                    self.next_trial = self.next_trial.max(now + self.time_to_drain(level / base));
-                } else if self.growth > careful {
-                    self.growth -= 1;
-                    self.next_trial = now + self.latency().unwrap_or_default();
-                    if self.late_at(self.base() + 1, self.base()) {
-                        self.rest(now);
-                    }
-                } else {
-                    self.confirmed += 1;
-                    self.rest(now);
-                }
-            }
-            Verdict::Adopt { .. } => {
-                self.against += PROOF / 3.0;
-                if self.against >= self.proof() {
-                    self.prove(now);
-                }
-                self.adopt(level, &trial.probes, now);
-                // And whether still fewer would do.
-                self.confirmed = 1;
-            }
-            Verdict::Reject { gain, sure: _ } => {
-                let reached = (level / gain.min(1.0)).min(self.workers);
-                if reached < 0.9 * self.workers - 0.5 {
-                    self.workers = reached.max(level);
-                    self.known.clear();
-                } else {
-                    self.keep(&trial);
-                }
-                // The limit is not too high, so this is what the requests are like now, on these dynos.
-                self.low = Low::default();
-                self.remember_low(mean_rate(self.known.values()), self.workers.min(base));
-                self.verified = Some(now);
-                self.confirmed += 1;
-                self.rest(now);
-            }
+            Verdict::Adopt { gain } if up => self.climb(&trial, gain, now),
+            Verdict::Reject { gain, sure } if up => self.stay(&trial, gain, sure, now),
+            Verdict::Adopt { .. } => self.descend(&trial, now),
+            Verdict::Reject { gain, sure: _ } => self.stay_after_descent(&trial, gain, now),
             Verdict::Open => {
                 self.keep(&trial);
                 self.rest(now);
             }
         }
+    }
+
+    /// A higher limit brought so many times the answers.
+    fn climb(&mut self, trial: &Trial, gain: f64, now: Duration) {
+        let (level, base) = (f64::from(trial.level), f64::from(trial.base));
+        let ratio = level / base;
+        let share = if gain >= 0.8 * ratio { level } else { base * gain };
+        let reached = share.clamp((base + 1.0).min(level), level);
+        let before = mean_rate(trial.others.values()).or_else(|| mean_rate(self.known.values()));
+        self.baseline.remember(before, base);
+        self.adopt(reached, &trial.probes, now);
+        if self.meters.len() == 1 && self.evidence.is_none() {
+            // The slots that were new fill with requests that take long only after a while.
+            self.known.clear();
+        }
+        self.cold &= gain >= 0.7 * ratio;
+        // Whatever spoke against it was wrong.
+        self.against = 0.0;
+        if gain >= 0.8 * ratio && level >= 1.5 * base {
+            self.evidence = None;
+        } else if self.evidence.is_none() && gain < 0.7 * ratio {
+            // What the probes did at their level says little about the one between.
+            self.doubtful = true;
+            if self.meters.len() == 1 {
+                self.known.clear();
+            }
+        }
+        if self.exact && gain < 0.9 * ratio {
+            // That was the number.
+            self.growth = 0;
+            self.next_trial = now + self.time_to_drain(level / reached);
+        } else if gain < 0.7 * ratio {
+            self.growth = self.growth.saturating_sub(1);
+        } else {
+            self.growth = (self.growth + 1).min(GROWTH.len() - 1);
+        }
+        self.confirmed = 0;
+    }
+
+    /// A higher limit did not bring as many more answers.
+    fn stay(&mut self, trial: &Trial, gain: f64, sure: f64, now: Duration) {
+        let (level, base) = (f64::from(trial.level), f64::from(trial.base));
+        let hurried = std::mem::take(&mut self.cold);
+        let counts = !hurried && !std::mem::take(&mut self.doubtful) && trial.confirms_rejection();
+        self.count_against(if counts { sure.min(PROOF / 3.0) } else { 0.0 }, now);
+        // Part of the way is better than nothing, once the doubt is small against it.
+        let reached = (base * gain).min(level);
+        if reached >= (base + 0.6).max(1.15 * base) {
+            self.adopt(reached, &trial.probes, now);
+        } else {
+            self.keep(trial);
+        }
+        if self.meters.len() == 1 && self.evidence.is_none() {
+            // It is compared with its own past, so that must not be long ago.
+            self.known.clear();
+        }
+        let careful = if self.evidence.is_some() { 0 } else { GROWTH_OPEN };
+        if self.exact {
+            self.growth = 0;
+            self.confirmed += 1;
+            self.rest(now);
+            self.next_trial = self.next_trial.max(now + self.time_to_drain(level / base));
+        } else if self.growth > careful {
+            self.growth -= 1;
+            self.next_trial = now + self.latency().unwrap_or_default();
+            if self.late_at(self.base() + 1, self.base()) {
+                self.rest(now);
+            }
+        } else {
+            self.confirmed += 1;
+            self.rest(now);
+        }
+    }
+
+    /// A lower limit brought as many answers.
+    fn descend(&mut self, trial: &Trial, now: Duration) {
+        self.count_against(PROOF / 3.0, now);
+        self.adopt(f64::from(trial.level), &trial.probes, now);
+        // And whether still fewer would do.
+        self.confirmed = 1;
+    }
+
+    /// A lower limit brought fewer answers.
+    fn stay_after_descent(&mut self, trial: &Trial, gain: f64, now: Duration) {
+        let (level, base) = (f64::from(trial.level), f64::from(trial.base));
+        let reached = (level / gain.min(1.0)).min(self.workers);
+        if reached < 0.9 * self.workers - 0.5 {
+            self.workers = reached.max(level);
+            self.known.clear();
+        } else {
+            self.keep(trial);
+        }
+        // The limit is not too high, so this is what the requests are like now, on these dynos.
+        self.baseline = Baseline::default();
+        self.baseline.remember(mean_rate(self.known.values()), self.workers.min(base));
+        self.verified = Some(now);
+        self.confirmed += 1;
+        self.rest(now);
     }
 
     /// Until what a limit that was so many times too high has left in the dynos is answered.
@@ -680,19 +602,6 @@ impl Learner {
             if span.tally().completions > 0.0 {
                 self.known.insert(*serial, *span);
             }
-        }
-    }
-
-    /// Notes what a limit was like that turned out not to be too high, unless that contradicts what is known well.
-    fn remember_low(&mut self, rate_and_completions: Option<(f64, f64)>, limit: f64) {
-        let Some((rate, completions)) = rate_and_completions else { return };
-        let seconds = limit / rate;
-        let known = self.low.completions.min(MEMORY_COMPLETIONS_ALONE);
-        if known < LOW_COMPLETIONS_KNOWN || seconds < SUSPICIOUS * self.low.seconds {
-            let all = known + completions;
-            let limit = if known > 0.0 { limit.max(self.low.limit) } else { limit };
-            self.low =
-                Low { seconds: (self.low.seconds * known + seconds * completions) / all, completions: all, limit };
         }
     }
 
@@ -719,93 +628,4 @@ fn rounded(number: f64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Feeds four dynos that are always full and have so many workers.
-    fn saturate(learner: &mut Learner, workers: f64, service: f64, from: f64, seconds: f64) {
-        let mut full = [Duration::from_secs_f64(from); 4];
-        let mut done = [0.0_f64; 4];
-        let mut held = [Duration::ZERO; 4];
-        let mut held_squares_us = [0; 4];
-        let ticks = rounded(seconds * 100.0);
-        for tick in 0..ticks {
-            let now = from + f64::from(tick) * 0.01;
-            let counts: Vec<DynoCount> = (0..4_u64)
-                .map(|serial| {
-                    let index = usize::try_from(serial).unwrap_or_default();
-                    full[index] += Duration::from_millis(10);
-                    let limit = f64::from(learner.limit(serial));
-                    let before = done[index].floor();
-                    done[index] += 0.01 * limit.min(workers) / service;
-                    let seconds = service * (limit / workers).max(1.0);
-                    held[index] += Duration::from_secs_f64((done[index].floor() - before) * seconds);
-                    held_squares_us[index] += whole((done[index].floor() - before) * (seconds * 1e6).powi(2));
-                    let completions = whole(from * 1_000_000.0 + done[index]);
-                    let (held, held_squares_us) = (held[index], held_squares_us[index]);
-                    DynoCount {
-                        serial,
-                        full: full[index],
-                        completions,
-                        held,
-                        held_squares_us,
-                        answers: completions,
-                        in_flight: 1,
-                    }
-                })
-                .collect();
-            learner.step(Duration::from_secs_f64(now), &counts, Some(Duration::ZERO));
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a test's small numbers")]
-    fn whole(number: f64) -> u64 {
-        number as u64
-    }
-
-    proptest! {
-        #[test]
-        fn workers_are_found_and_stay_within_bounds(workers in 1_u32..60, service_ms in 20_u32..200) {
-            let mut learner = Learner::new(None);
-            saturate(&mut learner, f64::from(workers), f64::from(service_ms) / 1000.0, 0.0, 40.0);
-            let learned = f64::from(learner.limit(9)) / f64::from(workers);
-            prop_assert!((0.7..=2.1).contains(&learned), "{} of {workers}", learner.limit(9));
-        }
-
-        #[test]
-        fn no_counts_lead_out_of_bounds(counts in proptest::collection::vec((0_u64..5_000, 0_u64..500), 1..200)) {
-            let mut learner = Learner::new(None);
-            let (mut full, mut completions) = (Duration::ZERO, 0);
-            for (index, (more_full, more)) in (0_u32..).zip(counts) {
-                full += Duration::from_millis(more_full);
-                completions += more;
-                let now = Duration::from_millis(10) * index;
-                let count = DynoCount { serial: 0, full, completions, answers: completions, in_flight: 1, ..DynoCount::default() };
-                learner.step(now, &[count], Some(Duration::ZERO));
-                prop_assert!((1..=2 * WORKERS_MAX).contains(&learner.limit(0)));
-            }
-        }
-    }
-
-    #[test]
-    fn a_limit_that_is_never_reached_stays() {
-        let mut learner = Learner::new(Some(12));
-        for tick in 0..10_000 {
-            let count = DynoCount { serial: 0, full: Duration::ZERO, ..DynoCount::default() };
-            learner.step(Duration::from_millis(10) * tick, &[count], None);
-        }
-        assert_eq!((learner.workers(), learner.limit(0)), (12, 12));
-    }
-
-    #[test]
-    fn slow_endpoints_alone_do_not_lower_the_limit() {
-        let mut learner = Learner::new(None);
-        saturate(&mut learner, 8.0, 0.05, 0.0, 20.0);
-        let before = learner.workers();
-        let mut slower = learner;
-        saturate(&mut slower, 8.0, 0.4, 20.0, 60.0);
-        assert!(slower.workers() * 4 >= before * 3, "{before} became {}", slower.workers());
-    }
-}
+mod tests;

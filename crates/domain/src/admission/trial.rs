@@ -79,6 +79,18 @@ pub(crate) struct Certainty {
     pub(crate) error_max: f64,
 }
 
+impl Certainty {
+    /// To stay far below what the dynos could do costs more than a trial that lasts.
+    pub(crate) const HURRIED: Self = Self { to_adopt: 1.1, to_reject: 2.0, completions_max: 60.0, error_max: 0.4 };
+    /// Answers are late as long as the trial lasts.
+    pub(crate) const LATE: Self = Self { to_adopt: 3.0, to_reject: 1.6, completions_max: 60.0, error_max: 0.3 };
+    /// Answers have become slower.
+    pub(crate) const SUSPICIOUS: Self = Self { to_adopt: 2.0, to_reject: 2.5, completions_max: 200.0, error_max: 0.3 };
+    /// Of a lower limit.
+    pub(crate) const DOWN: Self = Self { to_adopt: 3.5, to_reject: 1.6, completions_max: 400.0, error_max: 0.3 };
+    pub(crate) const USUAL: Self = Self { to_adopt: 3.0, to_reject: 2.0, completions_max: 400.0, error_max: 0.3 };
+}
+
 /// What answers say that all take the same time.
 enum Equals {
     /// They do not.
