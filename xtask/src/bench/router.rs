@@ -19,6 +19,8 @@ use crate::root;
 
 const ROUNDS: usize = 10;
 const SECONDS: &str = "1";
+/// About as many as a second's. `h2load` opens new connections for ever where it is given a time.
+const SESSIONS: &str = "2000";
 /// The proxies' core, and the load's.
 pub(super) const PROXY_CORE: &str = "0";
 pub(super) const LOAD_CORE: &str = "1";
@@ -39,7 +41,14 @@ struct Cell {
 
 #[derive(Clone, Copy)]
 enum Load {
-    Http1 { path: &'static str, connections: u32, tls: bool, new: bool },
+    Http1 {
+        path: &'static str,
+        connections: u32,
+        tls: bool,
+        new: bool,
+    },
+    /// A TLS session for each request: nothing is resumed.
+    Sessions,
     Http2,
 }
 
@@ -47,7 +56,7 @@ const fn http1(name: &'static str, path: &'static str, connections: u32, goal: f
     Cell { name, load: Load::Http1 { path, connections, tls: false, new: false }, goal: Some(goal) }
 }
 
-const CELLS: [Cell; 8] = [
+const CELLS: [Cell; 9] = [
     http1("HTTP/1.1, 200 bytes, 64 connections", "/200", 64, 1.15),
     http1("HTTP/1.1, 200 bytes, 256 connections", "/200", 256, 1.15),
     http1("HTTP/1.1, 10 KB, 64 connections", "/10k", 64, 1.15),
@@ -62,8 +71,9 @@ const CELLS: [Cell; 8] = [
         load: Load::Http1 { path: "/10k", connections: 64, tls: true, new: false },
         goal: Some(0.90),
     },
+    Cell { name: "TLS 1.3, a new session each", load: Load::Sessions, goal: Some(0.60) },
     Cell {
-        name: "TLS 1.3, a new connection each",
+        name: "TLS 1.3, a resumed session each",
         load: Load::Http1 { path: "/200", connections: 32, tls: true, new: true },
         goal: Some(0.60),
     },
@@ -376,6 +386,15 @@ fn cost(pid: u32, plain: u16, tls: u16, load: Load, cores: &str) -> Result<f64> 
                 bail!("wrk saw failures:\n{text}");
             }
             number_before(&text, " requests in")?
+        }
+        Load::Sessions => {
+            // Every connection is a client's first one; those of `wrk` resume sessions.
+            let output = pinned(cores, "h2load")
+                .args(["--h1", "-c32", "-t1", "-n", SESSIONS, "-H", "Connection: close"])
+                .arg(format!("https://127.0.0.1:{tls}/200"))
+                .output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            number_before(&text, " 2xx")?
         }
         Load::Http2 => {
             let output = pinned(cores, "h2load")
