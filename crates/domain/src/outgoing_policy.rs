@@ -1,6 +1,6 @@
-//! Where the server may connect to for its users.
+//! Where the platform may connect to for its users.
 //!
-//! The server stands inside the machine and its network: without this rule, whoever may add a drain could have it speak
+//! It stands inside the machine and its network: without this rule, whoever may add a drain, or lead a domain elsewhere, could have it speak
 //! to the database next door or to the provider's metadata service, which gives away the machine's own credentials.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

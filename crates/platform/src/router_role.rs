@@ -61,6 +61,7 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         https_port: platform.https_port,
         http2_without_tls: true,
         ca_file: system_bundle(),
+        upstream_networks: settings::networks(&settings.allowed_networks)?,
         threads: None,
         status_address,
         bounds,

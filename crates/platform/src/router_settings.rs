@@ -62,7 +62,7 @@ mod tests {
 
     fn applied(text: &str) -> Result<(Option<SocketAddr>, Bounds)> {
         let settings: Settings = toml::from_str(text).unwrap();
-        apply(&settings.router.of_process(), Bounds::default())
+        apply(&settings.of_router_process(), Bounds::default())
     }
 
     #[test]

@@ -49,9 +49,15 @@ pub(crate) fn read(data_dir: &Path) -> Result<Effective> {
 
 /// What the router's process must know itself.
 pub(crate) fn of_router(data_dir: &Path) -> Result<RouterProcessSettings> {
-    let settings = load(data_dir)?.router.of_process();
+    let settings = load(data_dir)?.of_router_process();
     router_settings::apply(&settings, Bounds::default()).with_context(|| format!("in {}", path(data_dir).display()))?;
     Ok(settings)
+}
+
+/// Networks that are not public and may be connected to.
+pub(crate) fn networks(texts: &[String]) -> Result<Vec<IpNetwork>> {
+    let networks = texts.iter().map(|network| network.parse());
+    networks.collect::<Result<_, _>>().context("deliveries.allowed_networks names no network")
 }
 
 /// Who stands in front of the router.
@@ -109,11 +115,8 @@ fn effective(settings: Settings) -> Result<Effective> {
             size.processes_max = change.processes_max.unwrap_or(size.processes_max);
         }
     }
-    let networks = settings.deliveries.allowed_networks.iter().map(|network| network.parse());
-    let delivery_networks =
-        networks.collect::<Result<_, _>>().context("deliveries.allowed_networks names no network")?;
     Ok(Effective {
-        delivery_networks,
+        delivery_networks: networks(&settings.deliveries.allowed_networks)?,
         limits,
         build_limits,
         slug_bytes_max: given.slug_mib.map_or(builder::slug::SLUG_BYTES_MAX, |mib| mib * MIB),

@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use domain::ip_network::IpNetwork;
+
 #[derive(Debug)]
 pub struct RouterConfig {
     /// Holds `router/`: admin socket, table and request log.
@@ -21,6 +23,8 @@ pub struct RouterConfig {
     pub http2_without_tls: bool,
     /// PEM: the authorities that upstreams' certificates are checked with.
     pub ca_file: PathBuf,
+    /// Networks that are not public and in which upstreams may be.
+    pub upstream_networks: Vec<IpNetwork>,
     /// Worker threads; `None` for one per core.
     pub threads: Option<NonZeroUsize>,
     /// Where `/metrics` and `/status` answer over TCP, besides the socket in the data directory.

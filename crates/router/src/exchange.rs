@@ -431,7 +431,8 @@ impl Connector for Connections<'_> {
             // Checked before it was put into the table.
             let Ok(upstream) = Upstream::parse(url) else { return Err(ConnectFailure::Refused) };
             let tls = || shared.upstream_tls();
-            let mut connection = upstream::connect(&upstream, &self.host, tls, limit, &shared.bounds).await?;
+            let allowed = &shared.upstream_networks;
+            let mut connection = upstream::connect(&upstream, &self.host, allowed, tls, limit, &shared.bounds).await?;
             connection.pool_key = Some(upstream::pool_key(url, &self.host));
             return Ok(connection);
         }

@@ -70,6 +70,14 @@ pub(crate) fn host(headers: &HeaderMap) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
+/// Whether the request has come through routers like this one so often that it goes round in a circle.
+pub(crate) fn goes_round(headers: &HeaderMap) -> bool {
+    /// Old hosts of old hosts.
+    const TURNS_MAX: usize = 4;
+    let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter(|hop| hop.trim() == OUR_VIA).count() > TURNS_MAX
+}
+
 /// Turns a client's headers into those for the dyno.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>, forwarded: &Forwarded<'_>) {
     let wants_trailers = headers

@@ -134,6 +134,11 @@ async fn answer(client: &Rc<Client>, request: Request<RequestBody>) -> Response<
         record.answered(response.status().as_u16());
         return response;
     }
+    if view.edge.upstream.is_some() && forward::goes_round(&parts.headers) {
+        let problem = Problem::GOES_ROUND;
+        record.refuse(ErrorCode::H21, problem.status.as_u16(), problem.cause);
+        return reply::problem_of_app(problem, &request_id, &parts.headers, &view.edge);
+    }
     let Some(place) = app.places.enter(shared.app_requests_max()) else {
         let problem = Problem::code(ErrorCode::H22);
         record.refuse(ErrorCode::H22, problem.status.as_u16(), problem.cause);

@@ -75,6 +75,14 @@ impl Problem {
     pub(crate) const NOT_THROUGH_FRONT: Self =
         Self { cause: Some("not through the front"), status: StatusCode::FORBIDDEN, ..Self::MISDIRECTED };
 
+    /// The app's requests are passed on to an address that leads back here.
+    pub(crate) const GOES_ROUND: Self = Self {
+        cause: Some("upstream leads back here"),
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: Some(ErrorCode::H21),
+        retry_after: None,
+    };
+
     /// The platform's own server does not answer.
     pub(crate) const SERVER_AWAY: Self =
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code: None, cause: None, retry_after: Some(5) };

@@ -1,7 +1,8 @@
 //! A place outside the platform that an app's requests go to while the app has not moved in yet.
 //!
 //! The other side sees the request as it would without the router: the app's own host in `Host` and in SNI. Its
-//! certificate must be the app's, by an authority that this machine trusts.
+//! certificate must be the app's, by an authority that this machine trusts. It is on the internet, or where the operator
+//! allows: whoever may lead a domain elsewhere could otherwise read what the machine alone may.
 
 use std::fs;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
@@ -11,6 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::ip_network::IpNetwork;
+use domain::outgoing_policy::may_connect;
 use domain::upstream::Upstream;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -72,6 +75,7 @@ pub(crate) fn tls_configuration(ca_file: &Path) -> io::Result<Arc<ClientConfig>>
 pub(crate) async fn connect(
     upstream: &Upstream,
     host: &str,
+    allowed: &[IpNetwork],
     tls: impl FnOnce() -> io::Result<Arc<ClientConfig>>,
     limit: Duration,
     bounds: &Bounds,
@@ -85,6 +89,15 @@ pub(crate) async fn connect(
         }
         Ok(Ok(addresses)) => addresses.collect(),
     };
+    // What the name resolved to is what is connected to: it cannot mean another address once it was checked.
+    let addresses: Vec<_> = addresses.into_iter().filter(|address| may_connect(address.ip(), allowed)).collect();
+    if addresses.is_empty() {
+        warn!(
+            host = upstream.host(),
+            "An upstream is in a private network, which settings.toml does not allow, in [deliveries] allowed_networks"
+        );
+        return Err(ConnectFailure::Unusable("upstream is not on the internet"));
+    }
     let stream = open_any(&addresses, deadline).await?;
     if !upstream.is_tls() {
         return over(stream, DynoProtocol::Http1, bounds).await;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use domain::ip_network::IpNetwork;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Arc<ServerConfig>,
     /// Certificates that this machine trusts.
     pub(crate) ca_file: PathBuf,
+    /// Private networks in which upstreams may be.
+    pub(crate) upstream_networks: Vec<IpNetwork>,
     /// Made of them when it is first needed.
     pub(crate) upstream_tls: OnceLock<Arc<ClientConfig>>,
     pub(crate) handshakes: Handshakes,

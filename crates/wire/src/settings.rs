@@ -76,10 +76,14 @@ pub struct RouterSettings {
     pub limits: RouterLimitSettings,
 }
 
-impl RouterSettings {
+impl Settings {
     /// What the router's process must know itself: the rest goes through the route table.
-    pub fn of_process(&self) -> RouterProcessSettings {
-        RouterProcessSettings { status_address: self.status_address, limits: self.limits.clone() }
+    pub fn of_router_process(&self) -> RouterProcessSettings {
+        RouterProcessSettings {
+            status_address: self.router.status_address,
+            limits: self.router.limits.clone(),
+            allowed_networks: self.deliveries.allowed_networks.clone(),
+        }
     }
 }
 
@@ -89,6 +93,8 @@ impl RouterSettings {
 pub struct RouterProcessSettings {
     pub status_address: Option<SocketAddr>,
     pub limits: RouterLimitSettings,
+    /// Private networks that requests may be passed on to.
+    pub allowed_networks: Vec<String>,
 }
 
 /// Bounds of the router itself: `[router.limits]`. Seconds, fractions allowed.
@@ -155,7 +161,7 @@ pub struct ApiSettings {
     pub key_file: Option<std::path::PathBuf>,
 }
 
-/// What the server sends to other people's servers, and fetches from them, for its users.
+/// What is sent to other people's servers, fetched from them and passed on to them for users.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliverySettings {

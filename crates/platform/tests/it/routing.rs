@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::heroku_drains::LOCAL_RECEIVERS;
 use crate::http::{Connection, Response};
 use crate::load::Load;
 use crate::platform::TestPlatform;
@@ -233,7 +234,7 @@ pub(crate) fn old_host() -> u16 {
 
 #[test]
 fn a_domain_is_passed_on_to_the_old_host_until_the_app_moves_in() {
-    let Some(platform) = TestPlatform::start() else { return };
+    let Some(platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
     platform.python_web("shop");
     platform.must(&["domains:add", "www.example.com", "-a", "shop"]);
     let shown = |host: &str| platform.request("GET", host, "/", &[], &[]);
@@ -280,7 +281,7 @@ impl TestPlatform {
 
 #[test]
 fn an_old_host_whose_certificate_is_not_the_domains_is_not_trusted_and_the_log_says_so() {
-    let Some(platform) = TestPlatform::start() else { return };
+    let Some(platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
     platform.python_web("shop");
     let dir = platform.scratch();
     let made = Command::new("openssl")

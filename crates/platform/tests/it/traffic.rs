@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::heroku_drains::LOCAL_RECEIVERS;
 use crate::http::Connection;
 use crate::load::Load;
 use crate::platform::TestPlatform;
@@ -116,7 +117,7 @@ impl Visitor {
 
 #[test]
 fn a_domain_moves_from_its_old_host_to_the_app_and_back_within_a_pause() {
-    let Some(platform) = TestPlatform::start() else { return };
+    let Some(platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
     platform.python_web("shop");
     let url = format!("http://127.0.0.1:{}", old_host());
     let front = |to: &str| drop(platform.must(&["domains:front", "www.example.com", to, "-a", "shop"]));

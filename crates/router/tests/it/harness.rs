@@ -53,19 +53,29 @@ impl TestRouter {
     }
 
     pub(crate) fn start_in(dir: tempfile::TempDir, bounds: Bounds) -> Self {
-        Self::start_with_all(dir, None, bounds, "127.0.0.1:0")
+        Self::start_with_all(dir, bounds, "127.0.0.1:0", |_config| {})
     }
 
     /// On all addresses of both kinds, as for the world.
     pub(crate) fn start_for_all() -> Self {
-        Self::start_with_all(tempfile::tempdir().unwrap(), None, bounds(), "[::]:0")
+        Self::start_with_all(tempfile::tempdir().unwrap(), bounds(), "[::]:0", |_config| {})
     }
 
     pub(crate) fn start_on(status_address: Option<SocketAddr>, bounds: Bounds) -> Self {
-        Self::start_with_all(tempfile::tempdir().unwrap(), status_address, bounds, "127.0.0.1:0")
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_with_all(dir, bounds, "127.0.0.1:0", |config| config.status_address = status_address)
     }
 
-    fn start_with_all(dir: tempfile::TempDir, status_address: Option<SocketAddr>, bounds: Bounds, at: &str) -> Self {
+    pub(crate) fn start_changed(change: impl FnOnce(&mut RouterConfig)) -> Self {
+        Self::start_with_all(tempfile::tempdir().unwrap(), bounds(), "127.0.0.1:0", change)
+    }
+
+    fn start_with_all(
+        dir: tempfile::TempDir,
+        bounds: Bounds,
+        at: &str,
+        change: impl FnOnce(&mut RouterConfig),
+    ) -> Self {
         let listener = TcpListener::bind(at).unwrap();
         let address = listener.local_addr().unwrap();
         let https_listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -73,7 +83,7 @@ impl TestRouter {
         let mut config = config(dir.path(), vec![Listen::Inherited(listener)], bounds);
         config.https = vec![Listen::Inherited(https_listener)];
         config.https_port = Some(https_address.port());
-        config.status_address = status_address;
+        change(&mut config);
         let router = Router::start(config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = runtime.block_on(RouterClient::connect(dir.path(), INSTANCE)).unwrap();
@@ -199,6 +209,7 @@ pub(crate) fn config(dir: &Path, http: Vec<Listen>, bounds: Bounds) -> RouterCon
         https_port: None,
         http2_without_tls: true,
         ca_file: dir.join("authorities.pem"),
+        upstream_networks: ["127.0.0.0/8", "::1"].map(|network| network.parse().unwrap()).into(),
         threads,
         status_address: None,
         bounds,

@@ -116,3 +116,39 @@ fn an_old_host_that_is_gone_is_reported_as_such() {
     assert!(router.get("/").body.contains("H21"));
     router.drain();
 }
+
+/// Whoever may lead a domain elsewhere must not read what only this machine may.
+#[test]
+fn an_address_that_is_not_on_the_internet_is_for_the_operator_to_allow() {
+    let secret = TestDyno::http(|_request| ok("secret"));
+    let start = |networks: &[&str]| {
+        let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
+        let mut router = TestRouter::start_changed(|config| config.upstream_networks = networks);
+        router.route(moved_out(format!("http://localhost:{}", secret.address.port())));
+        router
+    };
+    let router = start(&["10.0.0.0/8"]);
+    let response = router.get("/");
+    assert_eq!((response.status(), response.body.contains("H21")), (503, true), "{}", response.body);
+    assert_eq!(secret.connections.load(Ordering::SeqCst), 0);
+    let lines = router.drain_and_read_log();
+    assert!(
+        lines[0].contains("code=H21") && lines[0].contains("cause=\"upstream is not on the internet\""),
+        "{lines:?}"
+    );
+    let router = start(&["127.0.0.0/8", "::1"]);
+    assert_eq!(router.get("/").body, "secret");
+    router.drain();
+}
+
+/// By its own address, or a name that somebody led here later.
+#[test]
+fn a_request_that_comes_back_does_not_go_round_for_ever() {
+    let mut router = TestRouter::start();
+    router.route(moved_out(format!("http://{}", router.address)));
+    let response = router.get("/");
+    assert_eq!((response.status(), response.body.contains("H21")), (503, true), "{}", response.body);
+    let lines = router.drain_and_read_log();
+    assert!((2..10).contains(&lines.len()), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("cause=\"upstream leads back here\"")), "{lines:?}");
+}
