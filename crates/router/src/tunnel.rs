@@ -70,6 +70,8 @@ struct Direction {
     buffer: Box<[u8]>,
     /// What was read and is not yet written.
     unwritten: Range<usize>,
+    /// Under TLS, what was written may still wait in records for the other side to take them.
+    flushed: bool,
     read_ended: bool,
     ended: bool,
     bytes: u64,
@@ -120,6 +122,7 @@ impl Sides {
         to_client.to.write_all(&websocket::GOING_AWAY).await?;
         if !self.to_dyno.in_frame() {
             self.to_dyno.to.write_all(&websocket::GOING_AWAY_MASKED).await?;
+            self.to_dyno.to.flush().await?;
         }
         to_client.to.flush().await?;
         // What the client says until its own close frame is not carried on: the dyno was told to go.
@@ -144,6 +147,7 @@ impl Direction {
             frames: FrameTracker::default(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unwritten: 0..0,
+            flushed: true,
             read_ended: false,
             ended: false,
             bytes: 0,
@@ -155,14 +159,18 @@ impl Direction {
         !self.unwritten.is_empty() || !self.frames.at_boundary()
     }
 
-    /// Reads once or writes once. Cancel-safe, because each of these is.
+    /// Reads, writes or flushes once. Cancel-safe, because each of these is.
     async fn step(&mut self) -> io::Result<()> {
         if !self.unwritten.is_empty() {
+            self.flushed = false;
             let count = self.to.write(&self.buffer[self.unwritten.clone()]).await?;
             let written = self.unwritten.start..self.unwritten.start + count;
             self.frames.push(&self.buffer[written.clone()]);
             self.unwritten.start = written.end;
             self.bytes += count as u64;
+        } else if !self.flushed {
+            self.to.flush().await?;
+            self.flushed = true;
         } else if self.read_ended {
             self.to.shutdown().await?;
             self.ended = true;

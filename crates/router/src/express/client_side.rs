@@ -185,6 +185,19 @@ impl Recipient for ClientSide {
 
     fn end_unchunked(&mut self, _trailers: &[u8]) {}
 
+    /// Under TLS, records that were taken may wait for room in the socket; over plain TCP there is nothing to do.
+    fn push(&mut self, cx: &mut Context<'_>) -> Result<(), Left> {
+        match &mut self.stream {
+            ClientStream::Tls(stream) if stream.get_ref().1.wants_write() => {
+                match Pin::new(&mut **stream).poll_flush(cx) {
+                    Poll::Ready(Err(_broken)) => Err(Left),
+                    Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+                }
+            }
+            ClientStream::Tls(_) | ClientStream::Plain(_) => Ok(()),
+        }
+    }
+
     fn waiting_bytes(&self) -> usize {
         self.unsent.len()
     }

@@ -47,6 +47,12 @@ pub(super) trait Recipient {
     /// Ends a body that was passed on without its chunks.
     fn end_unchunked(&mut self, trailers: &[u8]);
 
+    /// Nothing comes at the moment: what was passed on leaves nevertheless, as far as the client takes it now.
+    ///
+    /// # Errors
+    /// The client has left.
+    fn push(&mut self, cx: &mut Context<'_>) -> Result<(), Left>;
+
     /// How much of the answer the client has not taken.
     fn waiting_bytes(&self) -> usize;
 

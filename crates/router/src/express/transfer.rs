@@ -217,7 +217,7 @@ impl<'a, R: Recipient> Transfer<'a, R> {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let worker = self.worker.clone();
         let mut scratch = worker.scratch.borrow_mut();
-        if self.client.poll_left(cx, &mut scratch).is_ready() {
+        if self.client.push(cx).is_err() || self.client.poll_left(cx, &mut scratch).is_ready() {
             return Poll::Ready(Err(Fault::BrokenOff(ErrorCode::H27)));
         }
         let end = self.moved_at + Duration::from_millis(self.limits.idle_ms);

@@ -4,16 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use router::Bounds;
 use router::client::TableUpdate;
+use router::{Bounds, Listen};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::version::{TLS12, TLS13};
+use socket2::{Domain, SockRef, Socket, Type};
 use uuid::Uuid;
-use wire::routes::{AppRoute, CertificateRoute, EdgeSettings, FrontPolicy, FrontRoute, Hsts};
+use wire::routes::{AppRoute, CertificateRoute, EdgeSettings, FrontPolicy, FrontRoute, Hsts, RequestLimits};
 
-use crate::harness::{Client, HOST, TestDyno, TestRouter, app, bounds, ok};
+use crate::harness::{Client, HOST, PATIENCE, TestDyno, TestRouter, app, bounds, header, limits, ok, read_head};
 use crate::tls_client::{Authority, open, open_over};
 
 const OTHER: &str = "other.example";
@@ -268,7 +269,7 @@ fn a_large_body_over_tls_arrives_whole_both_ways() {
 #[test]
 fn a_websocket_over_tls_carries_bytes_both_ways() {
     let dyno = TestDyno::start(|mut stream| {
-        crate::harness::read_head(&mut stream).unwrap();
+        read_head(&mut stream).unwrap();
         stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: x\r\n\r\n").unwrap();
         let mut bytes = [0; 5];
         while stream.read_exact(&mut bytes).is_ok() {
@@ -287,6 +288,57 @@ fn a_websocket_over_tls_carries_bytes_both_ways() {
         let mut echoed = [0; 5];
         client.stream.read_exact(&mut echoed).unwrap();
         assert_eq!(echoed, word.as_bytes());
+    }
+    router.drain();
+}
+
+/// Where the socket has no room for it, a part of what was passed on waits in TLS. It must not wait for what the dyno says
+/// next: that may be nothing.
+#[test]
+fn the_end_of_a_burst_reaches_a_slow_client() {
+    const BYTES: usize = 1 << 20;
+    /// Of sockets, and of what the client takes at a time.
+    const BUFFER_BYTES: usize = 8 * 1024;
+    let dyno = TestDyno::start(|mut stream| {
+        let head = read_head(&mut stream).unwrap();
+        let begin = match header(&head, "upgrade") {
+            Some(_) => "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: x\r\n\r\n".to_owned(),
+            None => format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{BYTES:x}\r\n"),
+        };
+        stream.write_all(begin.as_bytes()).unwrap();
+        stream.write_all(&vec![b'x'; BYTES]).unwrap();
+        // Nothing more until the client leaves.
+        stream.read(&mut [0]).unwrap_or_default();
+    });
+    let authority = Authority::new();
+    let mut router = TestRouter::start_changed(|config| {
+        let [Listen::Inherited(listener)] = &config.https[..] else { panic!("another listener") };
+        // Of its connections, too.
+        SockRef::from(listener).set_send_buffer_size(BUFFER_BYTES).unwrap();
+    });
+    // With the end of the connection the rest would come, too.
+    let limits = RequestLimits { idle_ms: 3 * 1_000 * PATIENCE.as_secs(), ..limits() };
+    router.route(AppRoute { limits, ..app(&[&dyno]) });
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    // The express lane, the full path, an upgraded connection.
+    for way in ["", "te: trailers\r\n", "connection: upgrade\r\nupgrade: x\r\n"] {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
+        socket.connect(&router.https_address.into()).unwrap();
+        let mut client = open_over(socket.into(), HOST, &authority.client(&[&TLS13])).unwrap();
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+        let is_chunked = header(&client.head(), "transfer-encoding").is_some();
+        let mut left = BYTES + if is_chunked { format!("{BYTES:x}\r\n").len() } else { 0 };
+        let mut piece = vec![0; BUFFER_BYTES];
+        while left > 0 {
+            let room = left.min(BUFFER_BYTES);
+            let count = client.stream.read(&mut piece[..room]);
+            let count = count.unwrap_or_else(|error| panic!("{way:?}: the last {left} bytes do not come: {error}"));
+            assert!(count > 0, "{way:?}: {left} bytes are missing");
+            left -= count;
+            // Slower than the router.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     router.drain();
 }

@@ -194,6 +194,11 @@ impl Recipient for StreamSide<'_> {
         self.end();
     }
 
+    fn push(&mut self, _cx: &mut Context<'_>) -> Result<(), Left> {
+        // The connection's task sends what waits.
+        Ok(())
+    }
+
     fn waiting_bytes(&self) -> usize {
         self.head.len() + self.unsent.len() + self.trailers.len()
     }
