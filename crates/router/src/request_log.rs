@@ -17,6 +17,8 @@ use crate::worker_log::WorkerLog;
 /// Longest path and longest `fwd` in a line, so that the fields behind them are never cut off.
 const PATH_BYTES_MAX: usize = 4_096;
 const FORWARDED_BYTES_MAX: usize = 512;
+/// As long as that can become.
+const ESCAPED_BYTES_MAX: usize = 8 * FORWARDED_BYTES_MAX;
 
 /// Collects what is known about one request and writes its line when dropped.
 #[derive(Debug)]
@@ -234,7 +236,12 @@ impl LineView<'_> {
         text.extend([" method=", self.method, " path=\""]);
         push_escaped(text, self.path, PATH_BYTES_MAX);
         text.extend(["\" host=", self.host, " request_id=", self.request_id, " fwd=\""]);
-        push_escaped(text, self.forwarded, FORWARDED_BYTES_MAX);
+        // What the router knows itself stands at the end: whoever writes much before it must not push it out.
+        let begin = self.forwarded.len().saturating_sub(FORWARDED_BYTES_MAX);
+        if begin > 0 {
+            text.push('…');
+        }
+        push_escaped(text, &self.forwarded[self.forwarded.ceil_char_boundary(begin)..], ESCAPED_BYTES_MAX);
         text.extend(["\" dyno=", self.dyno, " connect="]);
         push_number(text, self.connect.as_millis());
         text.push_str("ms service=");
@@ -362,6 +369,17 @@ mod tests {
              request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd=\"1.2.3.4\" dyno=web.1 connect=1ms service=18ms \
              status=200 bytes=13 protocol=http queue=4ms"
         );
+    }
+
+    #[test]
+    fn the_address_that_the_router_knows_stands_in_every_line() {
+        let shown = |before: &str| render(&Line { forwarded: format!("{before}192.0.2.7"), ..line() });
+        assert!(shown("1.2.3.4, ").contains(" fwd=\"1.2.3.4, 192.0.2.7\" dyno="));
+        for before in ["1.2.3.4, ", "\"", "\t", "é"] {
+            let shown = shown(&before.repeat(600));
+            assert!(shown.contains(" fwd=\"…") && shown.contains("192.0.2.7\" dyno=web.1 "), "{shown}");
+            assert!(shown.len() < 3_000, "{shown}");
+        }
     }
 
     #[test]
