@@ -154,6 +154,11 @@ impl Fronts {
             let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name.as_str())).cloned().collect();
             names.iter().for_each(|name| drop(headers.remove(name)));
         }
+        // To CGI, `CF_Connecting_IP` and `CF-Connecting-IP` are one, and no front writes the former.
+        let is_look_alike =
+            |name: &str| self.client_headers.iter().any(|header| header.as_str() == name.replace('_', "-"));
+        let spelled = headers.keys().filter(|name| name.as_str().contains('_') && is_look_alike(name.as_str()));
+        spelled.cloned().collect::<Vec<_>>().iter().for_each(|name| drop(headers.remove(name)));
     }
 
     fn withheld(&self, through_front: bool) -> impl Iterator<Item = &HeaderName> {
@@ -171,8 +176,9 @@ impl Fronts {
     ) -> Came {
         let mut chain: Vec<&str> = chain(headers).collect();
         let told = front.client_header.as_ref().and_then(|name| address(headers.first(name.as_str())?));
-        // What fronts added behind the client is of no use to the app.
-        while chain.last().and_then(|last| address(last)).is_some_and(|last| self.is_front(last)) {
+        // What fronts added behind the client is of no use to the app. The first one is nobody's front but the client:
+        // one that is in the same private network as its load balancer, say.
+        while chain.len() > 1 && chain.last().and_then(|last| address(last)).is_some_and(|last| self.is_front(last)) {
             chain.pop();
         }
         let last = chain.last().and_then(|last| address(last));
@@ -182,12 +188,13 @@ impl Fronts {
             None if chain.is_empty() => push_address(&mut forwarded_for, peer.ip().to_canonical()),
             Some(_) | None => {}
         }
-        let https = match headers.first(PROTO).or_else(|| headers.first(CLOUDFRONT_PROTO)) {
+        // Of several lines, too, the last one is a front's.
+        let https = match headers.last(PROTO).or_else(|| headers.first(CLOUDFRONT_PROTO)) {
             // With several fronts, the last one knows the least about the client, but no other is known to be one.
             Some(protocol) => protocol.rsplit(',').next().unwrap_or_default().trim().eq_ignore_ascii_case("https"),
             None => tls,
         };
-        let port = headers.first(PORT).and_then(|port| port.trim().parse().ok());
+        let port = headers.last(PORT).and_then(|port| port.trim().parse().ok());
         let usual = if https == tls {
             local.port()
         } else if https {
@@ -306,6 +313,11 @@ pub(crate) trait Headers {
     fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.values(name).next().and_then(text)
     }
+
+    /// The last one, if it can be read.
+    fn last<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.values(name).last().and_then(text)
+    }
 }
 
 impl Headers for HeaderMap {
@@ -410,6 +422,9 @@ mod tests {
             ("6.6.6.6, 1.1.1.1", false, 8080),
         );
         check(&fronts, FRONT, &[], ("10.0.0.1", false, 8080));
+        // Clients in the fronts' own network.
+        check(&fronts, FRONT, &[("x-forwarded-for", "10.0.0.7")], ("10.0.0.7", false, 8080));
+        check(&fronts, FRONT, &[("x-forwarded-for", "10.0.0.8, 10.0.0.7")], ("10.0.0.8", false, 8080));
     }
 
     #[test]
@@ -423,6 +438,8 @@ mod tests {
             &[("x-forwarded-proto", "https"), ("x-forwarded-port", "8443")],
             ("10.0.0.1", true, 8443),
         );
+        let both = [("x-forwarded-proto", "https"), ("x-forwarded-proto", "http")];
+        check(&fronts, FRONT, &both, ("10.0.0.1", false, 8080));
         check(&fronts, FRONT, &[("cloudfront-forwarded-proto", "https")], ("10.0.0.1", true, 443));
     }
 

@@ -59,6 +59,9 @@ fn a_front_is_believed_about_its_client_and_a_stranger_is_not() {
     assert_eq!(seen.header("cf-connecting-ip"), Some("1.1.1.1"));
     let line = router.next_log_line();
     assert!(line.contains(" fwd=\"6.6.6.6, 1.1.1.1\" ") && line.contains(" protocol=https queue="), "{line}");
+    let look_alike = "CF_Connecting_IP: 6.6.6.6\r\ncf-connecting_ip: 6.6.6.6\r\nX_Own: 1\r\n";
+    let is_clean = |seen: &Request| !seen.head.contains("onnecting_") && seen.header("x_own") == Some("1");
+    assert!(is_clean(&ask(&mut router.connect(), look_alike)));
     router.drain();
 
     let router = start(&dyno, FrontRoute { client_header, ..elsewhere() }, false);
@@ -66,6 +69,7 @@ fn a_front_is_believed_about_its_client_and_a_stranger_is_not() {
     assert_eq!(seen.header("x-forwarded-for"), Some("6.6.6.6, 1.1.1.1, 127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
     assert_eq!(seen.header("cf-connecting-ip"), None);
+    assert!(is_clean(&ask(&mut router.connect(), look_alike)));
     router.drain();
 }
 
