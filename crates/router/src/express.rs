@@ -56,6 +56,7 @@ use self::client_side::ClientSide;
 pub(crate) use self::dyno_stream::StreamPool;
 use self::outgoing::{Outgoing, Source};
 use self::request_head::{HEADERS_MAX, Parsed, RequestHead};
+pub(crate) use self::trailers::may_follow;
 
 /// The requests at the beginning of the bytes that the lane would take: method, target, body.
 #[cfg(fuzzing)]

@@ -9,6 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use uuid::Uuid;
 
+use crate::express::may_follow;
 use crate::front::{self, Came};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -127,6 +128,14 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap, upgrade: Option<&HeaderV
         headers.insert(UPGRADE, protocol.clone());
     }
     headers.append(VIA, HeaderValue::from_static(OUR_VIA));
+}
+
+/// Takes from the fields behind a client's body what may not stand there, and what it must not say in a head either:
+/// whoever merges them would believe it.
+pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) {
+    let is_sound = |name: &HeaderName| may_follow(name.as_str()) && !is_ours(&name.as_str().replace('_', "-"));
+    let names: Vec<HeaderName> = trailers.keys().filter(|name| !is_sound(name)).cloned().collect();
+    names.iter().for_each(|name| drop(trailers.remove(name)));
 }
 
 /// Puts a request that was prepared for HTTP/1 into the form that HTTP/2 wants: the host in the target, and nothing

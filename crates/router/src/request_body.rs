@@ -1,6 +1,7 @@
 //! The body of a request as it comes from the client, whichever protocol that speaks.
 
 use std::cell::Cell;
+use std::convert::identity;
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use crate::express::http2::StreamBody;
+use crate::forward;
 use crate::places::Hold;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -92,6 +94,10 @@ impl Body for RequestBody {
                 return Poll::Ready(other);
             }
         };
+        let frame = frame.into_trailers().map_or_else(identity, |mut trailers| {
+            forward::prepare_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        });
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.bytes.update(|before| before + bytes);
         let Some(left) = self.bytes_left.checked_sub(bytes) else {

@@ -35,7 +35,7 @@ pub(super) fn each(sound: &[u8], mut take: impl FnMut(&str, &[u8])) {
 
 /// Whether a field may stand behind a body (RFC 9110, 6.5.1): not what frames or routes the message, nor what must be known
 /// before its body is read. Whoever merges trailers into the head would believe it.
-pub(super) fn may_follow(name: &str) -> bool {
+pub(crate) fn may_follow(name: &str) -> bool {
     const NOT: [&str; 9] = [
         "authorization",
         "cache-control",

@@ -108,8 +108,10 @@ fn chunks_and_trailers_pass_both_ways() {
     router.route(app(&[&dyno]));
     let mut client = router.connect();
     client.send(&format!(
-        "POST / HTTP/1.1\r\nhost: {HOST}\r\nte: trailers\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
-         3\r\nhel\r\n2\r\nlo\r\n0\r\nx-sum: 5\r\n\r\n"
+        "POST / HTTP/1.1\r\nhost: {HOST}\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
+         trailer: x-sum, x-forwarded-for, x_forwarded_proto, connection\r\n\r\n\
+         3\r\nhel\r\n2\r\nlo\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\nx_forwarded_proto: https\r\nconnection: x\r\n\
+         x-sum: 5\r\n\r\n"
     ));
     client.head();
     let (body, trailers) = read_chunked(&mut client.stream);
