@@ -192,6 +192,7 @@ impl Exchange {
             let bytes_max = self.client.worker.shared.bounds.buffer_bytes_max;
             line.head_room.begin(&self.app.places, read_before, bytes_max);
         }
+        let http2 = connection.is_http2();
         let response = connection.send(request);
         // The server may take a connection in the moment in which it ends.
         let may_be_closed = connection.reused || self.app.view().edge.to_server;
@@ -230,7 +231,8 @@ impl Exchange {
                 if may_be_closed && !answered && self.outgoing.method.is_idempotent() && !lost_body {
                     return Err(Failed::Stale);
                 }
-                Err(self.classify(error.error(), &progress, answered))
+                // Over HTTP/2 the bytes may have been of other answers.
+                Err(self.classify(error.error(), &progress, answered && !http2))
             }
         }
     }
@@ -328,7 +330,7 @@ impl Exchange {
             _ if error.is_parse_too_large() => {
                 Failed::Problem(Problem { cause: Some("oversized header"), ..Problem::code(ErrorCode::H25) })
             }
-            _ if error.is_parse() => Failed::Code(ErrorCode::H17),
+            _ if error.is_parse() || forward::is_no_http2(error) => Failed::Code(ErrorCode::H17),
             _ if answered => Failed::Code(ErrorCode::H18),
             _ => Failed::Code(ErrorCode::H13),
         }

@@ -160,8 +160,16 @@ pub(crate) fn turn_to_http2<B>(request: &mut Request<B>) {
 
 /// Whether the dyno said that it has not touched the request (RFC 9113, 8.7), which may then be sent again.
 pub(crate) fn is_refused_stream(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    cause.is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    http2_error(error).is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+/// Whether the dyno said something that HTTP/2 does not allow, HTTP/1 say.
+pub(crate) fn is_no_http2(error: &hyper::Error) -> bool {
+    http2_error(error).is_some_and(|error| error.is_library())
+}
+
+fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|source| source.downcast_ref())
 }
 
 /// Gathers the cookies that HTTP/2 clients may send piece by piece (RFC 9113, 8.2.3) into the one header of HTTP/1.

@@ -15,7 +15,7 @@ use crate::harness::{Client, HOST, TestDyno, TestRouter, app, bounds, limits, ok
 use crate::http2_peer::{ask, dyno, next, plain, request, secure, send, whole, with};
 use crate::tls_client::Authority;
 
-fn h2c(dyno: &TestDyno) -> AppRoute {
+pub(crate) fn h2c(dyno: &TestDyno) -> AppRoute {
     let edge = EdgeSettings { dyno_protocol: DynoProtocol::H2c, ..EdgeSettings::default() };
     AppRoute { edge, ..app(&[dyno]) }
 }

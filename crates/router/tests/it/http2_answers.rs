@@ -6,12 +6,14 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
-use h2::Reason;
-use http::{HeaderValue, Response};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{HeaderValue, Request, Response};
 use wire::routes::{AppRoute, Availability, RequestLimits};
 
 use crate::harness::{HOST, PATIENCE, TestDyno, TestRouter, app, limits, ok, read_head, read_request};
-use crate::http2_peer::{ask, next, plain, request, send, whole};
+use crate::http2::h2c;
+use crate::http2_peer::{ask, dyno, next, plain, request, send, whole};
 use crate::smuggling_http2::{block, frame};
 
 /// A dyno that answers each request with these bytes and closes.
@@ -194,6 +196,32 @@ fn a_broken_answer_is_told_if_nothing_of_it_has_left() {
         assert!(line.starts_with(line_start), "{line}");
         router.drain();
     }
+}
+
+/// Of a dyno that speaks HTTP/2, over a connection that has carried an answer before.
+#[test]
+fn an_answer_that_never_began_is_not_said_to_have_broken_off() {
+    let mut router = TestRouter::start();
+    let resets = dyno(&router, async |request: Request<RecvStream>, mut respond: SendResponse<Bytes>| {
+        match request.uri().path() {
+            "/" => drop(respond.send_response(Response::new(()), true).unwrap()),
+            _other => respond.send_reset(Reason::INTERNAL_ERROR),
+        }
+    });
+    router.route(h2c(&resets));
+    let mut client = router.connect();
+    assert_eq!(client.get("/").status(), 200);
+    let answer = client.get("/broken");
+    assert!(answer.body.contains("H13"), "{}", answer.body);
+    let no_http2 = TestDyno::start(|mut stream| {
+        read_head(&mut stream).unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap_or_default();
+    });
+    router.route(h2c(&no_http2));
+    let answer = router.get("/");
+    assert!(answer.body.contains("H17"), "{}", answer.body);
+    router.drain();
 }
 
 /// Answers when it is told to.
