@@ -91,10 +91,8 @@ pub(crate) fn compress(
 fn is_worth_it(response: &Response<ReplyBody>) -> bool {
     let ReplyBody::Dyno(download) = response.body() else { return false };
     let headers = response.headers();
-    let says_no = headers
-        .get(CACHE_CONTROL)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.to_ascii_lowercase().contains("no-transform"));
+    let mut rules = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let says_no = rules.any(|value| value.to_ascii_lowercase().contains("no-transform"));
     let whole = response.status().is_success() && response.status() != StatusCode::PARTIAL_CONTENT;
     let long_enough = download.size_hint().exact().is_none_or(|length| length >= BODY_BYTES_MIN);
     whole && long_enough && !says_no && !headers.contains_key(CONTENT_ENCODING) && is_text(headers)
