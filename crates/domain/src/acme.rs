@@ -198,9 +198,13 @@ pub fn due(hosts: &[HostView], orders: &[Attempt], now: Timestamp) -> Vec<usize>
     ready
 }
 
-/// How long nothing becomes due.
-pub fn quiet_for(hosts: &[HostView], now: Timestamp) -> Option<Duration> {
+/// How long nothing becomes due. `orders` as in [`due`], oldest first; the end of one that is under way is heard of.
+pub fn quiet_for(hosts: &[HostView], orders: &[Attempt], now: Timestamp) -> Option<Duration> {
+    if orders.iter().filter(|order| order.outcome == Outcome::UnderWay).count() >= ORDERS_AT_ONCE {
+        return None;
+    }
     let next = hosts.iter().filter_map(HostView::order_at).min()?;
+    let next = next.max(free_at(orders.iter().map(|order| order.at), ORDERS_PER_THREE_HOURS, THREE_HOURS));
     Some(Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 

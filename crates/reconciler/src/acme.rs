@@ -179,7 +179,7 @@ impl Manager {
             }
             orders.spawn(order.run());
         }
-        Ok(quiet_for(&views, now).map_or(LOOK_PERIOD, |quiet| quiet.clamp(Duration::from_secs(1), LOOK_PERIOD)))
+        Ok(quiet_for(&views, &all, now).map_or(LOOK_PERIOD, |quiet| quiet.clamp(Duration::from_secs(1), LOOK_PERIOD)))
     }
 
     async fn managed(&mut self, now: Timestamp) -> Result<Vec<Managed>, StoreError> {

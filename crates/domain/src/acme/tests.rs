@@ -64,8 +64,15 @@ fn hosts_without_a_certificate_come_first_and_few_orders_run_at_once() {
     let under_way = host(vec![Attempt { at: at(0), outcome: Outcome::UnderWay }]);
     let hosts = [expiring(9), expiring(3), host(Vec::new()), under_way, expiring(80), expiring(5)];
     assert_eq!(due(&hosts, &all(&hosts), at(1)), [2, 1, 5]);
-    assert_eq!(quiet_for(&hosts[4..5], at(0)).map(|time| time.as_secs()), Some(2_016_000));
-    assert_eq!(quiet_for(&hosts[3..4], at(0)), None);
+    let quiet = |hosts: &[HostView], orders: &[Attempt]| quiet_for(hosts, orders, at(0)).map(|time| time.as_secs());
+    assert_eq!(quiet(&hosts[4..5], &[]), Some(2_016_000));
+    assert_eq!(quiet(&hosts[3..4], &[]), None);
+    // What is due and may not be ordered is not looked at each second.
+    assert_eq!(quiet(&hosts, &[]), Some(0));
+    let orders = |count, outcome| vec![Attempt { at: at(-10), outcome }; count];
+    assert_eq!(quiet(&hosts, &orders(ORDERS_AT_ONCE, Outcome::UnderWay)), None);
+    assert_eq!(quiet(&hosts, &orders(ORDERS_PER_THREE_HOURS, Outcome::Failed)), Some(3 * 3_600 - 10));
+    assert_eq!(quiet(&hosts, &orders(ORDERS_PER_THREE_HOURS - 1, Outcome::Failed)), Some(0));
 }
 
 #[test]
