@@ -59,7 +59,7 @@ pub fn check(chain: &str, key: &str, now: Timestamp) -> Result<Checked, Vec<Faul
     // A renewed one may stand beside the old one that has the same key.
     let fitting = (0..parsed.len()).filter(|&at| parsed[at].public_key() == key_public);
     let leaf = fitting.rev().max_by_key(|&at| parsed[at].not_after()).ok_or_else(|| vec![Fault::KeyMismatch])?;
-    let order = chain_order(&parsed, leaf);
+    let order = chain_order(&parsed, leaf, now);
     let faults = faults(&parsed, &order, now);
     if !faults.is_empty() {
         return Err(faults);
@@ -104,12 +104,14 @@ fn read_key(text: &str) -> Result<Vec<u8>, Fault> {
     key.public_key().map(|public| public.as_ref().to_vec()).ok_or(Fault::UnusableKey)
 }
 
-/// The certificates from `leaf` to the one whose issuer is not there, by who signed whom.
-fn chain_order(parsed: &[Parsed<'_>], leaf: usize) -> Vec<usize> {
+/// The certificates from `leaf` to the one whose issuer is not there, by who signed whom. An issuer that was certified
+/// anew may be there with its old certificate, too.
+fn chain_order(parsed: &[Parsed<'_>], leaf: usize, now: Timestamp) -> Vec<usize> {
     let mut order = vec![leaf];
     while let Some(&last) = order.last() {
         let is_issuer = |at: &usize| !order.contains(at) && parsed[last].was_issued_by(&parsed[*at]);
-        match (0..parsed.len()).find(is_issuer) {
+        let issuers = || (0..parsed.len()).filter(is_issuer);
+        match issuers().find(|&at| parsed[at].not_after() > now).or_else(|| issuers().next()) {
             Some(issuer) => order.push(issuer),
             None => break,
         }

@@ -119,6 +119,19 @@ fn an_issuer_of_the_same_name_with_another_key_is_not_the_issuer() {
 }
 
 #[test]
+fn of_two_certificates_of_an_issuer_the_one_that_has_not_expired_is_taken() {
+    let root = Authority::root("Example Root");
+    let key = KeyPair::generate().unwrap();
+    let [mut old, mut new] = [-90..-1, -2..1_000].map(|days| params("Example CA 1", &[], days));
+    (old.is_ca, new.is_ca) = (IsCa::Ca(BasicConstraints::Unconstrained), IsCa::Ca(BasicConstraints::Unconstrained));
+    let [old_pem, new_pem] = [&old, &new].map(|params| params.clone().signed_by(&key, &root.issuer).unwrap().pem());
+    let own_key = KeyPair::generate().unwrap();
+    let own = params("shop", &["shop.example"], -1..60).signed_by(&own_key, &Issuer::new(new, key)).unwrap().pem();
+    let checked = check(&format!("{own}{old_pem}{new_pem}"), &own_key.serialize_pem(), now()).unwrap();
+    assert_eq!(checked.chain, format!("{own}{new_pem}").replace("\r\n", "\n"));
+}
+
+#[test]
 fn a_missing_intermediate_is_named() {
     let (_root, intermediate) = public();
     let (own, key) = intermediate.issue(&["shop.example"], -1..60);
