@@ -176,9 +176,11 @@ impl Fronts {
     ) -> Came {
         let mut chain: Vec<&str> = chain(headers).collect();
         let told = front.client_header.as_ref().and_then(|name| address(headers.first(name.as_str())?));
-        // What fronts added behind the client is of no use to the app. The first one is nobody's front but the client:
-        // one that is in the same private network as its load balancer, say.
-        while chain.len() > 1 && chain.last().and_then(|last| address(last)).is_some_and(|last| self.is_front(last)) {
+        // What fronts added behind the client is of no use to the app. The first one is nobody's front but the client, if
+        // there is no other: one that is in the same private network as its load balancer, say.
+        let least = usize::from(told.is_none());
+        while chain.len() > least && chain.last().and_then(|last| address(last)).is_some_and(|last| self.is_front(last))
+        {
             chain.pop();
         }
         let last = chain.last().and_then(|last| address(last));
@@ -456,6 +458,8 @@ mod tests {
             ("1.1.1.1", false, 8080),
         );
         check(&fronts, FRONT, &[("cf-connecting-ip", "2001:db8::1")], ("2001:db8::1", false, 8080));
+        let inside = [("x-forwarded-for", "10.0.0.7"), ("cf-connecting-ip", "1.1.1.1")];
+        check(&fronts, FRONT, &inside, ("1.1.1.1", false, 8080));
         check(&fronts, FRONT, &[("cf-connecting-ip", "nonsense")], ("10.0.0.1", false, 8080));
     }
 
