@@ -71,7 +71,9 @@ impl Entrance {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         // What stands before the last one is what the client itself wrote, or a front did.
         let last = text(FORWARDED_FOR).rsplit(',').next().unwrap_or_default().trim();
-        let address = last.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        // Some fronts write the port, too.
+        let with_port = || last.parse::<SocketAddr>().map(|address| address.ip());
+        let address = last.parse().or_else(|_| with_port()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let tls = text(FORWARDED_PROTO) == "https";
         let host = host_of(text(header::HOST.as_str())).to_ascii_lowercase();
         if !tls && !is_loopback_name(&host) {
@@ -107,6 +109,9 @@ mod tests {
         let address = "192.0.2.7".parse().unwrap();
         let peer = routed("9.9.9.9, 192.0.2.7", "https", "berth.paas.example").unwrap();
         assert_eq!((&peer, peer.to_string()), (&Peer::Routed { address, tls: true }, "192.0.2.7".to_owned()));
+        for chain in ["192.0.2.7:4321", "9.9.9.9:1, 192.0.2.7:4321"] {
+            assert_eq!(routed(chain, "https", "berth.paas.example").unwrap().address(), Some(address));
+        }
         assert!(routed("nonsense", "https", "berth.paas.example").unwrap().address().unwrap().is_unspecified());
     }
 
