@@ -127,7 +127,8 @@ impl Body for Download {
             Poll::Ready(Some(Ok(frame))) => {
                 self.silent_since = None;
                 self.record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
-                if self.body.is_end_stream() {
+                // Nothing follows trailers, and not everybody asks whether anything does.
+                if frame.is_trailers() || self.body.is_end_stream() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -51,6 +51,10 @@ fn fields_behind_a_body_go_on_as_far_as_they_frame_nothing() {
                 assert_eq!(trailers, expected, "full: {full}");
             }
         });
+        for line in router.next_log_lines(2 * WAYS.len()) {
+            assert!(line.starts_with("at=info ") && line.contains(" status=200 bytes="), "{line}");
+        }
+        router.wait_for_in_flight(dyno.id, 0);
         router.drain();
     }
 }
