@@ -20,6 +20,7 @@ pub(crate) enum Reason {
     SlowHeads,
     Handshakes,
     Http2Flood,
+    NoProxyHeader,
 }
 
 impl Reason {
@@ -30,6 +31,7 @@ impl Reason {
             Self::SlowHeads => "slow_heads",
             Self::Handshakes => "handshakes",
             Self::Http2Flood => "http2_flood",
+            Self::NoProxyHeader => "no_proxy_header",
         }
     }
 
@@ -51,6 +53,10 @@ impl Reason {
             Self::Http2Flood => {
                 "A client sent too many frames over HTTP/2 that cost it nothing, so its connection was ended; if it \
                  goes on, keep its address out"
+            }
+            Self::NoProxyHeader => {
+                "A connection from a front that speaks the PROXY protocol did not begin with its header, so it was \
+                 closed; switch the protocol on there, or say in the settings which networks are that front's"
             }
         }
     }

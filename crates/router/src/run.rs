@@ -203,6 +203,7 @@ impl Router {
             clients: ClientPlaces::new(Reason::ClientConnections).into(),
             slow_heads: ClientPlaces::new(Reason::SlowHeads).into(),
             floods: Refused::new(Reason::Http2Flood),
+            headerless: Refused::new(Reason::NoProxyHeader),
             https_port,
             http2_without_tls,
             draining: AtomicBool::new(false),

@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) clients: Arc<ClientPlaces>,
     pub(crate) slow_heads: Arc<ClientPlaces>,
     pub(crate) floods: Refused,
+    /// Of fronts, without what those begin with.
+    pub(crate) headerless: Refused,
     /// Where clients find HTTPS.
     pub(crate) https_port: Option<u16>,
     pub(crate) http2_without_tls: bool,
@@ -111,8 +113,9 @@ impl Shared {
     }
 
     /// Connections that were refused, by reason.
-    pub(crate) fn refused(&self) -> [&Refused; 4] {
-        [&self.clients.refused, &self.slow_heads.refused, &self.handshakes.refused, &self.floods]
+    pub(crate) fn refused(&self) -> [&Refused; 5] {
+        let Self { clients, slow_heads, handshakes, floods, headerless, .. } = self;
+        [&clients.refused, &slow_heads.refused, &handshakes.refused, floods, headerless]
     }
 
     pub(crate) fn upstream_tls(&self) -> io::Result<Arc<ClientConfig>> {
@@ -247,7 +250,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, mut seat: S
         let Some(_first) = first_byte(&worker, &stream, origin.idle(bounds)).await else { return };
         match timeout(bounds.handshake, proxy_protocol::read(&mut stream)).await {
             Ok(Ok(proxied)) => origin.tell(balancer, proxied),
-            Ok(Err(error)) => return debug!(%error, client = %peer, "No PROXY header from a front that must send it"),
+            Ok(Err(error)) => {
+                worker.shared.headerless.note(peer.ip());
+                return debug!(%error, client = %peer, "No PROXY header from a front that must send it");
+            }
             Err(_elapsed) => return debug!(client = %peer, "A front did not finish its PROXY header in time"),
         }
     }

@@ -217,29 +217,33 @@ fn connections_that_were_refused_are_counted_by_reason() {
         let text = ask_status(&router, "/metrics").1;
         text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
     };
-    let of_all = || ["client_connections", "slow_heads", "handshakes", "http2_flood"].map(refused);
-    assert_eq!(of_all(), [0; 4]);
+    let of_all = || ["client_connections", "slow_heads", "handshakes", "http2_flood", "no_proxy_header"].map(refused);
+    assert_eq!(of_all(), [0; 5]);
     let mut slow = client_from(&router, "192.0.2.1", "GET / HTTP/1.1\r\n");
     slow.expect_end();
-    assert_eq!(of_all(), [0, 1, 0, 0]);
+    assert_eq!(of_all(), [0, 1, 0, 0, 0]);
     let mut tls = Client::connect(router.https_address);
     tls.send("PROXY TCP4 192.0.2.2 5.6.7.8 1 443\r\n");
     tls.stream.write_all(&[0x16, 3, 1]).unwrap();
     tls.expect_end();
-    assert_eq!(of_all(), [0, 1, 1, 0]);
+    assert_eq!(of_all(), [0, 1, 1, 0, 0]);
     let mut flooding = client_from(&router, "192.0.2.3", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0].repeat(1_000);
     // The router may close in the middle.
     flooding.stream.write_all(&settings).ok();
     flooding.expect_end();
-    assert_eq!(of_all(), [0, 1, 1, 1]);
+    assert_eq!(of_all(), [0, 1, 1, 1, 0]);
+    let mut headerless = router.connect();
+    headerless.send("GET / HTTP/1.1\r\n\r\n");
+    headerless.expect_end();
+    assert_eq!(of_all(), [0, 1, 1, 1, 1]);
     let mut kept = Vec::new();
     let one_more_is_refused = || {
         kept.push(client_from(&router, "192.0.2.4", ""));
         refused("client_connections") > 0
     };
     wait_until(one_more_is_refused, "a client with too many connections");
-    assert_eq!(of_all()[1..], [1; 3]);
+    assert_eq!(of_all()[1..], [1; 4]);
     router.drain();
 }
 
