@@ -168,16 +168,22 @@ impl Direction {
             self.frames.push(&self.buffer[written.clone()]);
             self.unwritten.start = written.end;
             self.bytes += count as u64;
-        } else if !self.flushed {
-            self.to.flush().await?;
-            self.flushed = true;
         } else if self.read_ended {
             self.to.shutdown().await?;
             self.ended = true;
         } else {
-            let count = self.from.read(&mut self.buffer).await?;
-            self.unwritten = 0..count;
-            self.read_ended = count == 0;
+            tokio::select! {
+                biased;
+                count = self.from.read(&mut self.buffer) => {
+                    self.unwritten = 0..count?;
+                    self.read_ended = self.unwritten.is_empty();
+                }
+                // While there is nothing else: what follows would take it along.
+                flushed = self.to.flush(), if !self.flushed => {
+                    flushed?;
+                    self.flushed = true;
+                }
+            }
         }
         Ok(())
     }
