@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -22,7 +23,6 @@ use domain::secret::Secret;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use ring::digest::{SHA256, digest};
 use serde_json::json;
 use store::account::{NewToken, random_hex};
 use store::audit::AuditEntry;

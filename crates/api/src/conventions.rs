@@ -4,13 +4,13 @@
 //! Heroku answers `version=3` and `version=3.sdk` differently in a few fields. Handlers know the first form only; the
 //! second one follows from it here.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::auth::Remaining;

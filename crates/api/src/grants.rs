@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use domain::access::Scope;
 use domain::id::{AccountId, OauthClientId, TokenId};
 use domain::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
-use ring::digest::{SHA256, digest};
 use store::account::random_hex;
 
 use crate::error::{ApiError, ApiResult};

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::Json;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use domain::ssh_key::SshKey as PublicKey;
 use http::StatusCode;
-use ring::digest::{SHA256, digest};
 use store::ssh_key::SshKey;
 use wire::platform_api::catalogue::{Key, KeyCreate};
 

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use axum::response::{IntoResponse as _, Response};
 use domain::access::Scope;
 use domain::ip_network::IpNetwork;
 use domain::secret::Secret;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Deserialize;
 
 use crate::auth::Actor;

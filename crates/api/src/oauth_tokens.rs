@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Form, Json};
@@ -10,7 +11,6 @@ use domain::id::{OauthClientId, TokenId};
 use domain::secret::Secret;
 use http::{HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::json;
 use store::account::{Account, NewToken};

@@ -147,7 +147,7 @@ pub(crate) fn size_id(name: &str) -> Uuid {
 
 /// A stable id for what has a name but no row.
 pub(crate) fn named_id(kind: &str, name: &str) -> Uuid {
-    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{kind} {name}").as_bytes());
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{kind} {name}").as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest.as_ref()[..16]);
     uuid::Builder::from_random_bytes(bytes).into_uuid()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use axum::Json;
 use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::extract::{Path as UrlPath, Query, State};
@@ -13,7 +14,6 @@ use domain::dyno_size::ByteCount;
 use domain::id::SourceId;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
-use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;

@@ -56,7 +56,7 @@ pub fn acceptor(dir: &Path, domain: &str) -> Result<TlsAcceptor, TlsError> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(pem(&certificate))?;
     let key = PrivateKeyDer::from_pem_file(&key).map_err(pem(&key))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use axum::Json;
 use axum::extract::State;
 use domain::id::AccountId;
 use domain::secret::Secret;
 use domain::totp;
 use http::{HeaderMap, StatusCode};
-use ring::hmac;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use store::two_factor::TwoFactor;
 use wire::platform_api::berth as ours;
 

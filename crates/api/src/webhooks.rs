@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
@@ -10,7 +11,6 @@ use domain::outgoing_url::OutgoingUrl;
 use domain::secret::Secret;
 use domain::webhook::{DeliveryStatus, Entity, Level};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
 use store::app::App;
 use store::webhook::{Webhook, WebhookDelivery, WebhookEvent};

@@ -2,7 +2,7 @@
 
 use domain::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
-use rustls::crypto::ring::sign::any_supported_type;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 

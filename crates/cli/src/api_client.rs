@@ -147,7 +147,8 @@ impl ApiClient {
             Some(path) => read_authority(path)?,
             None => RootCerts::WebPki,
         };
-        let tls = TlsConfig::builder().root_certs(roots).build();
+        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(crypto).root_certs(roots).build();
         let config = |answer: Option<Duration>| {
             let mut builder = Agent::config_builder()
                 .http_status_as_error(false)

@@ -64,7 +64,7 @@ impl ServerStream {
 
     fn secure(login: &Login, stream: TcpStream) -> anyhow::Result<Self> {
         let name = ServerName::try_from(login.server.host().to_owned()).context("the server has no name to check")?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .context("cannot speak TLS")?

@@ -37,7 +37,7 @@ impl std::fmt::Debug for Connector {
 
 impl Connector {
     pub(crate) fn new(roots: RootCertStore, allowed: &[IpNetwork]) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions")

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use domain::display_chain::display_chain;
 use domain::outgoing_url::OutgoingUrl;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use ring::hmac;
 use store::notification::{Attempt, Delivery, Format};
 use store::{Store, StoreError};
 use tokio::sync::watch;

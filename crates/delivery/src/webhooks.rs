@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::delivery::Outcome;
@@ -14,7 +15,6 @@ use domain::secret::Secret;
 use domain::webhook::after_attempt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
-use ring::hmac;
 use store::webhook::{Attempt, Webhook, WebhookDelivery, WebhookEvent};
 use store::{Store, StoreError};
 use thiserror::Error;

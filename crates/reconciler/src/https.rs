@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -23,6 +24,12 @@ pub(crate) enum TrustError {
     Empty { path: PathBuf },
 }
 
+/// How connections are encrypted whose servers have certificates of these authorities.
+pub(crate) fn tls(roots: RootCerts) -> TlsConfig {
+    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    TlsConfig::builder().unversioned_rustls_crypto_provider(crypto).root_certs(roots).build()
+}
+
 /// A client that gives every answer to its caller, whatever its status. Its calls block.
 pub(crate) fn agent(ca_file: &Path) -> Result<ureq::Agent, TrustError> {
     let pem = fs::read(ca_file).map_err(|source| TrustError::Read { path: ca_file.to_owned(), source })?;
@@ -36,9 +43,8 @@ pub(crate) fn agent(ca_file: &Path) -> Result<ureq::Agent, TrustError> {
     if roots.is_empty() {
         return Err(TrustError::Empty { path: ca_file.to_owned() });
     }
-    let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build();
     let config = ureq::Agent::config_builder()
-        .tls_config(tls)
+        .tls_config(tls(RootCerts::new_with_certs(&roots)))
         .http_status_as_error(false)
         .timeout_global(Some(EXCHANGE_TIMEOUT))
         .build();

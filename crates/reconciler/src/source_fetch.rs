@@ -13,8 +13,11 @@ use thiserror::Error;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::tls::RootCerts;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+use crate::https;
 
 /// Largest source that is fetched from a URL, in bytes.
 const FETCH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -29,7 +32,7 @@ struct NotPublic(String);
 pub(crate) fn fetch(url: &str, to: &Path, allowed: &Arc<[IpNetwork]>) -> Result<(), String> {
     let failed = |error: &dyn std::error::Error| format!("cannot fetch the source: {error}");
     // A redirect must not lead from the encrypted way.
-    let config = Agent::config_builder().https_only(true).build();
+    let config = Agent::config_builder().https_only(true).tls_config(https::tls(RootCerts::WebPki)).build();
     if config.proxy().is_some() {
         check_behind_proxy(url, allowed).map_err(|error| failed(&error))?;
     }

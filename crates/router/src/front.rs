@@ -11,7 +11,7 @@ use domain::ip_network::IpNetwork;
 use domain::secret::Secret;
 use http::header::{HeaderMap, HeaderName, InvalidHeaderName};
 use httparse::Header;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
@@ -80,7 +80,7 @@ fn verifier(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, AuthoritiesError> 
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.map_err(AuthoritiesError::Pem)?).map_err(AuthoritiesError::Certificate)?;
     }
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     builder.allow_unauthenticated().build().map_err(AuthoritiesError::None)
 }

@@ -64,7 +64,7 @@ pub(crate) fn tls_configuration(ca_file: &Path) -> io::Result<Arc<ClientConfig>>
     if ignored > 0 {
         warn!(ignored, path = %ca_file.display(), "Some of the certificates that this machine trusts cannot be used");
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = builder.map_err(io::Error::other)?.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

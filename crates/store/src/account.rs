@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use domain::access::{INVITATION_PREFIX, Scope};
 use domain::id::{AccountId, AppId, OauthClientId, TokenId};
 use domain::secret::Secret;
 use jiff::Timestamp;
-use ring::digest::{SHA256, digest};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, Row, params};
 
 use crate::row::{Micros, collect, first, optional_time, parsed, parsed_optional, time};

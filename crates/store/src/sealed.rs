@@ -1,10 +1,10 @@
 //! Encryption of secrets at rest: AES-256-GCM with the master key, a random nonce in front of each ciphertext.
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use domain::config::ConfigVars;
 use domain::name::ConfigKey;
 use domain::secret::Secret;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::StoreError;
 

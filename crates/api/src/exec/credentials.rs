@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use domain::id::DynoId;
 use domain::secret::Secret;
 use jiff::Timestamp;
-use ring::digest;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 

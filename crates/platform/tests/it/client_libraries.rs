@@ -157,7 +157,7 @@ fn a_provisioner_creates_reads_updates_and_deletes_everything_that_it_manages() 
     let url = |kind: &str| source["source_blob"][kind].as_str().unwrap().to_owned();
     let put = platform.api_raw("PUT", path_of(&url("put_url")), &[("Content-Type", "")], &archive).unwrap();
     assert_eq!(put.status, 200);
-    let checksum = ring::digest::digest(&ring::digest::SHA256, &archive);
+    let checksum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &archive);
     let hex: String = checksum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let blob = |checksum: &str| json!({"source_blob": {"checksum": checksum, "url": url("get_url"), "version": "1"}});
     let builds = format!("{app}/builds");

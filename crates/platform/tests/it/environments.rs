@@ -398,8 +398,9 @@ fn what_happens_is_told_signed_and_until_it_has_arrived() {
     wait_until("a new server", || platform.role("server").is_some_and(|pid| pid != before) && platform.is_connected());
     let scaled = receiver.event("scaling");
     assert_eq!((scaled.body["app"].as_str(), scaled.body["text"].as_str()), (Some("shop"), Some("web: 1 to 2")));
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
-    let hex: String = ring::hmac::sign(&key, &scaled.bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+    let hex: String =
+        aws_lc_rs::hmac::sign(&key, &scaled.bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(scaled.head.contains(&format!("berth-signature: sha256={hex}\r\n")), "{}", scaled.head);
 
     platform.serve("shop", &source.clone().version("2"));

@@ -98,7 +98,7 @@ fn heroku_is_told_what_to_do_instead_and_what_is_in_the_way() {
 
 /// What `python-web` says of a variable with this value.
 fn of_value(value: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, value.as_bytes());
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{} {hex}\n", value.len())
 }

@@ -91,9 +91,9 @@ fn heroku_adds_webhooks_that_are_told_what_happens_to_an_app() {
     assert!(position("release create") < position("release update"), "{order:?}");
 
     let request = receiver.requests()[0].clone();
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"s3cret");
     let signature = STANDARD.decode(request.header("heroku-webhook-hmac-sha256")).unwrap();
-    ring::hmac::verify(&key, request.body.as_bytes(), &signature).unwrap();
+    aws_lc_rs::hmac::verify(&key, request.body.as_bytes(), &signature).unwrap();
     assert_eq!((request.path.as_str(), request.header("authorization")), ("/hook", "Bearer k3y"));
     assert_eq!(body(&request)["webhook_metadata"]["webhook"]["id"], id);
     assert!(!platform.log().contains("s3cret") && !platform.log().contains("k3y"));

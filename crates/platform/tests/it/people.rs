@@ -318,10 +318,10 @@ pub(crate) fn code(secret: &str, steps: i64) -> String {
     let number = secret.chars().flat_map(|digit| (0..5).rev().map(move |at| bits(digit) >> at & 1)).collect::<Vec<_>>();
     let byte = |bits: &[usize]| u8::try_from(bits.iter().fold(0, |value, bit| value << 1 | bit)).unwrap();
     let key: Vec<u8> = number.chunks_exact(8).map(byte).collect();
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key);
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key);
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 30;
     let now = now.checked_add_signed(steps).unwrap();
-    let mac = ring::hmac::sign(&key, &now.to_be_bytes());
+    let mac = aws_lc_rs::hmac::sign(&key, &now.to_be_bytes());
     let mac = mac.as_ref();
     let at = usize::from(mac[19] & 0xf);
     let word = u32::from_be_bytes([mac[at] & 0x7f, mac[at + 1], mac[at + 2], mac[at + 3]]);

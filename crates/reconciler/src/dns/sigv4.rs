@@ -2,10 +2,10 @@
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use domain::secret::Secret;
 use jiff::Timestamp;
-use ring::digest::{SHA256, digest};
-use ring::hmac;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use router::client::TableUpdate;
 use router::{Bounds, Listen};
-use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, NamedGroup};
 use socket2::{Domain, SockRef, Socket, Type};
 use uuid::Uuid;
 use wire::routes::{AppRoute, CertificateRoute, EdgeSettings, FrontPolicy, FrontRoute, Hsts, RequestLimits};
@@ -104,6 +106,25 @@ fn a_session_is_resumed_whichever_thread_takes_the_connection() {
         }
         router.drain();
     }
+}
+
+#[test]
+fn a_client_that_wants_its_secrets_kept_from_quantum_computers_gets_that() {
+    let dyno = TestDyno::http(|request| ok(request.path()));
+    let authority = Authority::new();
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    router.certify(vec![authority.certify(1, &[HOST])]);
+    // As browsers ask: the hybrid first, and what everybody understands with it.
+    let as_browsers = |kx_groups| CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+    for (groups, agreed) in
+        [(vec![X25519MLKEM768, X25519], NamedGroup::X25519MLKEM768), (vec![X25519, SECP256R1], NamedGroup::X25519)]
+    {
+        let client = authority.client_with(as_browsers(groups), &[&TLS13]);
+        let mut client = open(router.https_address, HOST, &client).unwrap();
+        assert_eq!((client.get("/").status(), client.key_exchange()), (200, agreed));
+    }
+    router.drain();
 }
 
 #[test]

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use domain::secret::Secret;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 use uuid::Uuid;
 use wire::routes::CertificateRoute;
 
@@ -53,16 +56,23 @@ impl Authority {
         let key = PrivateKeyDer::from_pem_slice(shown.key.expose().as_bytes()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
         Arc::new(builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap())
     }
 
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        self.client_with(rustls::crypto::aws_lc_rs::default_provider(), versions)
+    }
+
+    pub(crate) fn client_with(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider.into()).with_protocol_versions(versions).unwrap();
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.resumption = Resumption::in_memory_sessions(8);
         Arc::new(config)
@@ -94,6 +104,10 @@ impl TlsClient {
     /// The certificate that the router showed.
     pub(crate) fn shown(&self) -> CertificateDer<'static> {
         self.stream.conn.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    pub(crate) fn key_exchange(&self) -> NamedGroup {
+        self.stream.conn.negotiated_key_exchange_group().unwrap().name()
     }
 
     pub(crate) fn was_resumed(&self) -> bool {
