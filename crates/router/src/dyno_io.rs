@@ -24,6 +24,7 @@ use crate::config::Bounds;
 use crate::dyno::Slot;
 use crate::head_room::HeadRoom;
 use crate::local_executor::LocalExecutor;
+use crate::orphans::Orphaned;
 use crate::places::TooMuchHeld;
 use crate::upload::Upload;
 
@@ -107,7 +108,7 @@ pub(crate) struct Line {
 /// What still happens on a socket that hyper has dropped.
 #[derive(Debug)]
 enum Linger {
-    UntilClosed(Arc<Slot>),
+    UntilClosed(Arc<Slot>, Orphaned),
     Unwanted(Arc<Slot>, Unwanted),
 }
 
@@ -125,8 +126,8 @@ impl Line {
     }
 
     /// Makes the socket keep this slot when hyper drops it, until the dyno has closed its side too.
-    pub(crate) fn linger(&self, slot: Arc<Slot>) {
-        self.set(Linger::UntilClosed(slot));
+    pub(crate) fn linger(&self, slot: Arc<Slot>, orphaned: Orphaned) {
+        self.set(Linger::UntilClosed(slot, orphaned));
     }
 
     /// The same for a slot whose answer is unwanted: see [`hear_out`].
@@ -256,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Drop for DynoIo<S> {
             && tokio::runtime::Handle::try_current().is_ok()
         {
             match linger {
-                Linger::UntilClosed(slot) => drop(spawn_local(until_closed(stream, slot))),
+                Linger::UntilClosed(slot, orphaned) => drop(spawn_local(until_closed(stream, slot, orphaned))),
                 Linger::Unwanted(slot, unwanted) => drop(spawn_local(hear_out(stream, slot, unwanted))),
             }
         }
@@ -264,12 +265,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Drop for DynoIo<S> {
 }
 
 /// Tells the dyno that no more comes and waits until it has closed, because until then its worker is not free.
-async fn until_closed(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc<Slot>) {
+async fn until_closed(mut stream: impl AsyncRead + AsyncWrite + Unpin, slot: Arc<Slot>, orphaned: Orphaned) {
+    let place = slot.leave();
     let mut scrap = [0; 4096];
     if stream.shutdown().await.is_ok() {
         while stream.read(&mut scrap).await.is_ok_and(|count| count > 0) {}
     }
     drop(slot);
+    drop(orphaned);
+    drop(place);
 }
 
 /// Keeps the slot until the dyno closes, or writes on: then it finds out that nobody reads, and is done soon. While it is

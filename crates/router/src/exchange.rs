@@ -33,7 +33,7 @@ use crate::request_body::RequestBody;
 use crate::request_log::Record;
 use crate::server_side;
 use crate::tunnel::{self, Tunnel};
-use crate::upload::{Gate, Phase, Progress, Upload};
+use crate::upload::{Gate, Keeper, Phase, Progress, Upload};
 use crate::upstream;
 use crate::worker::{Open, Worker};
 
@@ -254,7 +254,13 @@ impl Exchange {
             // A client that streams may have next to nothing to say for hours.
             least.bytes = 0;
         }
-        let upload = Upload::new(body, gate, progress.clone(), connection.line.clone(), slot.clone(), least);
+        let keeper = (body.is_some() && !connection.is_http2()).then(|| Keeper {
+            line: connection.line.clone(),
+            slot: slot.clone(),
+            method: outgoing.method.clone(),
+            uri: outgoing.uri.clone(),
+        });
+        let upload = Upload::new(body, gate, progress.clone(), keeper, least);
         let mut request = Request::new(upload);
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.uri.clone();

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Method, Uri};
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
@@ -97,10 +98,28 @@ pub(crate) struct Upload {
     body: Option<RequestBody>,
     gate: Option<Gate>,
     progress: Rc<Progress>,
-    line: Arc<Line>,
-    slot: Arc<Slot>,
+    /// `None` over HTTP/2: there a dyno is told that a request ends early, and its connection is that of others, too.
+    keeper: Option<Keeper>,
     pace: Pace,
     least: ClientPace,
+}
+
+/// What keeps the slot of a request whose body does not come whole, until its dyno has closed.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) line: Arc<Line>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+}
+
+impl Keeper {
+    fn keep(&self) {
+        let Self { line, slot, method, uri } = self;
+        // Until now the dyno had to wait for the client, not the other way round.
+        let orphaned = slot.dyno.orphans.add(method.as_str(), uri.path(), Instant::now());
+        line.linger(slot.clone(), orphaned);
+    }
 }
 
 /// Holds a body back until the dyno asks for it, as the client's `Expect: 100-continue` wanted.
@@ -136,11 +155,10 @@ impl Upload {
         body: Option<RequestBody>,
         gate: Option<Gate>,
         progress: Rc<Progress>,
-        line: Arc<Line>,
-        slot: Arc<Slot>,
+        keeper: Option<Keeper>,
         least: ClientPace,
     ) -> Self {
-        Self { body, gate, progress, line, slot, pace: Pace::default(), least }
+        Self { body, gate, progress, keeper, pace: Pace::default(), least }
     }
 
     /// Gives the body back from a request that was never sent.
@@ -149,7 +167,9 @@ impl Upload {
     }
 
     fn fail(&self, phase: Phase) -> UploadError {
-        self.line.linger(self.slot.clone());
+        if let Some(keeper) = &self.keeper {
+            keeper.keep();
+        }
         self.progress.end(phase);
         UploadError
     }

@@ -7,10 +7,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use h2::Reason;
+use http::{Request, Response};
 use socket2::{Domain, Socket, Type};
-use wire::routes::{AppRoute, RequestLimits};
+use wire::routes::{AppRoute, DynoProtocol, EdgeSettings, RequestLimits};
 
 use crate::harness::{HOST, PATIENCE, TestDyno, TestRouter, app, limits, read_head};
+use crate::http2_peer::{dyno, plain, request, send};
 
 /// By the express lane, and by the full path.
 const WAYS: [&str; 2] = ["", "te: trailers\r\n"];
@@ -136,4 +140,39 @@ fn a_client_that_leaves_a_stream_of_events_ends_it() {
         drop(go);
         router.drain();
     }
+}
+
+#[test]
+fn an_upload_that_is_taken_back_frees_its_place_on_an_http2_dyno() {
+    let mut router = TestRouter::start();
+    let (report, heard) = channel();
+    let mut dyno =
+        dyno(&router, move |request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>| {
+            let report = report.clone();
+            async move {
+                let mut body = request.into_body();
+                while let Some(Ok(_part)) = body.data().await {
+                    report.send(()).unwrap();
+                }
+                if let Ok(mut stream) = respond.send_response(Response::new(()), false) {
+                    stream.send_data(Bytes::from_static(b"served"), true).unwrap();
+                }
+            }
+        });
+    dyno.concurrency = Some(1);
+    let edge = EdgeSettings { dyno_protocol: DynoProtocol::H2c, ..EdgeSettings::default() };
+    router.route(AppRoute { edge, ..app(&[&dyno]) });
+    router.runtime.block_on(async {
+        let client = plain(router.address).await;
+        for _upload in 0..3 {
+            let (_response, mut stream) = send(&client, request("POST", "/"), false).await;
+            stream.send_data(Bytes::from_static(b"part"), false).unwrap();
+            heard.recv_timeout(PATIENCE).expect("there is a place for it");
+            stream.send_reset(Reason::CANCEL);
+        }
+    });
+    // Long before its connection is given up, which is that of others, too.
+    router.wait_for_in_flight(dyno.id, 0);
+    assert_eq!(router.get("/").body, "served");
+    router.drain();
 }

@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
+use router::Bounds;
 use wire::routes::{AppRoute, RequestLimits};
 
-use crate::harness::{HOST, TestDyno, TestRouter, app, limits, ok, wait_until};
+use crate::harness::{HOST, TestDyno, TestRouter, app, bounds, limits, ok, read_head, wait_until};
 use crate::http2_peer::{ask, plain, request};
 
 /// Answers nobody until the sender is dropped.
@@ -72,5 +73,32 @@ fn a_client_that_still_waits_is_no_sign_of_a_stuck_dyno() {
     assert_eq!(router.stuck()[0].held, 1);
     drop(go);
     drop(client);
+    router.drain();
+}
+
+#[test]
+fn an_upload_whose_client_left_is_told_and_counts_until_the_dyno_closes() {
+    let ((report, heard), (go, wait)) = (channel(), channel::<()>());
+    let channels = Mutex::new((report, wait));
+    let dyno = TestDyno::start(move |mut stream| {
+        read_head(&mut stream).unwrap();
+        let channels = channels.lock().unwrap();
+        channels.0.send(()).unwrap();
+        channels.1.recv().unwrap_err();
+    });
+    let mut router = TestRouter::start_with(Bounds { app_requests_max: 1, ..bounds() });
+    router.route(hurried(&dyno));
+    let mut client = router.connect();
+    client.send(&format!("POST /upload?a=b HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 100\r\n\r\npart"));
+    heard.recv().unwrap();
+    drop(client);
+    wait_until(|| !router.stuck().is_empty(), "the upload is told");
+    let stuck = router.stuck().remove(0);
+    let told: Vec<_> = stuck.requests.iter().map(|request| (&*request.method, &*request.path)).collect();
+    assert_eq!((stuck.held, told), (1, vec![("POST", "/upload")]));
+    assert!(router.get("/").body.contains("H22"), "it holds a connection to the dyno");
+    drop(go);
+    router.wait_for_in_flight(dyno.id, 0);
+    assert_eq!(router.stuck(), []);
     router.drain();
 }
