@@ -277,20 +277,18 @@ impl Lane<'_> {
 
     /// Carries one request to its end, and says whether the connection may carry another one.
     async fn exchange(&mut self, outgoing: &Outgoing) -> bool {
-        let shared = &self.worker.shared;
-        shared.requests_total.fetch_add(1, Ordering::Relaxed);
-        let close = outgoing.close || shared.ends_connections();
-        self.client.close = close;
+        self.worker.shared.requests_total.fetch_add(1, Ordering::Relaxed);
+        self.client.close = outgoing.close;
         let mut record = Record::new(self.worker, self.origin, outgoing);
         match carry(self.worker, &mut self.client, outgoing, &mut record).await {
             Ok(()) => {
                 record.failure = None;
-                !close
+                !self.client.close
             }
             Err(Fault::Problem(problem)) => {
                 record.status = problem.status.as_u16();
                 record.failure = problem.code.map(|code| Failure { code, cause: problem.cause });
-                self.answer(outgoing, problem, close, &mut record).await
+                self.answer(outgoing, problem, &mut record).await
             }
             Err(Fault::BrokenOff(code)) => {
                 record.fail(code);
@@ -304,7 +302,8 @@ impl Lane<'_> {
     }
 
     /// Tells the client about a problem, and says whether the connection may carry another request.
-    async fn answer(&mut self, outgoing: &Outgoing, problem: Problem, close: bool, record: &mut Record<'_>) -> bool {
+    async fn answer(&mut self, outgoing: &Outgoing, problem: Problem, record: &mut Record<'_>) -> bool {
+        let close = outgoing.close || self.worker.shared.ends_connections();
         let mut headers = HeaderMap::new();
         if let Some(accept) = outgoing.accept().and_then(|accept| HeaderValue::from_bytes(accept).ok()) {
             headers.insert(ACCEPT, accept);

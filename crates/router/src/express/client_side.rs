@@ -151,6 +151,8 @@ impl Recipient for ClientSide {
     }
 
     fn head(&mut self, head: &ResponseHead<'_, '_>, _ends: bool) {
+        // Only now, because the router may have begun to end while the dyno was at work.
+        self.close |= self.worker.shared.ends_connections();
         let mut bytes = self.worker.buffers.take();
         response_head::write(head, self.close, &self.worker.date.now(), &mut bytes);
         self.head = bytes;
