@@ -54,6 +54,8 @@ struct State {
     learner: Option<Learner>,
     budget: RetryBudget,
     budgeted: u64,
+    /// Until then requests were, or will be, held.
+    held_until: Duration,
 }
 
 /// One version of the app in the table; never changed, only replaced.
@@ -114,7 +116,7 @@ impl App {
             is_active: AtomicBool::new(false),
             active_apps,
         };
-        app.limit_dynos(&mut app.lock());
+        app.note_view();
         app
     }
 
@@ -128,7 +130,14 @@ impl App {
     /// then calls [`App::dispatch`].
     pub(crate) fn set_view(&self, view: AppView) {
         self.view.store(Arc::new(view));
-        self.limit_dynos(&mut self.lock());
+        self.note_view();
+    }
+
+    fn note_view(&self) {
+        let mut state = self.lock();
+        self.limit_dynos(&mut state);
+        let (now, held_for) = (clock::now(), self.held_for());
+        state.held_until = if held_for.is_zero() { state.held_until.min(now) } else { now + held_for };
     }
 
     /// Gives a slot on the best dyno, at once or after waiting for one: on `wanted` if that has one.
@@ -190,16 +199,15 @@ impl App {
     /// that is busy, the queue refuses it earlier.
     fn deadline(&self, began: Duration, bounds: &Bounds) -> Duration {
         let view = self.view.load();
-        let first_byte = Duration::from_millis(view.limits.first_byte_ms).max(bounds.queue_wait);
-        let held_for = self.held_for();
-        if !held_for.is_zero() {
-            // Then it is served in its turn.
-            return clock::now() + held_for + first_byte;
-        }
+        let (held_until, rested_until) = {
+            let state = self.lock();
+            (state.held_until, state.queue.rested_until())
+        };
+        let began = began.max(held_until);
         if view.dynos.is_empty() {
-            return began + Duration::from_millis(view.limits.boot_wait_ms).max(bounds.queue_wait);
+            return began + Duration::from_millis(view.limits.boot_wait_ms);
         }
-        began.max(self.lock().queue.rested_until()) + first_byte
+        began.max(rested_until) + Duration::from_millis(view.limits.first_byte_ms).max(bounds.queue_wait)
     }
 
     /// For how long its requests will be held from now on.

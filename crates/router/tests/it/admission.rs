@@ -115,6 +115,22 @@ fn a_hold_lasts_as_long_as_it_says_and_refuses_what_it_has_no_room_for() {
     router.drain();
 }
 
+#[test]
+fn a_start_is_waited_for_from_the_end_of_a_pause_on() {
+    let mut router = TestRouter::start();
+    let mut route = app(&[]);
+    route.limits.boot_wait_ms = 300;
+    let until = std::time::SystemTime::now() + Duration::from_millis(700);
+    let until = until.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    route.admission.held_until_unix_ms = u64::try_from(until).ok();
+    router.route(route);
+    let began = Instant::now();
+    assert!(router.get("/").body.contains("H20"));
+    let waited = began.elapsed();
+    assert!((Duration::from_millis(950)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
+    router.drain();
+}
+
 /// Those that waited for a slot already, those that came in the pause, and those that came while it became longer.
 #[test]
 fn a_pause_that_becomes_longer_refuses_nobody_and_keeps_their_order() {

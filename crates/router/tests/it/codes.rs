@@ -47,10 +47,14 @@ fn an_app_without_dynos_is_refused_with_the_reason() {
 
 #[test]
 fn h20_after_waiting_for_a_dyno_that_does_not_start() {
-    let (router, line) = check(short(&[]), "H20", "at=error code=H20 desc=\"App boot timeout\"");
-    let queue: u64 = line.rsplit_once("queue=").unwrap().1.trim_end_matches("ms").parse().unwrap();
-    assert!(queue >= 150, "{line}");
-    router.drain();
+    for boot_wait_ms in [150, 0] {
+        let limits = RequestLimits { boot_wait_ms, ..limits() };
+        let route = AppRoute { limits, ..app(&[]) };
+        let (router, line) = check(route, "H20", "at=error code=H20 desc=\"App boot timeout\"");
+        let queue: u64 = line.rsplit_once("queue=").unwrap().1.trim_end_matches("ms").parse().unwrap();
+        assert!((boot_wait_ms..2_000).contains(&queue), "{line}");
+        router.drain();
+    }
 }
 
 #[test]
