@@ -1,5 +1,6 @@
 //! The body of a response on its way from the dyno to the client.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use crate::client_io::ClientLine;
 use crate::dyno::Slot;
 use crate::dyno_io::{DynoConnection, Unwanted};
+use crate::reply::Problem;
 use crate::request_log::Record;
 use crate::timer::Timer;
 use crate::upload::{Phase, Progress};
@@ -37,6 +39,8 @@ pub(crate) enum DownloadError {
 #[derive(Debug)]
 pub(crate) struct Download {
     body: Incoming,
+    /// What came of it before anything was passed on.
+    first: Option<Frame<Bytes>>,
     began: Instant,
     http2: bool,
     idle: Duration,
@@ -67,6 +71,7 @@ impl Download {
         let held = Some((connection, slot));
         let mut download = Self {
             body,
+            first: None,
             began: Instant::now(),
             http2,
             idle,
@@ -84,44 +89,34 @@ impl Download {
         download
     }
 
-    /// The dyno has answered: its connection may carry the next request, and its slot is free.
-    fn finish(&mut self) {
-        self.record.dyno_finished();
-        if let Some((connection, slot)) = self.held.take() {
-            // A dyno that answered early is still being sent the rest of the body: that connection is of no more use.
-            if self.progress.phase() != Phase::Done {
-                self.progress.give_up();
-            } else {
-                self.worker.pool.put(slot.dyno.serial, connection, &self.worker.shared.bounds);
+    /// Waits for the first of a body whose length is known: until it is there, the client can be told what goes wrong, and
+    /// then it leaves together with the head.
+    ///
+    /// # Errors
+    /// Nothing came.
+    pub(crate) async fn begin(&mut self) -> Result<(), Problem> {
+        let line = self.held.as_ref().map(|(connection, _slot)| connection.line.clone());
+        let is_known = self.body.size_hint().exact().is_some_and(|length| length > 0);
+        let first = if is_known { poll_fn(|cx| self.poll_next(cx)).await.transpose() } else { Ok(None) };
+        // As long as the head waits, it takes room.
+        let is_refused = line.is_some_and(|line| line.head_room.end());
+        let code = match first {
+            Ok(first) => {
+                self.first = first;
+                return Ok(());
             }
-        }
+            Err(_broken) if is_refused => {
+                let Problem { status, cause, .. } = Problem::NO_ROOM_FOR_HEAD;
+                self.record.refuse(ErrorCode::H25, status.as_u16(), cause);
+                return Err(Problem::NO_ROOM_FOR_HEAD);
+            }
+            Err(DownloadError::Idle) => ErrorCode::H15,
+            Err(_broken) => ErrorCode::H18,
+        };
+        Err(Problem::code(code))
     }
 
-    /// Ready once the dyno has been silent for too long.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let end = *self.silent_since.get_or_insert_with(Instant::now) + self.idle;
-        let long_at = self.began + Slot::CONVERSATION;
-        if Instant::now() < long_at {
-            ready!(self.timer.poll(cx, end.min(long_at)));
-        }
-        self.note_conversation();
-        self.timer.poll(cx, end)
-    }
-
-    fn note_conversation(&self) {
-        if let Some((_connection, slot)) = &self.held
-            && self.began.elapsed() >= Slot::CONVERSATION
-        {
-            slot.begin_conversation();
-        }
-    }
-}
-
-impl Body for Download {
-    type Data = Bytes;
-    type Error = DownloadError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
         self.note_conversation();
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -157,12 +152,59 @@ impl Body for Download {
         }
     }
 
+    /// The dyno has answered: its connection may carry the next request, and its slot is free.
+    fn finish(&mut self) {
+        self.record.dyno_finished();
+        if let Some((connection, slot)) = self.held.take() {
+            connection.line.head_room.end();
+            // A dyno that answered early is still being sent the rest of the body: that connection is of no more use.
+            if self.progress.phase() != Phase::Done {
+                self.progress.give_up();
+            } else {
+                self.worker.pool.put(slot.dyno.serial, connection, &self.worker.shared.bounds);
+            }
+        }
+    }
+
+    /// Ready once the dyno has been silent for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let end = *self.silent_since.get_or_insert_with(Instant::now) + self.idle;
+        let long_at = self.began + Slot::CONVERSATION;
+        if Instant::now() < long_at {
+            ready!(self.timer.poll(cx, end.min(long_at)));
+        }
+        self.note_conversation();
+        self.timer.poll(cx, end)
+    }
+
+    fn note_conversation(&self) {
+        if let Some((_connection, slot)) = &self.held
+            && self.began.elapsed() >= Slot::CONVERSATION
+        {
+            slot.begin_conversation();
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => self.poll_next(cx),
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let rest = self.body.size_hint();
+        rest.exact().map_or(rest, |rest| SizeHint::with_exact(first + rest))
     }
 }
 

@@ -108,7 +108,7 @@ impl Exchange {
 
     pub(crate) async fn run(mut self) -> Result<Response<ReplyBody>, Problem> {
         match self.run_inner().await.and_then(|answer| self.sound(answer)) {
-            Ok(answer) => Ok(self.deliver(answer)),
+            Ok(answer) => self.deliver(answer).await,
             Err(problem) => {
                 if let Some(code) = problem.code {
                     // Heroku logs 499 for a client that stalls; no client could be told that.
@@ -207,7 +207,6 @@ impl Exchange {
         };
         let outcome = self.wait(&mut pending, &progress).await?;
         pending.response = None;
-        line.head_room.end();
         let connection = pending.connection.take();
         match (outcome, connection) {
             (Ok(response), Some(connection)) => {
@@ -216,7 +215,7 @@ impl Exchange {
             }
             (Ok(_response), None) => Err(Failed::Code(ErrorCode::H99)),
             (Err(mut error), _connection) => {
-                if line.head_room.is_refused() {
+                if line.head_room.end() {
                     return Err(Failed::Problem(Problem::NO_ROOM_FOR_HEAD));
                 }
                 let answered = line.bytes_read() > read_before;
@@ -353,7 +352,7 @@ impl Exchange {
     }
 
     /// Hands the response to the client, with everything that ends when its body does.
-    fn deliver(mut self, answer: Answer) -> Response<ReplyBody> {
+    async fn deliver(mut self, answer: Answer) -> Result<Response<ReplyBody>, Problem> {
         let Answer { mut response, connection, slot, progress, upgrade_to_dyno: _ } = answer;
         response.extensions_mut().insert(AnsweredBy(slot.dyno.id));
         // hyper writes the version that the client understands; a dyno's HTTP/1.0 says nothing about our own hop.
@@ -376,9 +375,10 @@ impl Exchange {
             let tunnel =
                 Tunnel { _open: open, slot, record: self.record, idle, websocket, close_wait: bounds.close_wait };
             self.client.line.set_upgraded();
+            connection.line.head_room.end();
             spawn_local(tunnel::run(tunnel, client_side, dyno_side));
             drop(connection);
-            return response.map(|_no_body| ReplyBody::Own(None));
+            return Ok(response.map(|_no_body| ReplyBody::Own(None)));
         }
         if forward::is_event_stream(response.headers()) {
             slot.begin_conversation();
@@ -390,8 +390,9 @@ impl Exchange {
         }
         let (worker, line) = (self.client.worker.clone(), self.client.line.clone());
         let (parts, body) = response.into_parts();
-        let download = Download::new(body, idle, progress, line, worker, connection, slot, self.record);
-        Response::from_parts(parts, ReplyBody::Dyno(Box::new(download)))
+        let mut download = Box::new(Download::new(body, idle, progress, line, worker, connection, slot, self.record));
+        download.begin().await?;
+        Ok(Response::from_parts(parts, ReplyBody::Dyno(download)))
     }
 }
 

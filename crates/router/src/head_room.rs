@@ -28,9 +28,10 @@ impl HeadRoom {
         self.set(Some(Awaited { places: places.clone(), begin, bytes_max, held: None }));
     }
 
-    /// It has come, or never will.
-    pub(crate) fn end(&self) {
+    /// It has come, or never will. Whether the connection was given up for it.
+    pub(crate) fn end(&self) -> bool {
         self.set(None);
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// To be asked before more is read: as long as hyper reads on, the head is not complete.
@@ -48,11 +49,6 @@ impl HeadRoom {
             awaited.held = held?;
         }
         Ok(())
-    }
-
-    /// Whether the connection was given up for that.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed)
     }
 
     fn set(&self, awaited: Option<Awaited>) {

@@ -193,8 +193,16 @@ fn a_dyno_that_says_nothing_behind_its_head_gets_a_page_for_its_client() {
         })
     };
     let (dies, stalls) = (head_only(false), head_only(true));
-    check(app(&[&dies]), "H18", "sock=backend at=error code=H18 desc=\"Server Request Interrupted\"").0.drain();
-    check(short(&[&stalls]), "H15", "at=error code=H15 desc=\"Idle connection\"").0.drain();
+    for (route, code) in [(app(&[&dies]), "H18"), (short(&[&stalls]), "H15")] {
+        let mut router = TestRouter::start();
+        router.route(route);
+        for way in WAYS {
+            let (status, line) = ask(&mut router, way);
+            assert_eq!(status, 503, "{way:?}: {line}");
+            assert!(line.contains(&format!(" code={code} ")) && line.contains(" status=503 "), "{way:?}: {line}");
+        }
+        router.drain();
+    }
 }
 
 #[test]
