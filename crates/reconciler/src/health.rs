@@ -13,7 +13,7 @@ use domain::rollout::DynoRequest;
 use domain::routing::DynoProtocol;
 use jiff::Timestamp;
 use store::StoreError;
-use store::dyno::{Dyno, DynoSelection};
+use store::dyno::{Dyno, DynoHealth, DynoSelection};
 use store::health_check::HealthFinding;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -172,9 +172,14 @@ impl MainLoop {
 
     /// Replaces a dyno that stays unhealthy: a successor first, one at a time.
     pub(crate) async fn replace_unhealthy(&self, world: &AppWorld, now: Timestamp) -> Result<(), StoreError> {
-        let Some(check) = world.health_check.as_ref().filter(|_check| world.under_way().is_none()) else {
-            return Ok(());
+        let Some(check) = &world.health_check else {
+            // What was found long ago says nothing once there is a check again.
+            let is_known = web_dynos(world).any(|dyno| dyno.health != DynoHealth::default());
+            return if is_known { self.store.forget_health(world.app.id).await } else { Ok(()) };
         };
+        if world.under_way().is_some() {
+            return Ok(());
+        }
         let Some(id) = health::replace(&checked_dynos(world), check, now) else { return Ok(()) };
         if let Some(dyno) = world.dynos.iter().find(|dyno| dyno.id == id) {
             let text = format!("Unhealthy for {}; replacing it", duration_text::show(check.replace_after));

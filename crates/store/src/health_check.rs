@@ -90,6 +90,18 @@ impl Store {
         })
         .await
     }
+
+    /// Forgets what checks of an app's dynos have found: it is not checked any more.
+    pub async fn forget_health(&self, app: AppId) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute(
+                "UPDATE dyno SET health_passed = 0, unhealthy_since = NULL, health_failure = NULL WHERE app_id = ?1",
+                [app.to_string()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
 }
 
 fn health_check(row: &Row<'_>) -> Result<HealthCheck, StoreError> {

@@ -108,6 +108,26 @@ fn the_last_dyno_serves_however_it_is_and_is_believed_when_it_is_well_again() {
 }
 
 #[test]
+fn what_an_earlier_check_found_counts_no_more_when_there_is_one_again() {
+    let Some(platform) = TestPlatform::start() else { return };
+    platform.python_web("shop");
+    platform.check_health(&["replace-after=1h"]);
+    wait_until("it is checked", || platform.is_healthy("web.1"));
+    let first = platform.id_of("web.1");
+    platform.sicken("web.1");
+    platform.logged("shop", "heroku[web.1]: Unhealthy after 2 failed checks: ");
+    platform.must(&["health:off", "-a", "shop"]);
+    // In force when it returns: so there was a look at everything since.
+    platform.must(&["traffic:pause", "--for", "2s", "-a", "shop"]);
+    assert!(platform.text("shop", "/cure").contains("dyno=web.1 "));
+    // It has been unhealthy for longer than this, as far as anybody knew.
+    platform.check_health(&["replace-after=1s"]);
+    wait_until("it is checked again", || platform.is_healthy("web.1"));
+    assert_eq!(platform.id_of("web.1"), first);
+    assert!(!platform.logs("shop").iter().any(|line| line.contains("replacing it")));
+}
+
+#[test]
 fn a_check_that_the_app_refuses_is_explained_and_replaces_nobody() {
     let Some(platform) = TestPlatform::start() else { return };
     platform.create("shop");
