@@ -73,7 +73,7 @@ pub(crate) async fn wait(target: &Target, mut seen: impl FnMut(&Probe)) -> Optio
 
 /// One request, as a visitor of the app would send it. `limit` is for the head of the answer.
 pub(crate) async fn probe(address: SocketAddr, host: &str, path: &str, limit: Duration) -> Probe {
-    let Ok(Ok(mut stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else {
+    let Ok(Ok(mut stream)) = timeout(CONNECT_TIMEOUT.min(limit), TcpStream::connect(address)).await else {
         return Probe::NotListening;
     };
     let request = format!(
@@ -102,7 +102,7 @@ pub(crate) async fn greet(address: SocketAddr, limit: Duration) -> Probe {
     const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     const FRAME_HEAD_BYTES: usize = 9;
     const SETTINGS: u8 = 4;
-    let Ok(Ok(mut stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else {
+    let Ok(Ok(mut stream)) = timeout(CONNECT_TIMEOUT.min(limit), TcpStream::connect(address)).await else {
         return Probe::NotListening;
     };
     let exchange = async {
@@ -226,5 +226,23 @@ mod tests {
         let text = hint(&answer, "shop.example");
         assert_eq!(text.is_some(), expect.is_some(), "{text:?}");
         assert!(text.unwrap_or_default().contains(expect.unwrap_or_default()), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_dyno_that_takes_no_connections_is_found_out_within_the_limit() {
+        // Its queue of connections is full.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+            held.push(stream);
+        }
+        let limit = Duration::from_millis(200);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(probe(address, "shop.example", "/", limit).await, Probe::NotListening);
+        assert_eq!(greet(address, limit).await, Probe::NotListening);
+        assert!(begun.elapsed() < CONNECT_TIMEOUT, "{:?}", begun.elapsed());
     }
 }
