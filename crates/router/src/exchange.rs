@@ -4,8 +4,11 @@
 //! task behind that keeps the slot until the dyno has answered or closed: a worker that is still busy with a request
 //! that nobody waits for is busy all the same.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use domain::error_code::ErrorCode;
@@ -29,7 +32,7 @@ use crate::places::AppPlaces;
 use crate::proxy::Client;
 use crate::reach::{Connector, Journey, reach, reach_again};
 use crate::reply::{Problem, ReplyBody};
-use crate::request_body::RequestBody;
+use crate::request_body::{Left, RequestBody};
 use crate::request_log::Record;
 use crate::server_side;
 use crate::tunnel::{self, Tunnel};
@@ -111,8 +114,9 @@ impl Exchange {
             Ok(answer) => self.deliver(answer).await,
             Err(problem) => {
                 if let Some(code) = problem.code {
-                    // Heroku logs 499 for a client that stalls; no client could be told that.
-                    let status = if code == ErrorCode::H28 { 499 } else { problem.status.as_u16() };
+                    // Heroku logs 499 for a client that stalls or has left; no client could be told that.
+                    let is_clients = matches!(code, ErrorCode::H27 | ErrorCode::H28);
+                    let status = if is_clients { 499 } else { problem.status.as_u16() };
                     self.record.refuse(code, status, problem.cause);
                 } else {
                     self.record.answered(problem.status.as_u16());
@@ -152,7 +156,9 @@ impl Exchange {
             let (host, replayable) = (host.clone(), self.replayable());
             let connector = Connections { worker: &client.worker, app: &self.app, host, replayable };
             let mut journey = Journey::to(self.outgoing.wanted);
-            let reached = reach(&self.app, &shared.bounds, &mut journey, &connector).await;
+            // To read of a body is to ask for it.
+            let body = self.outgoing.body.as_mut().filter(|_body| !self.outgoing.expects_continue);
+            let reached = unless_left(pin!(reach(&self.app, &shared.bounds, &mut journey, &connector)), body).await?;
             self.record.add_queue(journey.queue);
             if let Some(dyno) = &journey.dyno {
                 self.record.connected(dyno.name.clone(), journey.connect);
@@ -394,6 +400,19 @@ impl Exchange {
         download.begin().await?;
         Ok(Response::from_parts(parts, ReplyBody::Dyno(download)))
     }
+}
+
+/// Waits for `what`, unless the client leaves first in the middle of its upload.
+async fn unless_left<T>(
+    mut what: Pin<&mut impl Future<Output = T>>,
+    mut body: Option<&mut RequestBody>,
+) -> Result<T, Problem> {
+    poll_fn(|cx| match (what.as_mut().poll(cx), &mut body) {
+        (Poll::Ready(done), _) => Poll::Ready(Ok(done)),
+        (Poll::Pending, Some(body)) => body.poll_left(cx).map(|Left| Err(Problem::code(ErrorCode::H27))),
+        (Poll::Pending, None) => Poll::Pending,
+    })
+    .await
 }
 
 /// The beginning of a response, with what it came through.

@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -16,6 +17,13 @@ use thiserror::Error;
 use crate::express::http2::StreamBody;
 use crate::forward;
 use crate::places::Hold;
+
+/// So much is read of a body before anybody wants it, about.
+const AHEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// The client left before the body was whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum RequestBodyError {
@@ -36,6 +44,9 @@ pub(crate) struct RequestBody {
     bytes: Rc<Cell<u64>>,
     /// Room in memory for what of it has come and is not wanted yet; until all has.
     held: Option<Hold>,
+    /// What came before anybody wanted it, and what is behind that.
+    ahead: BytesMut,
+    behind: Option<Result<HeaderMap, RequestBodyError>>,
 }
 
 #[derive(Debug)]
@@ -54,7 +65,8 @@ impl RequestBody {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, bytes_left: u64::MAX, bytes: Rc::default(), held: None }
+        let (ahead, behind) = (BytesMut::new(), None);
+        Self { source, bytes_left: u64::MAX, bytes: Rc::default(), held: None, ahead, behind }
     }
 
     pub(crate) fn hold(&mut self, held: Option<Hold>) {
@@ -73,6 +85,43 @@ impl RequestBody {
     }
 }
 
+impl RequestBody {
+    /// While nobody wants the body: ready once the client has left. That shows only where its socket is read, so some of
+    /// the body is; over HTTP/2 it shows anyway.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
+        let Source::Http1(incoming) = &mut self.source else { return Poll::Pending };
+        while self.ahead.len() < AHEAD_BYTES_MAX && self.behind.is_none() {
+            match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.ahead.extend_from_slice(&data),
+                    Err(other) => self.behind = other.into_trailers().ok().map(Ok),
+                },
+                Some(Err(error)) => match fault(&error) {
+                    RequestBodyError::Left => return Poll::Ready(Left),
+                    fault => self.behind = Some(Err(fault)),
+                },
+                None => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.ahead.split().freeze()))));
+        }
+        if let Some(behind) = self.behind.take() {
+            return Poll::Ready(Some(behind.map(Frame::trailers)));
+        }
+        match &mut self.source {
+            Source::Http1(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|error| fault(&error))))
+            }
+            Source::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = RequestBodyError;
@@ -81,13 +130,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let polled = match &mut self.source {
-            Source::Http1(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|error| fault(&error))))
-            }
-            Source::Http2(body) => Pin::new(body).poll_frame(cx),
-        };
-        let frame = match ready!(polled) {
+        let frame = match ready!(self.poll_source(cx)) {
             Some(Ok(frame)) => frame,
             other => {
                 self.held = None;
@@ -111,17 +154,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
+        let is_read = match &self.source {
             Source::Http1(incoming) => incoming.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
-        }
+        };
+        is_read && self.ahead.is_empty() && self.behind.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        let unread = match &self.source {
             Source::Http1(incoming) => incoming.size_hint(),
             Source::Http2(body) => body.size_hint(),
-        }
+        };
+        unread.exact().map_or(unread, |bytes| SizeHint::with_exact(bytes + self.ahead.len() as u64))
     }
 }
 

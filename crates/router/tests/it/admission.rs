@@ -192,9 +192,56 @@ fn a_request_whose_client_left_the_queue_is_never_sent() {
     wait_until(|| admission(&mut router).queued == 1, "a queued request");
     drop(queued);
     wait_until(|| admission(&mut router).queued == 0, "an empty queue");
+    assert!(router.next_log_line().contains(" code=H27 "));
+    // A body that comes after its head, in more than one piece, whole or not.
+    for sent in [20_000, 30_000] {
+        let mut queued = router.connect();
+        queued.send(&format!("POST /queued HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 30000\r\n\r\n"));
+        wait_until(|| admission(&mut router).queued == 1, "a queued upload");
+        queued.send(&"x".repeat(sent));
+        drop(queued);
+        wait_until(|| admission(&mut router).queued == 0, "an empty queue");
+        let line = router.next_log_line();
+        assert!(line.contains(" code=H27 ") && line.contains(" status=499 "), "{line}");
+    }
     go.send(()).unwrap();
     assert_eq!(served.response().body, "done");
     router.wait_for_in_flight(dyno.id, 0);
+    router.drain();
+}
+
+#[test]
+fn an_upload_that_had_to_wait_arrives_as_it_was_sent() {
+    let (go, mut dyno) = held();
+    dyno.concurrency = Some(1);
+    let echo = TestDyno::http(|request| ok(&String::from_utf8_lossy(&request.body)));
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut served = router.connect();
+    served.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
+    router.wait_for_in_flight(dyno.id, 1);
+    let body: String = (0..50_000).map(|n| char::from(b'a' + u8::try_from(n % 23).unwrap())).collect();
+    let (first, rest) = body.split_at(10_000);
+    let chunk = |part: &str| format!("{:x}\r\n{part}\r\n", part.len());
+    let with_length = (format!("content-length: {}\r\n", body.len()), first.to_owned(), rest.to_owned());
+    let chunked = ("transfer-encoding: chunked\r\n".to_owned(), chunk(first), chunk(rest) + "0\r\n\r\n");
+    let mut clients: Vec<_> = [with_length, chunked]
+        .into_iter()
+        .map(|(framing, first, rest)| {
+            let mut client = router.connect();
+            client.send(&format!("POST / HTTP/1.1\r\nhost: {HOST}\r\n{framing}\r\n"));
+            client.send(&first);
+            (client, rest)
+        })
+        .collect();
+    wait_until(|| admission(&mut router).queued == 2, "queued uploads");
+    router.route(app(&[&echo]));
+    for (client, rest) in &mut clients {
+        client.send(rest);
+        assert!(client.response().body == body);
+    }
+    go.send(()).unwrap();
+    assert_eq!(served.response().body, "done");
     router.drain();
 }
 

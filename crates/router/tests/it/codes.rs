@@ -281,7 +281,7 @@ fn h27_when_the_client_leaves_in_an_upload_and_the_slot_stays_until_the_dyno_clo
     router.wait_for_in_flight(dyno.id, 1);
     drop(client);
     let line = router.next_log_line();
-    assert!(line.starts_with("sock=client at=warning code=H27 "), "{line}");
+    assert!(line.starts_with("sock=client at=warning code=H27 ") && line.contains(" status=499 "), "{line}");
     assert_eq!(router.in_flight(dyno.id), 1);
     go.send(()).unwrap();
     router.wait_for_in_flight(dyno.id, 0);
