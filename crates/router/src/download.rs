@@ -19,6 +19,7 @@ use crate::client_io::ClientLine;
 use crate::dyno::Slot;
 use crate::dyno_io::{DynoConnection, Unwanted};
 use crate::reply::Problem;
+use crate::request_body::is_malformed;
 use crate::request_log::Record;
 use crate::timer::Timer;
 use crate::upload::{Phase, Progress};
@@ -28,6 +29,8 @@ use crate::worker::Worker;
 pub(crate) enum DownloadError {
     #[error("dyno closed in the middle of its response")]
     Interrupted(#[source] hyper::Error),
+    #[error("dyno's response is no HTTP")]
+    Malformed(#[source] hyper::Error),
     #[error("dyno ended its response before it was whole")]
     Cut,
     #[error("cannot compress a response")]
@@ -111,6 +114,7 @@ impl Download {
                 return Err(Problem::NO_ROOM_FOR_HEAD);
             }
             Err(DownloadError::Idle) => ErrorCode::H15,
+            Err(DownloadError::Malformed(_)) => ErrorCode::H17,
             Err(_broken) => ErrorCode::H18,
         };
         Err(Problem::code(code))
@@ -137,6 +141,11 @@ impl Download {
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) if is_malformed(&error) => {
+                self.held = None;
+                self.record.fail(ErrorCode::H17);
+                Poll::Ready(Some(Err(DownloadError::Malformed(error))))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.held = None;

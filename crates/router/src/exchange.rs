@@ -348,11 +348,11 @@ impl Exchange {
     }
 
     /// What could be read in two ways, or agrees to what nobody asked for, is not passed on.
-    fn sound(&self, answer: Answer) -> Result<Answer, Problem> {
+    fn sound(&self, mut answer: Answer) -> Result<Answer, Problem> {
         let is_asked = answer.upgrade_to_dyno && matches!(self.outgoing.upgrade, Some((_, Some(_))));
         let is_sound = match answer.response.status() {
             StatusCode::SWITCHING_PROTOCOLS => is_asked,
-            _ => !forward::is_ambiguous(answer.response.headers()),
+            _ => forward::settle_length(answer.response.headers_mut()),
         };
         if is_sound { Ok(answer) } else { Err(Problem::code(ErrorCode::H17)) }
     }

@@ -114,9 +114,22 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, upgrade: Option<&HeaderVa
     headers.append(VIA, HeaderValue::from_static(OUR_VIA));
 }
 
-/// Whether a response says in two ways how long it is: the client might believe the other one.
-pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+/// Lets a response say once how long it is. `false` if it says so in several ways, or in one that not everybody understands:
+/// the client might believe another one.
+pub(crate) fn settle_length(headers: &mut HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        return codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    };
+    let is_number = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+    if codings.next().is_some() || !is_number || lengths.any(|other| other != length) {
+        return false;
+    }
+    let length = length.clone();
+    headers.insert(CONTENT_LENGTH, length);
+    true
 }
 
 /// Turns a dyno's headers into those for the client.

@@ -54,11 +54,11 @@ pub fn answer_by_the_full_path(bytes: &[u8]) -> Option<(u16, Option<Vec<u8>>)> {
         let (mut sender, connection) = builder.handshake::<_, Empty<Bytes>>(TokioIo::new(io)).await.ok()?;
         let asked = async move {
             let request = Request::get("/").header("host", "shop.example").body(Empty::new()).ok()?;
-            let response = sender.send_request(request).await.ok()?;
+            let mut response = sender.send_request(request).await.ok()?;
             let status = response.status().as_u16();
-            let ambiguous = crate::forward::is_ambiguous(response.headers());
+            let sound = crate::forward::settle_length(response.headers_mut());
             let body = response.into_body().collect().await.ok().map(|body| body.to_bytes().to_vec());
-            (!ambiguous).then_some((status, body))
+            sound.then_some((status, body))
         };
         let mut connection = std::pin::pin!(connection);
         let mut asked = std::pin::pin!(asked);

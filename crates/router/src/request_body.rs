@@ -171,9 +171,11 @@ impl Body for RequestBody {
 }
 
 fn fault(error: &hyper::Error) -> RequestBodyError {
+    if is_malformed(error) { RequestBodyError::Malformed } else { RequestBodyError::Left }
+}
+
+/// Whether a body ended because its framing was wrong.
+pub(crate) fn is_malformed(error: &hyper::Error) -> bool {
     let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match kind {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => RequestBodyError::Malformed,
-        _ => RequestBodyError::Left,
-    }
+    matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }

@@ -1,7 +1,11 @@
 //! Requests that are not quite HTTP are refused, never guessed at: what two parsers read differently is how requests
 //! are smuggled.
 
-use crate::harness::{HOST, TestDyno, TestRouter, app, ok};
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use crate::harness::{Client, HOST, TestDyno, TestRouter, app, ok, read_head};
 
 /// The raw request gets a 400 (or the given status) and the connection is closed behind it; the dyno sees nothing.
 fn check(raw: &str, status: u16) {
@@ -103,6 +107,73 @@ fn an_answer_with_two_lengths_is_not_passed_on() {
         assert!(response.body.contains("<html") && response.body.contains(&format!("H17 · {id}")), "{}", response.body);
         let line = router.next_log_line();
         assert!(line.starts_with("at=error code=H17 desc=\"Poorly formatted HTTP response\" "), "{way:?}: {line}");
+        router.drain();
+    }
+}
+
+/// A dyno that answers with this head, and a body in chunks behind it, and one who has asked it in this way.
+fn asked(method: &str, head: &'static str, body: &'static str, way: &str) -> (TestDyno, TestRouter, Client) {
+    let dyno = TestDyno::start(move |mut stream| {
+        read_head(&mut stream);
+        stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    });
+    let mut router = TestRouter::start();
+    router.route(app(&[&dyno]));
+    let mut client = router.connect();
+    client.send(&format!("{method} / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+    (dyno, router, client)
+}
+
+#[test]
+fn an_answer_whose_length_some_read_otherwise_is_not_passed_on() {
+    for (method, head) in [
+        ("GET", "transfer-encoding: gzip, chunked"),
+        ("GET", "transfer-encoding: gzip"),
+        ("GET", "content-length: 2, 2"),
+        ("HEAD", "content-length: x"),
+        ("HEAD", "content-length: 2\r\ncontent-length: 3"),
+    ] {
+        for way in ["", "te: trailers\r\n"] {
+            let (_dyno, mut router, mut client) = asked(method, head, "2\r\nok\r\n0\r\n\r\n", way);
+            let answer = client.head();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{head:?} {way:?}: {answer}");
+            let line = router.next_log_line();
+            assert!(line.contains(" code=H17 "), "{head:?} {way:?}: {line}");
+            router.drain();
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_says_the_same_length_twice_says_it_once() {
+    for way in ["", "te: trailers\r\n"] {
+        let (_dyno, router, mut client) = asked("HEAD", "content-length: 2\r\ncontent-length: 2", "", way);
+        let answer = client.head().to_ascii_lowercase();
+        assert_eq!(answer.matches("content-length: 2\r\n").count(), 1, "{way:?}: {answer}");
+        router.drain();
+    }
+}
+
+#[test]
+fn an_answer_with_a_bad_chunk_is_h17_in_its_middle_too() {
+    for way in ["", "te: trailers\r\n"] {
+        let (go, begun) = channel::<()>();
+        let begun = Mutex::new(begun);
+        let dyno = TestDyno::start(move |mut stream| {
+            read_head(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").unwrap();
+            begun.lock().unwrap().recv().unwrap();
+            stream.write_all(b"zz\r\n").unwrap();
+        });
+        let mut router = TestRouter::start();
+        router.route(app(&[&dyno]));
+        let mut client = router.connect();
+        client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+        client.head();
+        go.send(()).unwrap();
+        assert_eq!(client.expect_end(), b"3\r\nabc\r\n");
+        let line = router.next_log_line();
+        assert!(line.contains(" code=H17 "), "{way:?}: {line}");
         router.drain();
     }
 }
