@@ -288,7 +288,7 @@ impl Lane<'_> {
             Err(Fault::Problem(problem)) => {
                 record.status = problem.status.as_u16();
                 record.failure = problem.code.map(|code| Failure { code, cause: problem.cause });
-                self.answer(outgoing, problem, &mut record).await
+                self.answer(outgoing, problem).await
             }
             Err(Fault::BrokenOff(code)) => {
                 record.fail(code);
@@ -301,8 +301,9 @@ impl Lane<'_> {
         }
     }
 
-    /// Tells the client about a problem, and says whether the connection may carry another request.
-    async fn answer(&mut self, outgoing: &Outgoing, problem: Problem, record: &mut Record<'_>) -> bool {
+    /// Tells the client about a problem, and says whether the connection may carry another request. In the log its bytes are
+    /// none, as on Heroku and on the full path.
+    async fn answer(&mut self, outgoing: &Outgoing, problem: Problem) -> bool {
         let close = outgoing.close || self.worker.shared.ends_connections();
         let mut headers = HeaderMap::new();
         if let Some(accept) = outgoing.accept().and_then(|accept| HeaderValue::from_bytes(accept).ok()) {
@@ -312,8 +313,7 @@ impl Lane<'_> {
         if close {
             response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let (bytes, body_bytes) = own_response(response, outgoing.head_only, &self.worker.date.now());
-        record.bytes = body_bytes;
+        let bytes = own_response(response, outgoing.head_only, &self.worker.date.now());
         let stall = Duration::from_millis(outgoing.app.view().limits.idle_ms);
         let written = tokio::time::timeout(stall, async {
             self.client.stream.write_all(&bytes).await?;
@@ -399,8 +399,8 @@ impl Drop for Record<'_> {
     }
 }
 
-/// The bytes of a response of the router's own, and the length of its body.
-fn own_response(response: Response<ReplyBody>, head_only: bool, date: &str) -> (Vec<u8>, u64) {
+/// The bytes of a response of the router's own.
+fn own_response(response: Response<ReplyBody>, head_only: bool, date: &str) -> Vec<u8> {
     let (parts, body) = response.into_parts();
     let length = body.size_hint().exact().unwrap_or(0);
     let reason = parts.status.canonical_reason().unwrap_or_default();
@@ -412,5 +412,5 @@ fn own_response(response: Response<ReplyBody>, head_only: bool, date: &str) -> (
     if !head_only && let ReplyBody::Own(Some(own)) = body {
         bytes.extend_from_slice(&own);
     }
-    (bytes, length)
+    bytes
 }

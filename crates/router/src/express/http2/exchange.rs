@@ -82,7 +82,6 @@ async fn by_the_lane(worker: &Rc<Worker>, origin: &Origin, side: &mut StreamSide
                 headers.insert(ACCEPT, accept);
             }
             let response = reply::problem(problem, outgoing.request_id(), &headers);
-            record.bytes = response.body().size_hint().exact().unwrap_or(0);
             let line = ClientLine::new();
             line.set_idle_ms(outgoing.app.view().limits.idle_ms);
             line.answered_by(&outgoing.app.places);
