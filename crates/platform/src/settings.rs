@@ -22,6 +22,9 @@ use crate::{acme, fronts, router_role, router_settings};
 
 const MIB: u64 = 1024 * 1024;
 
+/// What an end takes besides what it waits for.
+const STOP_SLACK: Duration = Duration::from_secs(15);
+
 /// Settings with every default filled in.
 #[derive(Debug)]
 pub(crate) struct Effective {
@@ -58,6 +61,17 @@ pub(crate) fn of_router(data_dir: &Path) -> Result<RouterProcessSettings> {
 pub(crate) fn networks(texts: &[String]) -> Result<Vec<IpNetwork>> {
     let networks = texts.iter().map(|network| network.parse());
     networks.collect::<Result<_, _>>().context("deliveries.allowed_networks names no network")
+}
+
+/// How long the whole platform may take to end before it is killed.
+pub(crate) fn stop_limit(data_dir: &Path) -> Result<Duration> {
+    stop_limit_of(load(data_dir)?).with_context(|| format!("in {}", path(data_dir).display()))
+}
+
+/// First requests finish, then dynos end.
+fn stop_limit_of(settings: Settings) -> Result<Duration> {
+    let (_status_address, bounds) = router_settings::apply(&settings.of_router_process(), Bounds::default())?;
+    Ok(bounds.drain.saturating_add(effective(settings)?.limits.exit).saturating_add(STOP_SLACK))
 }
 
 /// Who stands in front of the router.
@@ -164,6 +178,13 @@ mod tests {
         assert_eq!(effective.limits, TimeLimits { boot: Duration::from_millis(2500), ..TimeLimits::default() });
         assert_eq!(find(&effective.sizes, "Standard-1X").unwrap().memory, ByteCount::mebibytes(64));
         assert_eq!(find(&effective.sizes, "Standard-2X").unwrap().memory, ByteCount::mebibytes(1024));
+    }
+
+    #[test]
+    fn an_end_takes_as_long_as_requests_and_dynos_may_take_together() {
+        let seconds = |text: &str| stop_limit_of(toml::from_str(text).unwrap()).unwrap().as_secs();
+        assert_eq!(seconds(""), 75);
+        assert_eq!(seconds("[limits]\nexit_seconds = 300\n[router.limits]\ndrain_seconds = 100"), 415);
     }
 
     #[test]

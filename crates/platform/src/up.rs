@@ -40,10 +40,6 @@ const STEADY_AFTER: Duration = Duration::from_secs(10);
 /// How long a first start may take until the API answers.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the router may take to finish requests, and the server to stop every dyno; longer if the settings let
-/// requests take longer.
-const STOP_TIMEOUT: Duration = Duration::from_secs(75);
-
 /// How long the server may take to kill every dyno.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,6 +69,7 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir, replacement: &Replac
     let orphans = Orphans::find(&data_dir.path);
     let listeners = router_role::bind(&options.platform, &orphans)?;
     let own_user = router_role::hand_over(&data_dir.path).context("cannot prepare the router's directory")?;
+    let stop_limit = settings::stop_limit(&data_dir.path)?;
     let settings = settings::of_router(&data_dir.path)?;
     let https_port = options.platform.public_https_port(&settings::fronts(&data_dir.path)?);
     let mut router = Role::start(router_role(&options.platform, data_dir, &listeners, own_user, &settings)?)?;
@@ -120,9 +117,7 @@ async fn supervise(options: &UpOptions, data_dir: &DataDir, replacement: &Replac
     };
     match end {
         Ok(End::Stop { detach }) => {
-            let drain = settings.limits.drain_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            let limit = STOP_TIMEOUT + drain.unwrap_or_default();
-            stop(server, router, &orphans, detach, limit, &mut interrupt, &mut terminate).await;
+            stop(server, router, &orphans, detach, stop_limit, &mut interrupt, &mut terminate).await;
         }
         Ok(End::Replace) => {
             info!("Becoming {}", replacement.executable.display());
