@@ -26,6 +26,12 @@ use crate::reach::{Connector, reach, reach_again};
 use crate::reply::Problem;
 use crate::worker::Worker;
 
+/// Who had a dyno sooner than this has not waited for it, and nothing has changed meanwhile.
+const AT_ONCE: Duration = Duration::from_micros(20);
+
+/// When somebody who waited in vain may come again.
+const COME_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Why an exchange brought no whole answer.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -53,6 +59,10 @@ pub(super) async fn carry<R: Recipient>(
     let connector = Streams { worker, idempotent: outgoing.idempotent };
     let reaching = reach(&outgoing.app, &worker.shared.bounds, &mut record.journey, &connector);
     let (slot, mut dyno) = unless_left(worker, client, reaching).await?.map_err(Fault::Problem)?;
+    if record.journey.queue > AT_ONCE && !leads_to(worker, outgoing) {
+        // Only the full path could follow. Who comes again goes there, and not where nobody is to go any more.
+        return Err(Fault::Problem(Problem::shed(COME_AGAIN_AFTER)));
+    }
     let mut slot = Some(slot);
     loop {
         let sending_at = Instant::now();
@@ -105,6 +115,11 @@ pub(super) async fn carry<R: Recipient>(
         spawn_local(see_out(stream, is_sent, held, orphaned, outgoing.app.places.leave()));
         return Err(fault);
     }
+}
+
+/// Whether the host of the request does not lead to another app than the one that it waited for.
+fn leads_to(worker: &Worker, outgoing: &Outgoing) -> bool {
+    worker.shared.table.app(outgoing.host()).is_none_or(|app| Arc::ptr_eq(&app, &outgoing.app))
 }
 
 /// Waits for `what`, unless the client leaves first.

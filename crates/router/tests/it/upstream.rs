@@ -1,10 +1,12 @@
 //! An app that has not moved in yet: its requests go on to where it is.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use wire::routes::{AppRoute, Availability, EdgeSettings};
 
-use crate::harness::{Client, HOST, Request, TestDyno, TestRouter, app, bounds, ok};
+use crate::harness::{Client, HOST, Request, TestDyno, TestRouter, app, bounds, ok, wait_until};
 use crate::tls_client::Authority;
 
 fn moved_out(url: String) -> AppRoute {
@@ -75,6 +77,48 @@ fn no_request_reaches_the_old_address_once_there_is_another() {
         visitors.into_iter().for_each(|visitor| visitor.join().unwrap());
     });
     router.drain();
+}
+
+#[test]
+fn who_waits_while_its_host_is_led_elsewhere_does_not_go_where_it_was() {
+    // Only the full path follows; a request of the express lane may come again.
+    for (way, expect) in [("te: trailers\r\n", "old"), ("", "H11")] {
+        let (go, wait) = channel::<()>();
+        let (wait, seen) = (Mutex::new(wait), Arc::new(AtomicUsize::new(0)));
+        let requests = seen.clone();
+        let mut here = TestDyno::http(move |_request| {
+            requests.fetch_add(1, Ordering::SeqCst);
+            wait.lock().unwrap().recv().unwrap();
+            ok("here")
+        });
+        here.concurrency = Some(1);
+        let old = TestDyno::http(|_request| ok("old"));
+        let mut router = TestRouter::start();
+        router.route(app(&[&here]));
+        let ask = |router: &TestRouter| {
+            let mut client = router.connect();
+            client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{way}\r\n"));
+            client
+        };
+        let mut served = ask(&router);
+        wait_until(|| seen.load(Ordering::SeqCst) == 1, "the dyno to be busy");
+        let mut waits = ask(&router);
+        let queued = |router: &mut TestRouter| {
+            router.runtime.block_on(router.server.status()).unwrap().admission.iter().any(|app| app.queued == 1)
+        };
+        wait_until(|| queued(&mut router), "a request that waits");
+        let own = AppRoute { hosts: vec!["shop.berth.example".to_owned()], ..app(&[&here]) };
+        let part = AppRoute { app: uuid::Uuid::from_u128(8), ..moved_out(format!("http://{}", old.address)) };
+        router.push(vec![own, part], Vec::new());
+        go.send(()).unwrap();
+        assert_eq!(served.response().body, "here");
+        let answer = waits.response();
+        assert!(answer.body.contains(expect), "{way:?}: {}", answer.body);
+        assert_eq!(answer.header("retry-after").is_some(), expect == "H11");
+        assert_eq!(seen.load(Ordering::SeqCst), 1, "{way:?}");
+        router.wait_for_in_flight(here.id, 0);
+        router.drain();
+    }
 }
 
 #[test]
