@@ -38,6 +38,15 @@ struct Plan {
 }
 
 impl Checks {
+    /// The dynos that are to be asked something else from now on.
+    fn asked_otherwise(&self, wanted: &HashMap<DynoId, (Plan, HealthState)>) -> Vec<DynoId> {
+        let is_other = |(dyno, (plan, _state)): &(&DynoId, &(Plan, HealthState))| {
+            let running = self.running.get(dyno).map(|(running, _task)| &running.check);
+            running.is_some_and(|check| (&check.path, &check.status) != (&plan.check.path, &plan.check.status))
+        };
+        wanted.iter().filter(is_other).map(|(dyno, _plan)| *dyno).collect()
+    }
+
     /// Starts and ends tasks until they are the wanted ones.
     fn become_these(&mut self, wanted: HashMap<DynoId, (Plan, HealthState)>, reports: &mpsc::UnboundedSender<Report>) {
         self.running.retain(|dyno, (plan, task)| {
@@ -120,7 +129,7 @@ pub(crate) const fn checked(dyno: &Dyno) -> CheckedDyno {
 
 impl MainLoop {
     /// Every web dyno that serves is checked as its app wants it.
-    pub(crate) fn check_health(&mut self, worlds: &[AppWorld]) {
+    pub(crate) async fn check_health(&mut self, worlds: &[AppWorld]) -> Result<(), StoreError> {
         let mut wanted = HashMap::new();
         for world in worlds.iter().filter(|world| world.app.destroyed_at.is_none()) {
             let Some(check) = &world.health_check else { continue };
@@ -130,7 +139,13 @@ impl MainLoop {
                 wanted.insert(dyno.id, (Plan { check: check.clone(), target }, state));
             }
         }
+        // What was found by asking for something else says nothing about this.
+        for dyno in self.checks.asked_otherwise(&wanted) {
+            self.store.health_found(dyno, HealthFinding::Nothing, Timestamp::now()).await?;
+            wanted.entry(dyno).and_modify(|(_plan, state)| *state = HealthState::default());
+        }
         self.checks.become_these(wanted, &self.reports);
+        Ok(())
     }
 
     /// Keeps what a check has found, and says it.
@@ -146,7 +161,7 @@ impl MainLoop {
         }
         let name = before.name.to_string();
         match &finding {
-            HealthFinding::Passed => {}
+            HealthFinding::Passed | HealthFinding::Nothing => {}
             HealthFinding::BecameHealthy => {
                 self.log.dyno(before.app, &name, &format!("Healthy again after {} passed checks", check.successes));
             }
@@ -174,8 +189,10 @@ impl MainLoop {
     pub(crate) async fn replace_unhealthy(&self, world: &AppWorld, now: Timestamp) -> Result<(), StoreError> {
         let Some(check) = &world.health_check else {
             // What was found long ago says nothing once there is a check again.
-            let is_known = web_dynos(world).any(|dyno| dyno.health != DynoHealth::default());
-            return if is_known { self.store.forget_health(world.app.id).await } else { Ok(()) };
+            for dyno in web_dynos(world).filter(|dyno| dyno.health != DynoHealth::default()) {
+                self.store.health_found(dyno.id, HealthFinding::Nothing, now).await?;
+            }
+            return Ok(());
         };
         if world.under_way().is_some() {
             return Ok(());

@@ -260,10 +260,11 @@ impl MainLoop {
     async fn activate(&mut self) -> Result<(), StoreError> {
         let now = Timestamp::now();
         let router = self.router.borrow().clone();
+        let before = self.observer.look()?;
+        self.check_health(&before).await?;
         let worlds = self.observer.look()?;
         self.start_builds(&worlds)?;
         self.start_tasks(&worlds)?;
-        self.check_health(&worlds);
         self.run_cron(&worlds, now).await?;
         for world in worlds.iter() {
             self.reconcile_app(world, &router, now).await?;

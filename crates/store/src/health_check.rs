@@ -14,9 +14,13 @@ use crate::{Store, StoreError};
 /// What a check has found, to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthFinding {
+    /// Whatever was found before counts no more.
+    Nothing,
     Passed,
     BecameHealthy,
-    BecameUnhealthy { failure: String },
+    BecameUnhealthy {
+        failure: String,
+    },
 }
 
 impl Store {
@@ -76,6 +80,10 @@ impl Store {
         self.write(move |db| {
             let id = dyno.to_string();
             match finding {
+                HealthFinding::Nothing => db.execute(
+                    "UPDATE dyno SET health_passed = 0, unhealthy_since = NULL, health_failure = NULL WHERE id = ?1",
+                    [id],
+                )?,
                 HealthFinding::Passed => db.execute("UPDATE dyno SET health_passed = 1 WHERE id = ?1", [id])?,
                 HealthFinding::BecameHealthy => db.execute(
                     "UPDATE dyno SET health_passed = 1, unhealthy_since = NULL, health_failure = NULL WHERE id = ?1",
@@ -86,18 +94,6 @@ impl Store {
                     params![id, Micros(now), failure],
                 )?,
             };
-            Ok(())
-        })
-        .await
-    }
-
-    /// Forgets what checks of an app's dynos have found: it is not checked any more.
-    pub async fn forget_health(&self, app: AppId) -> Result<(), StoreError> {
-        self.write(move |db| {
-            db.execute(
-                "UPDATE dyno SET health_passed = 0, unhealthy_since = NULL, health_failure = NULL WHERE app_id = ?1",
-                [app.to_string()],
-            )?;
             Ok(())
         })
         .await

@@ -123,6 +123,10 @@ fn what_an_earlier_check_found_counts_no_more_when_there_is_one_again() {
     // It has been unhealthy for longer than this, as far as anybody knew.
     platform.check_health(&["replace-after=1s"]);
     wait_until("it is checked again", || platform.is_healthy("web.1"));
+    // Nor does what it passed when it was asked for something else.
+    platform.must(&["health:set", "-a", "shop", "status=204"]);
+    let line = platform.logged("shop", "was answered with 200, not 204");
+    assert!(line.ends_with("is not replaced, because it has never passed a check"), "{line}");
     assert_eq!(platform.id_of("web.1"), first);
     assert!(!platform.logs("shop").iter().any(|line| line.contains("replacing it")));
 }
