@@ -248,8 +248,8 @@ fn an_idle_connection_to_a_dyno_is_closed_after_its_time() {
     let closed = std::sync::Mutex::new(closed);
     let dyno = TestDyno::start(move |mut stream| {
         read_head(&mut stream);
-        stream.write_all(ok("x").as_bytes()).unwrap();
         let answered_at = std::time::Instant::now();
+        stream.write_all(ok("x").as_bytes()).unwrap();
         assert!(read_head(&mut stream).is_none());
         closed.lock().unwrap().send(answered_at.elapsed()).unwrap();
     });
@@ -257,7 +257,7 @@ fn an_idle_connection_to_a_dyno_is_closed_after_its_time() {
     router.route(app(&[&dyno]));
     assert_eq!(router.get("/").body, "x");
     let idle = ended.recv_timeout(crate::harness::PATIENCE).unwrap();
-    assert!(idle >= Duration::from_millis(900) && idle < Duration::from_secs(2), "{idle:?}");
+    assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&idle), "{idle:?}");
     router.drain();
 }
 

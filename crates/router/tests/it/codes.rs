@@ -11,10 +11,16 @@ use crate::harness::{
     HOST, TestDyno, TestRouter, app, bounds, full_backlog, limits, ok, read_head, read_request, wait_until,
 };
 
+/// For dynos that make the router wait. One that answers, however wrongly, may need a moment for it.
 fn short(dynos: &[&TestDyno]) -> AppRoute {
     let limits =
         RequestLimits { first_byte_ms: 150, idle_ms: 150, connect_ms: 150, boot_wait_ms: 150, silence_ms: None };
     AppRoute { limits, ..app(dynos) }
+}
+
+/// For dynos that begin an answer and say no more.
+fn quiet(dynos: &[&TestDyno]) -> AppRoute {
+    AppRoute { limits: RequestLimits { idle_ms: 150, ..limits() }, ..app(dynos) }
 }
 
 /// One GET must fail with this code, in the answer and in the log.
@@ -159,7 +165,7 @@ fn h18_when_the_dyno_dies_in_the_middle_of_its_answer() {
     let line = router.next_log_line();
     assert!(line.starts_with("sock=backend at=error code=H18 desc=\"Server Request Interrupted\""), "{line}");
     assert!(line.contains(" status=503 bytes=4 "), "{line}");
-    assert_eq!(router.in_flight(dyno.id), 0);
+    router.wait_for_in_flight(dyno.id, 0);
     router.drain();
 }
 
@@ -171,7 +177,7 @@ fn h15_when_the_dyno_stalls_in_the_middle_of_its_answer() {
         drop(read_head(&mut stream));
     });
     let mut router = TestRouter::start();
-    router.route(short(&[&dyno]));
+    router.route(quiet(&[&dyno]));
     let mut client = router.connect();
     client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
     client.head();
@@ -193,7 +199,7 @@ fn a_dyno_that_says_nothing_behind_its_head_gets_a_page_for_its_client() {
         })
     };
     let (dies, stalls) = (head_only(false), head_only(true));
-    for (route, code) in [(app(&[&dies]), "H18"), (short(&[&stalls]), "H15")] {
+    for (route, code) in [(app(&[&dies]), "H18"), (quiet(&[&stalls]), "H15")] {
         let mut router = TestRouter::start();
         router.route(route);
         for way in WAYS {
@@ -311,7 +317,7 @@ fn h28_when_the_client_does_not_read() {
         while stream.write_all(&piece).is_ok() {}
     });
     let mut router = TestRouter::start();
-    router.route(short(&[&dyno]));
+    router.route(quiet(&[&dyno]));
     let mut client = router.connect();
     client.send(&format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"));
     let line = router.next_log_line();
@@ -480,10 +486,10 @@ fn codes_do_not_depend_on_the_way() {
         (without(Availability::Starting), "H20"),
         (without(Availability::Maintenance), "H80"),
         (without(Availability::Blank), "H81"),
-        (short(&[&closes]), "H13"),
-        (short(&[&nonsense]), "H17"),
+        (app(&[&closes]), "H13"),
+        (app(&[&nonsense]), "H17"),
         (short(&[&silent]), "H12"),
-        (short(&[&refuses]), "H21"),
+        (app(&[&refuses]), "H21"),
         (short(&[&backlog]), "H19"),
     ];
     for (route, code) in cases {

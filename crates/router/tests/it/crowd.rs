@@ -13,10 +13,12 @@ use router::client::RouterClient;
 use uuid::Uuid;
 use wire::routes::{AppRoute, RouteTable};
 
-use crate::harness::{Client, HOST, INSTANCE, Stop, TestDyno, TestRouter, app, bounds, ok, read_head, wait_until};
+use crate::harness::{
+    Client, HOST, INSTANCE, Stop, TestDyno, TestRouter, app, bounds, ok, read_head, reserved_address, wait_until,
+};
 use crate::http2_peer::{plain, request};
 use crate::memory::hundred_requests;
-use crate::shutdown::{free_address, start_process_with, wait_for_server};
+use crate::shutdown::{start_process_with, wait_for_server};
 
 const OTHER: &str = "other.example";
 
@@ -204,7 +206,7 @@ fn requests_of_a_few_apps_that_wait_for_long_do_not_use_up_the_descriptors() {
         ..app(&[dyno])
     });
     let of_other = TestDyno::http(|_request| ok("other"));
-    let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
+    let (dir, (address, _reserved)) = (tempfile::tempdir().unwrap(), reserved_address());
     let mut process = start_process_with(DESCRIPTORS, dir.path(), &address.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     wait_for_server(&runtime, dir.path(), process.id());

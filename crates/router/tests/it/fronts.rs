@@ -250,7 +250,7 @@ fn the_policy_is_in_the_table_on_disk() {
 #[test]
 fn a_connection_from_a_front_may_be_idle_for_longer() {
     let dyno = mirror();
-    let bounds = Bounds { client_idle: Duration::from_millis(100), ..bounds() };
+    let bounds = Bounds { client_idle: Duration::from_secs(1), ..bounds() };
     let router = start_with(&dyno, here(), false, bounds.clone());
     let mut client = router.connect();
     ask(&mut client, "");
@@ -369,7 +369,7 @@ fn the_scheme_behind_a_balancer_that_ends_tls_is_https() {
 #[test]
 fn a_connection_that_a_front_opens_ahead_may_wait_for_its_first_byte() {
     let dyno = mirror();
-    let bounds = Bounds { client_idle: Duration::from_millis(100), ..bounds() };
+    let bounds = Bounds { client_idle: Duration::from_secs(1), ..bounds() };
     let router = start_with(&dyno, here(), false, bounds.clone());
     let stranger = start_with(&dyno, elsewhere(), false, bounds);
     let (mut ahead, mut other) = (router.connect(), stranger.connect());
@@ -383,7 +383,7 @@ fn a_connection_that_a_front_opens_ahead_may_wait_for_its_first_byte() {
 #[test]
 fn a_connection_without_the_header_is_closed_unanswered() {
     let dyno = mirror();
-    let bounds = Bounds { handshake: Duration::from_millis(200), ..bounds() };
+    let bounds = Bounds { handshake: Duration::from_secs(1), ..bounds() };
     let router = start_with(&dyno, FrontRoute { proxy_protocol: true, ..here() }, false, bounds);
     for begin in ["GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n", "PROXY nonsense\r\n", "PROXY TCP4 1.2"] {
         let mut client = router.connect();

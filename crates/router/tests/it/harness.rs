@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use router::client::{Pushed, RouterClient, TableUpdate};
 use router::{Bounds, Listen, Router, RouterConfig};
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 use wire::routes::{
@@ -239,6 +240,7 @@ pub(crate) struct TestDyno {
     pub(crate) weight: u32,
     pub(crate) connections: Arc<AtomicUsize>,
     listener: Option<TcpListener>,
+    _reserved: Option<Socket>,
 }
 
 impl TestDyno {
@@ -275,9 +277,12 @@ impl TestDyno {
         })
     }
 
-    /// An address where nothing listens.
+    /// An address where nothing listens, and where the test may listen later.
     pub(crate) fn refusing() -> Self {
-        Self::without_listener(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+        let (address, reserved) = reserved_address();
+        let mut dyno = Self::without_listener(address);
+        dyno._reserved = Some(reserved);
+        dyno
     }
 
     /// A dyno that the test runs itself.
@@ -287,7 +292,7 @@ impl TestDyno {
 
     fn without_listener(address: SocketAddr) -> Self {
         let (connections, weight) = (Arc::default(), DynoRoute::WEIGHT_USUAL);
-        Self { id: Uuid::new_v4(), address, concurrency: None, weight, connections, listener: None }
+        Self { id: Uuid::new_v4(), address, concurrency: None, weight, connections, listener: None, _reserved: None }
     }
 
     pub(crate) fn route(&self) -> DynoRoute {
@@ -312,10 +317,18 @@ impl Drop for TestDyno {
     }
 }
 
+/// A free address. As long as the socket lives, which does not listen, nobody gets the port but who asks for it.
+pub(crate) fn reserved_address() -> (SocketAddr, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
 /// A listening socket whose backlog is full: connections to it neither succeed nor fail.
 pub(crate) fn full_backlog() -> (TcpListener, Vec<TcpStream>, TestDyno) {
     let mut dyno = TestDyno::refusing();
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();
     let listener: TcpListener = socket.into();

@@ -15,7 +15,9 @@ use tokio::runtime::Runtime;
 use wire::routes::{AppRoute, EdgeSettings, RouteTable};
 use wire::segment::SegmentReader;
 
-use crate::harness::{Client, HOST, INSTANCE, Stop, TestDyno, app, bounds, config, ok, read_head, wait_until};
+use crate::harness::{
+    Client, HOST, INSTANCE, Stop, TestDyno, app, bounds, config, ok, read_head, reserved_address, wait_until,
+};
 
 /// When set, this test binary is a router with this data directory.
 const ROUTER_DIR: &str = "ROUTER_MEMORY_TEST_DIR";
@@ -46,12 +48,13 @@ struct Flooded {
     server: RouterClient,
     /// Of the resident memory before anything happened.
     before: usize,
+    _reserved: socket2::Socket,
 }
 
 impl Flooded {
     fn start(apps: Vec<AppRoute>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (address, reserved) = reserved_address();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "memory::router_process"]).env(ROUTER_DIR, dir.path());
         command.env(ROUTER_ADDRESS, address.to_string()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -68,7 +71,7 @@ impl Flooded {
         let mut server = server.unwrap();
         runtime.block_on(server.replace(RouteTable { generation: 1, apps, ..RouteTable::default() })).unwrap();
         let before = peak(&process);
-        Self { process, address, dir, runtime, server, before }
+        Self { process, address, dir, runtime, server, before, _reserved: reserved }
     }
 
     fn received(&mut self) -> u64 {

@@ -9,7 +9,9 @@ use router::client::RouterClient;
 use router::{Bounds, Listen};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
-use crate::harness::{Client, HOST, INSTANCE, TestDyno, TestRouter, app, bounds, config, ok, wait_until};
+use crate::harness::{
+    Client, HOST, INSTANCE, TestDyno, TestRouter, app, bounds, config, ok, reserved_address, wait_until,
+};
 
 #[test]
 fn a_drain_ends_at_its_limit_whatever_a_dyno_does() {
@@ -51,7 +53,7 @@ fn a_drain_finishes_requests_answers_health_with_503_and_closes() {
         }
         ok("finished")
     });
-    let lame_duck = std::time::Duration::from_secs(1);
+    let lame_duck = std::time::Duration::from_secs(3);
     let mut router = TestRouter::start_with(Bounds { lame_duck, ..bounds() });
     router.route(app(&[&dyno]));
     let mut slow = router.connect();
@@ -138,7 +140,7 @@ fn sigterm_ends_a_router_process_with_0_and_a_killed_one_comes_back_with_its_tab
 #[test]
 fn every_thread_accepts_where_addresses_are_given() {
     let dir = tempfile::tempdir().unwrap();
-    let free = free_address();
+    let (free, _reserved) = reserved_address();
     let http = vec![Listen::Address(free)];
     let mut router = router::Router::start(config(dir.path(), http, bounds())).unwrap();
     for _connection in 0..32 {
@@ -148,15 +150,11 @@ fn every_thread_accepts_where_addresses_are_given() {
     runtime.block_on(router.drain());
 }
 
-pub(crate) fn free_address() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[test]
 fn a_router_without_descriptors_left_goes_on_when_there_are_some_and_a_second_sigterm_ends_it_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let address = free_address();
+    let (address, _reserved) = reserved_address();
     let mut process = start_process(dir.path(), &address.to_string());
     wait_for_server(&runtime, dir.path(), process.id());
     let mut server = runtime.block_on(RouterClient::connect(dir.path(), INSTANCE)).unwrap();

@@ -77,7 +77,7 @@ fn another_answer_is_one_when_it_has_been_under_way_for_long_even_without_anothe
         let begun_at = Instant::now();
         assert_eq!((conversations(&router, &dyno), router.in_flight(dyno.id)), (0, 1), "{way:?}");
         wait_until(|| conversations(&router, &dyno) == 1, "a conversation");
-        assert!((LONG / 2..2 * LONG).contains(&begun_at.elapsed()), "{way:?} {:?}", begun_at.elapsed());
+        assert!(begun_at.elapsed() >= LONG / 2, "{way:?} {:?}", begun_at.elapsed());
         drop((client, end));
         router.drain();
     }

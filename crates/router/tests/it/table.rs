@@ -78,7 +78,8 @@ fn a_limit_is_exact_across_threads_and_the_queue_uses_it_up() {
         let (most, now) = (most.clone(), now.clone());
         TestDyno::http(move |_request| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            thread::yield_now();
+            // Long enough for another one to come meanwhile, if one may.
+            thread::sleep(std::time::Duration::from_millis(1));
             now.fetch_sub(1, Ordering::SeqCst);
             ok("done")
         })

@@ -15,7 +15,9 @@ use rustls::version::{TLS12, TLS13};
 use tokio::runtime::Runtime;
 use wire::routes::{AppRoute, RouteTable};
 
-use crate::harness::{Client, HOST, INSTANCE, TestDyno, TestRouter, app, bounds, config, ok, wait_until};
+use crate::harness::{
+    Client, HOST, INSTANCE, TestDyno, TestRouter, app, bounds, config, header, ok, read_head, wait_until,
+};
 use crate::tls_client::{Authority, open};
 
 /// A dyno that answers `/hold` only when it is told to.
@@ -123,7 +125,7 @@ fn queued(router: &Serving, server: &mut RouterClient) -> u32 {
 fn requests_under_way_finish_in_the_old_router_while_the_new_one_serves() {
     let (dyno, go) = holding();
     let fixture = Fixture::new();
-    let old = fixture.serve_with(Bounds { lame_duck: Duration::from_millis(500), ..bounds() });
+    let old = fixture.serve_with(Bounds { lame_duck: Duration::from_secs(3), ..bounds() });
     let mut server = fixture.replace(&old, 3, vec![app(&[&dyno])]);
     let mut held = fixture.ask("/hold");
     wait_until(|| in_flight(&old, &mut server, &dyno) == 1, "the request to reach the dyno");
@@ -190,9 +192,22 @@ fn a_limit_counts_what_the_old_router_has_in_flight() {
     fixture.end(new);
 }
 
-/// Waits until connections that are made from now on are the new router's.
+/// Waits until connections that are made from now on are the new router's: the old one says so to who has one, and closes
+/// it a moment later.
 fn wait_for_handover(kept: &mut Client) {
-    wait_until(|| kept.get("/.well-known/berth/health").status() == 503, "the old one to say that it ends");
+    let ends = || {
+        kept.stream.write_all(b"GET /.well-known/berth/health HTTP/1.1\r\nhost: x\r\n\r\n").is_err()
+            || is_last_answer(kept)
+    };
+    wait_until(ends, "the old one to say that it ends");
+}
+
+/// Whether the answer that comes now, if one comes, is the last one.
+fn is_last_answer(kept: &mut Client) -> bool {
+    let Some(head) = read_head(&mut kept.stream) else { return true };
+    let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+    kept.stream.read_exact(&mut vec![0; length]).unwrap();
+    head.starts_with("HTTP/1.1 503 ")
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn a_silent_websocket_ends_with_h15() {
 fn a_websocket_is_no_slow_head() {
     const CLIENTS: usize = 4;
     let dyno = echo();
-    let head = std::time::Duration::from_millis(300);
+    let head = std::time::Duration::from_millis(700);
     let bounds = crate::harness::bounds();
     let mut router = TestRouter::start_with(router::Bounds { head, client_slow_heads_max: 1, ..bounds });
     router.route(app(&[&dyno]));
@@ -149,14 +149,14 @@ fn a_websocket_is_no_slow_head() {
             client
         })
         .collect();
-    std::thread::sleep(5 * head);
+    std::thread::sleep(2 * head);
     for client in &mut clients {
         client.send("frame");
         let mut echoed = [0; 10];
         client.stream.read_exact(&mut echoed).unwrap();
         assert_eq!(&echoed, b"frameframe");
     }
-    std::thread::sleep(5 * head);
+    std::thread::sleep(2 * head);
     for client in &mut clients {
         client.send("frame");
         let mut echoed = [0; 5];
