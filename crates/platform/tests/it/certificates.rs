@@ -30,7 +30,7 @@ fn a_certificate_reaches_visitors_and_is_changed_under_them() {
     let chain = format!("{}{}{}", authority.root_pem, authority.intermediate_pem, first.pem);
     let (chain, key) = (platform.file("first.crt", &chain), first.key_path.to_str().unwrap());
     let mut add = platform.heroku_command(&["certs:add", &chain, key, "-a", "shop"]);
-    let added = answered(&mut add, &[("", " ")]);
+    let added = answered(&mut add, &[("select domains", " ")]);
     assert_eq!(added.code, Some(0), "{}", added.both());
     added.says("they are sent sorted").shows("Test CA 1");
     let domain = platform.get("/apps/shop/domains/www.example.com");

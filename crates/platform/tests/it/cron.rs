@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::environments::Receiver;
 use crate::heroku_cli::ran;
 use crate::heroku_drains::LOCAL_RECEIVERS;
+use crate::mailbox::Mailbox;
 use crate::platform::TestPlatform;
 use crate::source::Source;
 use crate::wait::{wait_for, wait_until, wait_within};
@@ -79,7 +79,7 @@ fn jobs_run_in_the_releases_environment_and_leave_a_history() {
     let ended = platform.berth(&["cron:run", "slow", "-a", "shop"]);
     assert!(ended.code != Some(0) && ended.stderr.contains("it ran longer than its 1 seconds"), "{ended:?}");
 
-    let history = platform.must(&["cron:history", "-a", "shop"]);
+    let history = platform.must(&["cron:history", "-n", "200", "-a", "shop"]);
     assert!(history.contains("succeeded") && history.contains("exit status 3"), "{history}");
     let list = platform.must(&["cron", "-a", "shop"]);
     assert!(list.contains("greet") && list.contains("paused") && list.contains("exit 3"), "{list}");
@@ -182,8 +182,8 @@ fn a_tick_starts_once_whenever_the_server_is_killed() {
 fn after_an_hour_without_a_server_jobs_catch_up_as_they_were_told_and_say_so() {
     let Some(mut platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
     platform.python_web("shop");
-    let receiver = Receiver::start();
-    platform.must(&["notify:add", &receiver.url, "--events", "cron.failed,cron.missed", "-a", "shop"]);
+    let mailbox = Mailbox::start();
+    platform.must(&["notify:add", &mailbox.url, "--events", "cron.failed,cron.missed", "-a", "shop"]);
     // Six times an hour, and not within four minutes of now: a tick that has just passed is late, not missed.
     let minute = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).minute();
     let schedule = format!("{}-59/10 * * * *", (minute + 5) % 10);
@@ -208,9 +208,9 @@ fn after_an_hour_without_a_server_jobs_catch_up_as_they_were_told_and_say_so() {
         "{:?}",
         platform.runs("shop", "none")
     );
-    let missed = receiver.event("cron.missed");
+    let missed = mailbox.event("cron.missed");
     assert!(["none", "last"].contains(&missed.body["subject"].as_str().unwrap()), "{:?}", missed.body);
-    let text = receiver.text("cron.missed");
+    let text = mailbox.text("cron.missed");
     assert!(text.contains("nothing could start at") && text.contains("because the server was away"), "{text}");
     // And nothing of it comes again.
     let before = platform.kill_role("server");
@@ -219,7 +219,7 @@ fn after_an_hour_without_a_server_jobs_catch_up_as_they_were_told_and_say_so() {
 
     platform.must(&["cron:add", "@yearly", "-a", "shop", "--name", "broken", "exit 3"]);
     assert_eq!(platform.berth(&["cron:run", "broken", "-a", "shop"]).code, Some(3));
-    let failed = receiver.event("cron.failed");
+    let failed = mailbox.event("cron.failed");
     assert_eq!((&failed.body["subject"], &failed.body["app"]), (&json!("broken"), &json!("shop")), "{:?}", failed.body);
 }
 

@@ -1,8 +1,5 @@
 //! Staging and production: copies, comparisons, protected stages, tokens for deploys, messages.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,9 +8,10 @@ use crate::api::path_of;
 use crate::client::Ended;
 use crate::git_push::Repository;
 use crate::heroku_drains::LOCAL_RECEIVERS;
+use crate::mailbox::Mailbox;
 use crate::platform::TestPlatform;
 use crate::source::Source;
-use crate::wait::{wait_for, wait_until, wait_within};
+use crate::wait::{wait_until, wait_within};
 
 impl TestPlatform {
     /// `shop-staging` and `shop` in the pipeline `shop`.
@@ -325,78 +323,19 @@ fn a_token_for_deploys_can_deploy_its_app_and_nothing_else() {
     }
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Message {
-    /// In lower case.
-    head: String,
-    bytes: Vec<u8>,
-    pub(crate) body: Value,
-}
-
-/// A place that messages go to; it refuses as many as it is told to.
-pub(crate) struct Receiver {
-    pub(crate) url: String,
-    seen: Arc<Mutex<Vec<Message>>>,
-    refuse: Arc<Mutex<u32>>,
-}
-
-impl Receiver {
-    pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://127.0.0.1:{}/secret-path", listener.local_addr().unwrap().port());
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let refuse = Arc::new(Mutex::new(0));
-        let (all, refusals) = (Arc::clone(&seen), Arc::clone(&refuse));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
-                head.make_ascii_lowercase();
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-                let mut bytes = vec![0; length.trim().parse().unwrap()];
-                reader.read_exact(&mut bytes).unwrap();
-                let mut left = refusals.lock().unwrap();
-                let answer = if *left > 0 {
-                    *left -= 1;
-                    "500 No"
-                } else {
-                    let body = serde_json::from_slice(&bytes).unwrap();
-                    all.lock().unwrap().push(Message { head, bytes, body });
-                    "200 OK"
-                };
-                let reply = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                stream.write_all(reply.as_bytes()).unwrap();
-            }
-        });
-        Self { url, seen, refuse }
-    }
-
-    pub(crate) fn event(&self, kind: &str) -> Message {
-        wait_for(&format!("a message about a {kind}"), || {
-            self.seen.lock().unwrap().iter().find(|message| message.body["event"] == kind).cloned()
-        })
-    }
-
-    pub(crate) fn text(&self, kind: &str) -> String {
-        self.event(kind).body["text"].as_str().unwrap().to_owned()
-    }
-}
-
 #[test]
 fn what_happens_is_told_signed_and_until_it_has_arrived() {
     let Some(platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
     let source = platform.python_web("shop");
-    let receiver = Receiver::start();
-    let secret = platform.must(&["notify:add", &receiver.url, "-a", "shop"]).trim().to_owned();
-    *receiver.refuse.lock().unwrap() = 2;
+    let mailbox = Mailbox::start();
+    let secret = platform.must(&["notify:add", &mailbox.url, "-a", "shop"]).trim().to_owned();
+    *mailbox.refuse.lock().unwrap() = 2;
     platform.scale_and_wait("shop", 2);
-    wait_until("two refusals", || *receiver.refuse.lock().unwrap() == 0);
+    wait_until("two refusals", || *mailbox.refuse.lock().unwrap() == 0);
     // Nothing is lost with the server.
     let before = platform.kill_role("server");
     wait_until("a new server", || platform.role("server").is_some_and(|pid| pid != before) && platform.is_connected());
-    let scaled = receiver.event("scaling");
+    let scaled = mailbox.event("scaling");
     assert_eq!((scaled.body["app"].as_str(), scaled.body["text"].as_str()), (Some("shop"), Some("web: 1 to 2")));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
     let hex: String =
@@ -404,21 +343,21 @@ fn what_happens_is_told_signed_and_until_it_has_arrived() {
     assert!(scaled.head.contains(&format!("berth-signature: sha256={hex}\r\n")), "{}", scaled.head);
 
     platform.serve("shop", &source.clone().version("2"));
-    assert!(receiver.text("deploy").starts_with("v3 serves: Deploy 01234567"));
+    assert!(mailbox.text("deploy").starts_with("v3 serves: Deploy 01234567"));
     platform.roll_back("shop", 2);
-    receiver.event("rollback");
+    mailbox.event("rollback");
     assert_eq!(platform.deploy("shop", &Source::app("python-web").file("Procfile", "web\n")).state, "no release");
-    assert!(receiver.text("failure").starts_with("A build failed: "));
+    assert!(mailbox.text("failure").starts_with("A build failed: "));
     for pid in crate::left_over::members(&platform.instance()) {
         crate::platform::kill(pid, rustix::process::Signal::KILL);
     }
-    assert!(receiver.text("crash").starts_with("web."));
+    assert!(mailbox.text("crash").starts_with("web."));
 
-    let slack = platform.must(&["notify:add", &receiver.url, "--format", "slack", "--events", "config", "-a", "shop"]);
+    let slack = platform.must(&["notify:add", &mailbox.url, "--format", "slack", "--events", "config", "-a", "shop"]);
     assert_eq!(slack, "");
     platform.configure("shop", &json!({"A": "1"}));
     wait_until("Slack's form", || {
-        let seen = receiver.seen.lock().unwrap();
+        let seen = mailbox.seen.lock().unwrap();
         seen.iter()
             .any(|message| message.body["text"].as_str().is_some_and(|text| text.starts_with("*shop* · config: ")))
     });
@@ -429,7 +368,7 @@ fn what_happens_is_told_signed_and_until_it_has_arrived() {
     platform.must(&["notify:remove", all[0]["id"].as_str().unwrap(), "-a", "shop"]);
     let wrong = platform.berth(&["notify:add", "ftp://x/", "-a", "shop"]);
     assert!(wrong.code == Some(1) && wrong.stderr.contains("https://"), "{wrong:?}");
-    let wrong = platform.berth(&["notify:add", &receiver.url, "--events", "weather", "-a", "shop"]);
+    let wrong = platform.berth(&["notify:add", &mailbox.url, "--events", "weather", "-a", "shop"]);
     assert!(wrong.stderr.contains("There is no event"), "{wrong:?}");
 }
 
@@ -437,12 +376,12 @@ fn what_happens_is_told_signed_and_until_it_has_arrived() {
 fn slack_is_told_of_everything_in_its_own_form() {
     let Some(platform) = TestPlatform::with_limits(LOCAL_RECEIVERS) else { return };
     platform.two_stages();
-    let receiver = Receiver::start();
-    platform.must(&["notify:add", &receiver.url, "--format", "slack", "-a", "shop"]);
+    let mailbox = Mailbox::start();
+    platform.must(&["notify:add", &mailbox.url, "--format", "slack", "-a", "shop"]);
     let told = |begin: &str| {
         let begin = format!("*shop* · {begin}");
         wait_until(&begin, || {
-            let seen = receiver.seen.lock().unwrap();
+            let seen = mailbox.seen.lock().unwrap();
             seen.iter().any(|message| {
                 let fields = message.body.as_object().unwrap();
                 fields.len() == 1 && fields["text"].as_str().unwrap().starts_with(&begin)
@@ -479,21 +418,21 @@ fn that_autoscaling_has_reached_its_maximum_is_told() {
     assert!(answer["message"].as_str().unwrap().contains("`berth notify:add URL -a shop`"), "{answer}");
     assert_eq!(platform.get(monitors), json!([]));
 
-    let receiver = Receiver::start();
-    platform.must(&["notify:add", &receiver.url, "--events", "scaling.maximum", "-a", "shop"]);
+    let mailbox = Mailbox::start();
+    platform.must(&["notify:add", &mailbox.url, "--events", "scaling.maximum", "-a", "shop"]);
     let made = platform.ask("POST", monitors, &wanted);
     assert_eq!(made["notification_channels"], json!(["app"]), "{made}");
     // Requests fail for want of dynos until there are as many as there may be.
     let told = "web has reached the maximum of its autoscaling, 2 dynos: ";
     wait_within("the maximum is told", Duration::from_secs(90), || {
         platform.request("GET", "shop.localhost", "/slow?seconds=3", &[], &[]);
-        let seen = receiver.seen.lock().unwrap();
+        let seen = mailbox.seen.lock().unwrap();
         seen.iter()
             .any(|message| message.body["text"].as_str().is_some_and(|text| text.starts_with(told)))
             .then_some(())
     });
-    let message = receiver.event("scaling.maximum");
+    let message = mailbox.event("scaling.maximum");
     assert_eq!((&message.body["subject"], &message.body["app"]), (&json!("web"), &json!("shop")), "{:?}", message.body);
-    assert!(receiver.text("scaling.maximum").contains("requests failed for want of dynos"), "{:?}", message.body);
+    assert!(mailbox.text("scaling.maximum").contains("requests failed for want of dynos"), "{:?}", message.body);
     platform.logged("shop", "Scaled to web@2:");
 }

@@ -164,11 +164,15 @@ fn a_wedged_dyno_is_replaced_one_at_a_time_and_the_log_says_what_held_it() {
     platform.must(&["routing:set", "timeout=1s", "-a", "shop"]);
     platform.scale_and_wait("shop", 2);
     let first: Vec<Value> = ["web.1", "web.2"].map(|name| platform.id_of(name)).to_vec();
-    // As many as there are places: every worker of both dynos hangs, and nobody waits for them.
-    for _place in 0..4 {
-        let answer = platform.request("GET", "shop.localhost", "/slow?seconds=3600", &[], &[]);
-        assert_eq!(answer.status, 503);
-    }
+    // As many as there are places, before any dyno has a successor: every worker of both dynos hangs, and nobody waits.
+    std::thread::scope(|scope| {
+        for _place in 0..4 {
+            scope.spawn(|| {
+                let answer = platform.request("GET", "shop.localhost", "/slow?seconds=3600", &[], &[]);
+                assert_eq!(answer.status, 503);
+            });
+        }
+    });
     for name in ["web.1", "web.2"] {
         let line = platform.logged("shop", &format!("heroku[{name}]: Wedged: "));
         assert!(line.contains("(GET /slow for ") && line.ends_with("); replacing it"), "{line}");

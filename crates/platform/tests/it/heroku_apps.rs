@@ -61,7 +61,8 @@ fn heroku_sets_and_shows_config_vars() {
     let editor = platform.scratch().join("editor");
     std::fs::write(&editor, "#!/bin/sh\nprintf '\\nB=\"two words\"\\n' >> \"$1\"\n").unwrap();
     std::fs::set_permissions(&editor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let edited = crate::heroku_cli::answered(edit.env("EDITOR", &editor).env("VISUAL", &editor), &[("", "y")]);
+    let edited =
+        crate::heroku_cli::answered(edit.env("EDITOR", &editor).env("VISUAL", &editor), &[("with these values", "y")]);
     assert_eq!(edited.code, Some(0), "{}", edited.both());
     assert_eq!(platform.get("/apps/shop/config-vars")["B"], "two words");
 }

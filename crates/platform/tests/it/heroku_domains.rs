@@ -73,7 +73,8 @@ fn heroku_brings_certificates_along() {
         .heroku_fails(&format!("certs:add {crt} {other_key} -a shop"))
         .says("the key belongs to none of the certificates");
     platform.heroku_fails(&format!("certs:add {key} {key} -a shop")).says("the chain holds a private key");
-    let added = answered(&mut platform.heroku_command(&["certs:add", &crt, &key, "-a", "shop"]), &[("", "")]);
+    let added =
+        answered(&mut platform.heroku_command(&["certs:add", &crt, &key, "-a", "shop"]), &[("select domains", "")]);
     assert_eq!(added.code, Some(0), "{}", added.both());
     added.shows("www.example.com").shows("self signed");
     let endpoints = platform.get("/apps/shop/sni-endpoints");

@@ -35,7 +35,7 @@ fn heroku_runs_commands_and_gives_back_their_exit_code() {
     platform.logged("shop", "Starting process with command `seq 1 20000; exit 7");
     assert!(!platform.logs("shop").iter().any(|line| line.contains("19999")), "its output is its client's");
     platform.heroku("ps -a shop").shows("web.1");
-    assert!(!platform.heroku("ps -a shop").both().contains("one-off"), "nothing is left of them");
+    wait_until("nothing is left of them", || !platform.heroku("ps -a shop").both().contains("one-off"));
 
     let detached = platform.heroku_run(&["run:detached", "-a", "shop", "echo from afar"]);
     detached.shows("to view the output");
@@ -139,6 +139,7 @@ fn an_address_to_attach_to_is_good_for_one_dyno_and_one_client() {
     assert!(told(&secret.replace("attach.", "attach.x")).contains("not valid"), "a forged one");
     assert!(told("attach.").contains("not valid"));
     let name = made["name"].as_str().unwrap();
+    wait_until("it is up", || platform.get(&format!("/apps/shop/dynos/{name}"))["state"] == "up");
     platform.heroku(&format!("ps:stop --dyno-name {name} -a shop")).shows("done");
     platform.logged("shop", &format!("heroku[{name}]: State changed from up to complete"));
     assert!(told(secret).contains("could not be started"));

@@ -17,7 +17,7 @@ const WORDS: &str = "This session is over: nothing was written in it, by you or 
 
 #[test]
 fn a_session_in_which_nobody_writes_ends_with_a_word_and_others_go_on() {
-    let Some(platform) = TestPlatform::with_limits("session_idle_seconds = 3\nattach_seconds = 1") else { return };
+    let Some(platform) = TestPlatform::with_limits("session_idle_seconds = 3\nattach_seconds = 10") else { return };
     platform.python_web("shop");
     let token = platform.token.as_str();
     let start = |arguments: &[&str]| platform.start_as(token, arguments);
@@ -30,8 +30,6 @@ fn a_session_in_which_nobody_writes_ends_with_a_word_and_others_go_on() {
 
     let exec = start(&["ps:exec", "--", "echo exec $((40 + 2)); sleep 6008"]);
     let run = start(&["run", "--stdin", "--", "echo run $((40 + 2)); sleep 6008"]);
-    exec.waits_for("exec 42");
-    run.waits_for("run 42");
     let mut input = listening.stdin.take().unwrap();
     let mut lines = 0;
     while began.elapsed() < 2 * IDLE {
@@ -40,6 +38,8 @@ fn a_session_in_which_nobody_writes_ends_with_a_word_and_others_go_on() {
         std::thread::sleep(IDLE / 6);
     }
     drop(input);
+    exec.waits_for("exec 42");
+    run.waits_for("run 42");
     let heard = listening.wait_with_output().unwrap();
     let out = String::from_utf8_lossy(&heard.stdout);
     assert_eq!((heard.status.code(), out.trim()), (Some(8), lines.to_string().as_str()));

@@ -20,6 +20,7 @@ mod http;
 mod idle_sessions;
 mod left_over;
 mod load;
+mod mailbox;
 mod pebble;
 mod platform;
 mod postgres;

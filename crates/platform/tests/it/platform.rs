@@ -1,7 +1,7 @@
 //! One platform for one test: `berth up` with a data directory, ports and a network of its own.
 
 use std::fs::{self, OpenOptions};
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::left_over::{self, Note};
 use crate::turn::Turn;
-use crate::wait::{wait_until, wait_within};
+use crate::wait::{PATIENCE, wait_for, wait_until, wait_within};
 
 pub(crate) const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 
@@ -114,10 +114,15 @@ impl TestPlatform {
 
     /// The router without anybody who could tell it what to serve.
     pub(crate) fn start_router_alone(&self) -> Child {
-        // A killed process has its sockets until the last of its threads is gone.
-        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        wait_until("free ports", || is_free(self.http_port) && is_free(self.https_port));
-        self.command("router").spawn().unwrap()
+        let starts = || self.log().matches("Serving from the stored route table").count();
+        let before = starts();
+        // A killed process has its sockets until the last of its threads is gone. One that cannot have them ends.
+        wait_for("a router that listens", || {
+            let mut router = self.command("router").spawn().unwrap();
+            let mut has_ended = || router.try_wait().unwrap().is_some();
+            wait_until("the router listens, or ends", || starts() > before || has_ended());
+            (!has_ended()).then_some(router)
+        })
     }
 
     fn command(&self, role: &str) -> Command {
@@ -283,7 +288,8 @@ impl TestPlatform {
     fn check_nothing_is_left(&self) {
         let (instance, data) = (self.instance(), self.data());
         let mut found = Vec::new();
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        // The kernel takes a network apart when it has time for it.
+        let deadline = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < deadline {
             found = left_over::find(&instance, &data);
             if found.is_empty() {
