@@ -312,14 +312,27 @@ fn a_dyno_that_has_closed_its_kept_connection_is_asked_on_a_new_one() {
 
 #[test]
 fn a_large_answer_does_not_hold_up_the_others_on_its_connection() {
-    const LARGE_BYTES: usize = 64 << 20;
-    const SMALL_BYTES: usize = 1 << 20;
-    let mut dyno = TestDyno::start(|mut stream| {
+    const MIB: usize = 1 << 20;
+    const LARGE_BYTES: usize = 256 * MIB;
+    const SMALL_BYTES: usize = MIB;
+    let (small_begins, begun) = channel();
+    let begun = Mutex::new(begun);
+    let mut dyno = TestDyno::start(move |mut stream| {
         while let Some(request) = read_request(&mut stream) {
-            let bytes = if request.path() == "/large" { LARGE_BYTES } else { SMALL_BYTES };
+            let is_large = request.path() == "/large";
+            let bytes = if is_large { LARGE_BYTES } else { SMALL_BYTES };
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
-            if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'x'; bytes])).is_err() {
-                return;
+            stream.write_all(head.as_bytes()).unwrap();
+            for piece in 0..bytes / MIB {
+                // From here on there are two, however long the other one takes to begin.
+                match (is_large, piece) {
+                    (true, 4) => drop(begun.lock().unwrap().recv()),
+                    (false, _) => small_begins.send(()).unwrap(),
+                    _ => {}
+                }
+                if stream.write_all(&vec![b'x'; MIB]).is_err() {
+                    return;
+                }
             }
         }
     });
@@ -354,7 +367,7 @@ fn a_large_answer_does_not_hold_up_the_others_on_its_connection() {
         }
     }
     // Both got about the same meanwhile, besides what sockets held already.
-    assert!(of_large < 24 * SMALL_BYTES, "{of_large} bytes of the large one came first");
+    assert!(of_large < LARGE_BYTES / 4, "{of_large} bytes of the large one came first");
     drop(stream);
     router.drain();
 }

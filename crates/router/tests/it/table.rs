@@ -7,7 +7,7 @@ use std::thread;
 
 use router::client::{ClientError, Pushed, RouterClient, TableUpdate};
 use uuid::Uuid;
-use wire::routes::{AppRoute, RouteTable};
+use wire::routes::{AdmissionSettings, AppRoute, RouteTable};
 
 use crate::harness::{Client, HOST, TestDyno, TestRouter, app, bounds, ok};
 
@@ -86,7 +86,9 @@ fn a_limit_is_exact_across_threads_and_the_queue_uses_it_up() {
     };
     dyno.concurrency = Some(2);
     let mut router = TestRouter::start();
-    router.route(app(&[&dyno]));
+    // On a busy machine ten may wait for longer than usual.
+    let admission = AdmissionSettings { queue_target_ms: 10_000, ..AdmissionSettings::default() };
+    router.route(AppRoute { admission, ..app(&[&dyno]) });
     let address = router.address;
     let clients: Vec<_> = (0..12)
         .map(|_client| {
