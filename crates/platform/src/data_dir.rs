@@ -31,8 +31,11 @@ impl DataDir {
             None => usual()?,
         };
         let making = || format!("cannot make the data directory {}; choose another with --data-dir", path.display());
-        // Sandboxed uids must reach slugs and runtimes below it, by name only.
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(&path).with_context(making)?;
+        if !path.exists() {
+            fs::DirBuilder::new().recursive(true).mode(0o711).create(&path).with_context(making)?;
+            // Sandboxed uids and the router must reach what is below it, by name only, whatever the umask is.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).with_context(making)?;
+        }
         for name in DIRECTORIES {
             let mode = if matches!(name, "slugs" | "runtimes" | "run" | "cache" | "builds") { 0o711 } else { 0o700 };
             let directory = path.join(name);
@@ -143,4 +146,21 @@ fn instance_id(path: &Path) -> Result<String> {
 
 fn random(bytes: &mut [u8]) -> Result<()> {
     SystemRandom::new().fill(bytes).ok().context("the system gives no random bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_users_can_pass_through_a_new_one_whatever_the_umask_is() {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let parent = tempfile::tempdir().unwrap();
+        let data_dir = Some(parent.path().join("data"));
+        let made = DataDir::open(&DataDirOption { data_dir }).unwrap();
+        for directory in ["", "run", "slugs", "runtimes"] {
+            let mode = fs::metadata(made.path.join(directory)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o711, "{directory}");
+        }
+    }
 }

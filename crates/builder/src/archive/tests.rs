@@ -96,6 +96,8 @@ fn every_format_unpacks_to_the_same_tree() {
 fn times_and_the_executable_bit_are_kept_and_set_id_bits_are_not() {
     use std::os::unix::fs::MetadataExt as _;
 
+    // Without what the usual umask takes away.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let place = Place::new();
     let unpacked = place.unpack(&tape(&[file("run", "#!/bin/sh\n")]), Options::SOURCE).unwrap();
     let data = fs::metadata(place.tree().join("run")).unwrap();
