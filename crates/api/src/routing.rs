@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use domain::outgoing_policy::may_connect;
 use domain::routing::{PageUrls, RoutingSettings};
 use domain::upstream::Upstream;
 use store::app::App;
@@ -82,12 +83,24 @@ pub(crate) async fn pass_on(
     let upstream = body.upstream.as_deref().map(Upstream::parse).transpose();
     let upstream = upstream.map_err(|error| ApiError::invalid(error.to_string()))?;
     if let Some(upstream) = &upstream {
+        refuse_inside(&state, upstream)?;
         refuse_circle(&state, upstream)?;
     }
     let domain = state.store.pass_on(domain.id, upstream, state.now()).await?;
     let to = domain.upstream.as_ref().map_or_else(|| "the app's dynos".to_owned(), ToString::to_string);
     state.log_api(app.id, &format!("Lead {} to {to} by user {}", domain.hostname, actor.account.email));
     Ok(Json(route(&state, &app, &domain)?))
+}
+
+/// The router does not connect there; a name is judged by it, because it may mean another address each time.
+fn refuse_inside(state: &ApiState, upstream: &Upstream) -> ApiResult<()> {
+    match upstream.address() {
+        Some(address) if !may_connect(address, &state.config.outgoing_networks) => Err(ApiError::invalid(format!(
+            "{address} is not on the internet; the server's operator allows private networks in settings.toml, \
+             [deliveries] allowed_networks."
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A request that is passed on to a name of this server comes back, and is passed on again.

@@ -44,6 +44,8 @@ pub struct ApiConfig {
     pub push_bytes_max: u64,
     /// How long a session in a dyno may be silent.
     pub session_idle: Duration,
+    /// Networks that are not public and that users may have connections made to.
+    pub outgoing_networks: Vec<IpNetwork>,
     /// Where certificates are ordered, by the URL of its directory.
     pub acme_directory: String,
     /// Whether the operator has agreed to its terms.

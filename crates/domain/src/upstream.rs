@@ -1,6 +1,7 @@
 //! The place outside the platform that a domain's requests go to while its app has not moved in yet.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use thiserror::Error;
 
@@ -41,6 +42,11 @@ impl Upstream {
 
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The address, where that and no name was given.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
     }
 
     pub const fn port(&self) -> u16 {

@@ -113,7 +113,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
     let (stop_deliveries, deliveries_stop) = watch::channel(false);
     let deliveries = DeliveryConfig {
         data_dir: data_dir.path.clone(),
-        allowed_networks: effective.delivery_networks,
+        allowed_networks: effective.delivery_networks.clone(),
         authorities: effective.settings.deliveries.ca_file.map(|file| data_dir.path.join(file)),
     };
     let webhooks = Webhooks::start(&deliveries, Arc::clone(&store), deliveries_stop.clone())?;
@@ -142,6 +142,7 @@ async fn serve(options: &PlatformOptions, data_dir: &DataDir) -> Result<()> {
             full_isolation: prepared.full,
             push_bytes_max: effective.push_bytes_max,
             session_idle: effective.limits.session_idle,
+            outgoing_networks: effective.delivery_networks,
             acme_directory: acme.directory,
             acme_terms_agreed: terms_agreed,
         },

@@ -260,6 +260,8 @@ fn a_domain_is_passed_on_to_the_old_host_until_the_app_moves_in() {
     assert!(own.contains("always leads to the app's dynos"), "{own}");
     let circle = platform.refuses(&["domains:front", "www.example.com", "https://www.example.com", "-a", "shop"]);
     assert!(circle.contains("would come back"), "{circle}");
+    let inside = platform.refuses(&["domains:front", "www.example.com", "http://169.254.169.254", "-a", "shop"]);
+    assert!(inside.contains("169.254.169.254 is not on the internet"), "{inside}");
     let path = platform.refuses(&["domains:front", "www.example.com", "https://old.example/shop", "-a", "shop"]);
     assert!(path.contains("without a path"), "{path}");
     assert!(platform.refuses(&["domains:front", "www.example.com", "-a", "shop"]).contains("--clear"));
