@@ -69,6 +69,11 @@ fn wanted() -> impl Iterator<Item = &'static str> {
     PROXIES.into_iter().filter(|proxy| is_chosen("BERTH_BENCH_PROXIES", proxy))
 }
 
+/// The seed that requests' times are drawn from: `BERTH_BENCH_ARRIVALS`.
+fn arrivals() -> String {
+    std::env::var("BERTH_BENCH_ARRIVALS").unwrap_or_else(|_unset| "7".to_owned())
+}
+
 /// Dynos drawn from a seed, `LANES` of them: no constant fits all. A change of the workers in the middle.
 pub(super) fn lanes() -> Result<()> {
     let programs = Programs::find()?;
@@ -238,7 +243,14 @@ impl Programs {
         let loads = ports.iter().zip(&fleet.service_ms).map(|(port, ms)| {
             let rate = 1.5 * f64::from(fleet.workers) * 1000.0 / f64::from(*ms);
             Ok(Command::new(&self.ends)
-                .args(["clients", &port.to_string(), HOST, "NEW", "7", &format!("{}:{rate}", WARM_SECONDS + SECONDS)])
+                .args([
+                    "clients",
+                    &port.to_string(),
+                    HOST,
+                    "NEW",
+                    &arrivals(),
+                    &format!("{}:{rate}", WARM_SECONDS + SECONDS),
+                ])
                 .stdout(Stdio::piped())
                 .spawn()?)
         });
@@ -339,7 +351,7 @@ impl Running {
     fn clients(&self, host: &str, kept: &str, phases: &[(f64, f64)]) -> Result<Child> {
         let phases = phases.iter().map(|(seconds, rate)| format!("{seconds}:{rate}"));
         let clients = Command::new(&self.ends)
-            .args(["clients", &self.port.to_string(), host, kept, "7"])
+            .args(["clients", &self.port.to_string(), host, kept, &arrivals()])
             .args(phases)
             .stdout(Stdio::piped())
             .spawn()?;
