@@ -1,7 +1,8 @@
 //! Where the platform may connect to for its users.
 //!
-//! It stands inside the machine and its network: without this rule, whoever may add a drain, or lead a domain elsewhere, could have it speak
-//! to the database next door or to the provider's metadata service, which gives away the machine's own credentials.
+//! It stands inside the machine and its network: without this rule, whoever may add a drain, or lead a domain elsewhere,
+//! could have it speak to the database next door or to the provider's metadata service, which gives away the machine's own
+//! credentials.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
